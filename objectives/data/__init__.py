@@ -1,0 +1,1 @@
+"""Readers of data files, and the small data files that ship with the project."""

@@ -1,0 +1,1 @@
+"""The training engine: many trials of one shape trained as one program."""

@@ -1,0 +1,1 @@
+"""The command ``bestepoch``: the only package that prints."""
