@@ -1,1 +1,1 @@
-"""What is trained: data sets, models and the fused training engine. The only package with torch."""
+"""What is trained: data sets, models and the training engine. The only package with torch."""

@@ -1,0 +1,304 @@
+"""Reads the formats that people keep labelled sentences in: TSV, CSV, Parquet and SemEval-2010.
+
+Turns a file into rows of text. Knows where each row stands in the file, so that a mistake can be
+found; does not know what an entity or a valid split is.
+"""
+
+import csv
+import difflib
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives.api import DataError
+
+COLUMNS = "columns sentence, label and, if you like, split"
+ENDINGS = (".tsv", ".csv", ".parquet", ".txt")
+
+#: A line such as ``Component-Whole(e2,e1)`` or ``Other``.
+_RELATION = re.compile(r"[A-Za-z][\w-]*(\(e[12],e[12]\))?")
+#: A line such as ``1\t"The <e1>..."``.
+_NUMBERED = re.compile(r"\d+\t.*")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a file as text, in its order.
+
+    Attributes:
+        unit: What ``numbers`` count: "line", as an editor shows it, or "row", the header not
+            counted (Parquet has no lines). From 1.
+        numbers: Where each row begins.
+        sentences: Sentences, with their entity tags.
+        labels: Labels, "" where the file has none.
+        splits: Names of the splits as written, or None if the file has no such column.
+    """
+
+    unit: str
+    numbers: tuple[int, ...]
+    sentences: tuple[str, ...]
+    labels: tuple[str, ...]
+    splits: tuple[str, ...] | None
+
+
+def read_rows(path: Path) -> Rows:
+    """Return the rows of a file; its ending says the format, and gzip if it ends with ``.gz``.
+
+    The layout of SemEval-2010 Task 8 is known by its content, under ``.txt``, ``.tsv`` or
+    ``.csv``. Byte order marks and Windows line ends are accepted.
+
+    Raises:
+        DataError: If the file cannot be read as what its name says; one line of text.
+    """
+    endings = [suffix.lower() for suffix in path.suffixes]
+    is_gzipped = bool(endings) and endings[-1] == ".gz"
+    ending = "".join(endings[:-1][-1:] if is_gzipped else endings[-1:])
+    if ending not in ENDINGS:
+        raise DataError(
+            f"{path}: unknown ending {ending!r}; expected {', '.join(ENDINGS)}, or one of them "
+            "followed by .gz"
+        )
+    content = _read_bytes(path, is_gzipped=is_gzipped)
+    if not content.strip():
+        raise DataError(f"{path}: the file is empty; expected {COLUMNS}")
+    if ending == ".parquet":
+        return _read_parquet(path, content)
+    text = _decode(path, content)
+    lines = text.split("\n")
+    if _is_semeval(lines):
+        return _read_semeval(path, lines)
+    if ending == ".txt":
+        raise DataError(
+            f"{path}: not the layout of SemEval-2010 Task 8; expected a numbered sentence "
+            '(1<TAB>"..."), on the next line its relation, a comment and an empty line; save a '
+            f"table with {COLUMNS} as .tsv or .csv"
+        )
+    if ending == ".tsv":
+        return _rows_of_table(path, _tsv_records(lines), "tab-separated")
+    return _rows_of_table(path, _csv_records(path, text), "comma-separated")
+
+
+def _read_bytes(path: Path, *, is_gzipped: bool) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; expected the path of a data file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file") from None
+    if not is_gzipped:
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            f"{path}: broken gzip ({_one_line(error)}); expected a whole file made by gzip"
+        ) from None
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """Return the text with every line end as a line feed, as editors count lines."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8", errors="ignore")
+        line = before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; expected "
+            "text saved as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _tsv_records(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields); a quote is an ordinary character, as WordNet and SemEval use it.
+
+    A field is unquoted only if it is quoted as a whole, which is what pandas writes for a text
+    that holds a quote.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            fields = line.split("\t")
+            yield number, [_unquote(field) for field in fields] if '"' in line else fields
+
+
+def _unquote(field: str) -> str:
+    if len(field) < 2 or field[0] != '"' or field[-1] != '"':
+        return field
+    inner = field[1:-1]
+    if '"' in inner.replace('""', ""):
+        return field
+    return inner.replace('""', '"')
+
+
+def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line on which the record begins, fields); quoted line ends belong to the field."""
+    # Strict: without it a quote that is never closed swallows the rest of the file in silence.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 1
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                yield number, fields
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {number}: broken CSV ({_one_line(error)}); expected a field that holds "
+            'a quote to be quoted as a whole, with each quote in it doubled ("")'
+        ) from None
+
+
+def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separated: str) -> Rows:
+    header_line, header = next(records)
+    names = [name.strip() for name in header]
+    place = f"{path}, line {header_line}"
+    positions = _positions(place, names, f"{separated} {COLUMNS}")
+    numbers: list[int] = []
+    table: list[list[str]] = []
+    for number, fields in records:
+        if len(fields) != len(names):
+            raise DataError(
+                f"{path}, line {number}: {_count(len(fields), 'column')}; expected "
+                f"{len(names)}, {separated}, as in line {header_line}"
+            )
+        numbers.append(number)
+        table.append(fields)
+    if not table:
+        raise DataError(f"{path}: no rows after line {header_line}; expected a sentence a row")
+    columns = {
+        name: tuple([row[position].strip() for row in table])
+        for name, position in positions.items()
+    }
+    return Rows(
+        unit="line",
+        numbers=tuple(numbers),
+        sentences=columns["sentence"],
+        labels=columns["label"],
+        splits=columns.get("split"),
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _positions(place: str, names: Sequence[str], expected: str) -> dict[str, int]:
+    """Return where the columns stand that we read; other columns are nobody's mistake."""
+    for wanted in ("sentence", "label"):
+        if wanted in names:
+            continue
+        lowered = {name.lower(): name for name in names}
+        near = difflib.get_close_matches(wanted, lowered, n=1)
+        hint = f" (nearest: {lowered[near[0]]!r})" if near else ""
+        found = ", ".join(repr(name[:40]) for name in names[:10]) + (
+            ", ..." if len(names) > 10 else ""
+        )
+        raise DataError(f"{place}: no column {wanted!r}{hint}; found {found}; expected {expected}")
+    for wanted in ("sentence", "label", "split"):
+        if names.count(wanted) > 1:
+            raise DataError(
+                f"{place}: column {wanted!r} stands {names.count(wanted)} times; expected it once"
+            )
+    return {name: names.index(name) for name in ("sentence", "label", "split") if name in names}
+
+
+def _read_parquet(path: Path, content: bytes) -> Rows:
+    # Imported here: no other format needs it, and it costs half a second at first use.
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # Not read_table: it imports pandas and starts a thread, and a process that ended soon
+        # after, as on a mistake in the file, aborted in 7 of 160 runs on a busy machine.
+        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
+        table: Any = file.read(use_threads=False)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path}: broken Parquet ({_one_line(error)[:200]}); expected a whole Parquet file"
+        ) from None
+    names = list(table.column_names)
+    positions = _positions(str(path), names, COLUMNS)
+    if not table.num_rows:
+        raise DataError(f"{path}: no rows; expected a sentence a row")
+    columns = {
+        name: tuple(_as_text(value) for value in table.column(position).to_pylist())
+        for name, position in positions.items()
+    }
+    return Rows(
+        unit="row",
+        numbers=tuple(range(1, table.num_rows + 1)),
+        sentences=columns["sentence"],
+        labels=columns["label"],
+        splits=columns.get("split"),
+    )
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value).strip()
+
+
+def _is_semeval(lines: Sequence[str]) -> bool:
+    """Return whether the first two lines with text are a numbered sentence and its relation."""
+    filled = [line.strip() for line in lines[:50] if line.strip()][:2]
+    if not filled or not _NUMBERED.fullmatch(filled[0]):
+        return False
+    is_quoted = filled[0].split("\t", 1)[1].startswith('"')
+    return is_quoted or (len(filled) > 1 and bool(_RELATION.fullmatch(filled[1])))
+
+
+def _read_semeval(path: Path, lines: Sequence[str]) -> Rows:
+    """Read sentences of two or more lines each: the sentence, its relation, comments.
+
+    Only a numbered line begins the next sentence, so a missing empty line does no harm. The two
+    directions of a relation stay two classes, as in the file.
+    """
+    numbers: list[int] = []
+    sentences: list[str] = []
+    labels: list[str] = []
+    is_relation_next = False
+    for number, raw in enumerate(lines, 1):
+        line = raw.strip()
+        if is_relation_next:
+            if not _RELATION.fullmatch(line):
+                raise DataError(
+                    f"{path}, line {number}: {line[:60]!r} is no relation; expected one such as "
+                    f"Component-Whole(e2,e1) or Other for the sentence of line {numbers[-1]}"
+                )
+            labels.append(line)
+            is_relation_next = False
+        elif _NUMBERED.fullmatch(line):
+            numbers.append(number)
+            sentences.append(_unquote_semeval(line.split("\t", 1)[1].strip()))
+            is_relation_next = True
+        elif line and not line.startswith("Comment") and not lines[number - 2].strip():
+            raise DataError(
+                f"{path}, line {number}: {line[:60]!r} is no numbered sentence; expected "
+                '1<TAB>"..." after an empty line'
+            )
+    if is_relation_next:
+        raise DataError(
+            f"{path}, line {numbers[-1]}: the file ends after the sentence; expected a relation "
+            "such as Component-Whole(e2,e1) or Other on the next line"
+        )
+    return Rows(
+        unit="line",
+        numbers=tuple(numbers),
+        sentences=tuple(sentences),
+        labels=tuple(labels),
+        splits=None,
+    )
+
+
+def _unquote_semeval(sentence: str) -> str:
+    """Drop the outer quotes only: SemEval does not double the quotes inside."""
+    if len(sentence) >= 2 and sentence[0] == sentence[-1] == '"':
+        return sentence[1:-1]
+    return sentence

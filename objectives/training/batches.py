@@ -1,0 +1,62 @@
+"""A split of a data set on a device, cut into batches that are trimmed to their longest example.
+
+Shapes: N examples, B batch, L steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from objectives.api import Split
+
+# Large enough to fill a core, small enough that activations stay in its cache.
+_EVALUATION_BATCH = 64
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSplit:
+    """A split's arrays as tensors; lengths also on the host, where they decide the trimming."""
+
+    inputs: tuple[torch.Tensor, ...]
+    targets: torch.Tensor
+    lengths: torch.Tensor | None
+    lengths_on_host: npt.NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, rows: Rows) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return the model's inputs and the targets, (B,), of the examples in ``rows``."""
+        index = torch.from_numpy(rows).to(self.targets.device)
+        inputs = tuple(array[index] for array in self.inputs)
+        if self.lengths is not None and self.lengths_on_host is not None:
+            longest = int(self.lengths_on_host[rows].max())
+            trimmed = (x[:, :longest] if x.dim() > 1 else x for x in inputs)
+            inputs = (*trimmed, self.lengths[index])
+        return inputs, self.targets[index]
+
+    def evaluation_batches(self) -> list[Rows]:
+        """Return every example once, those of alike lengths together."""
+        order = np.arange(len(self))
+        if self.lengths_on_host is not None:
+            order = np.argsort(self.lengths_on_host, kind="stable")
+        return [order[i : i + _EVALUATION_BATCH] for i in range(0, len(order), _EVALUATION_BATCH)]
+
+
+def on_device(split: Split, device: torch.device) -> TensorSplit:
+    """Return the split's arrays as tensors on a device."""
+
+    def tensor(array: npt.NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    return TensorSplit(
+        inputs=tuple(tensor(array) for array in split.inputs),
+        targets=tensor(split.targets),
+        lengths=None if split.lengths is None else tensor(split.lengths),
+        lengths_on_host=split.lengths,
+    )

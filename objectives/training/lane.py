@@ -1,0 +1,356 @@
+"""A lane: trials of one shape trained as one program, each a row of the same tensors.
+
+Rows stand in the order of their optimizer, so that each family updates one slice; a trial that
+enters or leaves moves rows at the boundary of an epoch and never changes what a row computes.
+Knows nothing of studies, scores or reasons to stop.
+Shapes: S slots, B batch, C classes.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from objectives.api import EpochReport
+from objectives.training import layers, optimizers, random, weights
+from objectives.training.batches import TensorSplit
+from objectives.training.fusion import Program
+from search_spaces.hparams import OPTIMIZERS, Hparams
+
+_Group = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """One row's trial; ``epochs`` and ``steps`` are those it has trained."""
+
+    slot: int
+    seed: int
+    hparams: Hparams
+    epochs: int = 0
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The tensors of S trials, each (S, *shape), by name; row i belongs to trial i."""
+
+    own: _Group
+    first: _Group
+    second: _Group
+    best: _Group
+
+    def groups(self) -> tuple[_Group, ...]:
+        return self.own, self.first, self.second, self.best
+
+    def take(self, index: Sequence[int]) -> "_Rows":
+        """Return copies of the rows in ``index``, in its order."""
+
+        def taken(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor[torch.tensor(index, dtype=torch.int64, device=tensor.device)]
+
+        return _Rows(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
+
+    def extended(self, other: "_Rows") -> "_Rows":
+        pairs = zip(self.groups(), other.groups(), strict=True)
+        return _Rows(*({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs))
+
+
+class FusedLane:
+    """See ``objectives.api.Lane``.
+
+    Args:
+        program: The model as a function of stacked tensors.
+        build: Returns a fresh module, its weights drawn from torch's default generator.
+        train: Examples to train on.
+        validation: Examples to validate on after each epoch.
+        num_classes: Width of the logits, C.
+        batch_size: Examples a step, B.
+        data_seed: Decides the order of batches, with the data epoch.
+        data_epoch: Data epochs that the lane's clock has behind it.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        build: Callable[[], nn.Module],
+        *,
+        train: TensorSplit,
+        validation: TensorSplit,
+        num_classes: int,
+        batch_size: int,
+        data_seed: int,
+        data_epoch: int = 0,
+    ) -> None:
+        self.data_epoch = data_epoch
+        self.max_slots = None if program.note is None else 1
+        self.note = None if program.note is None else f"one slot: {program.note}"
+        self._program = program
+        self._build = build
+        self._train = train
+        self._validation = validation
+        self._num_classes = num_classes
+        self._batch_size = batch_size
+        self._data_seed = data_seed
+        self._trials: list[_Trial] = []
+        self._rows: _Rows | None = None
+        self._scratch: _Group = {}
+        self._dropouts = [
+            name
+            for name, module in program.model.named_modules()
+            if isinstance(module, layers.Dropout)
+        ]
+        self._balanced_C = _balanced_weights(train.targets, num_classes)
+
+    def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
+        """Give a trial the slot; its initial weights depend on its seed alone."""
+        assert all(trial.slot != slot for trial in self._trials), f"slot {slot} is taken"
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            module = layers.batchable(self._build())
+        tensors = dict([*module.named_parameters(), *module.named_buffers()])
+        names = (*self._program.trained, *self._program.own)
+        own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
+        if hparams.dropout is not None:
+            for name in self._dropouts:
+                own[f"{name}.rate"].fill_(hparams.dropout)
+        first, second = (
+            {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
+        )
+        row = _Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
+        self._trials.append(_Trial(slot, seed, hparams))
+        self._rows = row if self._rows is None else self._rows.extended(row)
+        by_family = sorted(
+            range(len(self._trials)), key=lambda i: OPTIMIZERS.index(self._optimizer(i))
+        )
+        self._keep_rows(by_family)
+
+    def release(self, slot: int) -> None:
+        """Free the slot."""
+        leaving = self._row_of(slot)
+        self._keep_rows([i for i in range(len(self._trials)) if i != leaving])
+
+    def keep_best(self, slot: int) -> None:
+        """Keep the slot's present weights as its best epoch's."""
+        rows, row = self._settled(), self._row_of(slot)
+        for name, tensor in rows.own.items():
+            rows.best[name][row] = tensor[row]
+
+    def save_best(self, slot: int, path: Path) -> str:
+        """Write the kept weights as safetensors, atomically; return the file's SHA-256."""
+        rows, row = self._settled(), self._row_of(slot)
+        tensors = {}
+        for name in self._program.model.state_dict():
+            own = rows.best.get(name)
+            tensors[name] = self._program.shared[name] if own is None else own[row]
+        return weights.save(tensors, path)
+
+    def train_epoch(self) -> list[EpochReport]:
+        """Train and validate every slot for one epoch.
+
+        An exception in the model has no slot: the epoch is replayed slot by slot from its
+        boundary, and only the trials that raise alone get a report with an error.
+        """
+        if not self._trials:
+            return []
+        rows = self._settled()
+        boundary = rows.take(range(len(self._trials)))
+        trials = list(self._trials)
+        try:
+            reports = self._train_rows(0, len(trials))
+        except Exception:  # the user's model may raise anything
+            self._rows, reports = boundary, []
+            for row, trial in enumerate(trials):
+                reports.extend(self._train_alone(row, trial))
+        self.data_epoch += 1
+        order = {trial.slot: place for place, trial in enumerate(trials)}
+        return sorted(reports, key=lambda report: order[report.slot])
+
+    def _train_alone(self, row: int, trial: _Trial) -> list[EpochReport]:
+        try:
+            return self._train_rows(row, row + 1)
+        except Exception as error:
+            text = str(error).strip().splitlines()
+            reason = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+            return [_failure(trial, reason, self._num_classes)]
+
+    def _train_rows(self, start: int, stop: int) -> list[EpochReport]:
+        """Train and validate the rows from ``start`` to before ``stop`` for one epoch."""
+        started = time.perf_counter()
+        trials = self._trials[start:stop]
+        batches = random.batch_order(
+            self._data_seed,
+            self.data_epoch + 1,
+            num_examples=len(self._train),
+            batch_size=self._batch_size,
+            lengths=self._train.lengths_on_host,
+        )
+        keys = random.step_keys(
+            [trial.seed for trial in trials], [trial.epochs + 1 for trial in trials], len(batches)
+        )
+        device = self._train.targets.device
+        keys_TS = torch.from_numpy(keys).to(device)
+        class_weights_SC = torch.stack([self._class_weights(trial.hparams) for trial in trials])
+        loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
+        norm_sums_S = torch.zeros_like(loss_sums_S)
+        self._program.model.train()
+        for step, batch in enumerate(batches):
+            inputs, targets_B = self._train.batch(batch)
+            losses_S, norms_S = self._step(
+                start, stop, step, keys_TS[step], class_weights_SC, inputs, targets_B
+            )
+            loss_sums_S += losses_S * len(batch)
+            norm_sums_S += norms_S
+        val_losses, confusions = self._validate(start, stop)
+        train_losses = (loss_sums_S / len(self._train)).tolist()
+        norms = (norm_sums_S / len(batches)).tolist()
+        seconds = (time.perf_counter() - started) / len(trials)
+        reports = []
+        for i, trial in enumerate(trials):
+            moved = replace(trial, epochs=trial.epochs + 1, steps=trial.steps + len(batches))
+            self._trials[start + i] = moved
+            reports.append(
+                EpochReport(
+                    slot=trial.slot,
+                    epoch=moved.epochs,
+                    train_loss=train_losses[i],
+                    val_loss=val_losses[i],
+                    confusion=confusions[i],
+                    learning_rate=trial.hparams.learning_rate,
+                    grad_norm=norms[i],
+                    seconds=seconds,
+                )
+            )
+        return reports
+
+    def _step(
+        self,
+        start: int,
+        stop: int,
+        step: int,
+        keys_S: torch.Tensor,
+        class_weights_SC: torch.Tensor,
+        inputs: tuple[torch.Tensor, ...],
+        targets_B: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take one optimizer step; return the losses and the gradients' norms, both (S,)."""
+        own = {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
+        own.update({f"{name}.key": keys_S for name in self._dropouts})
+        leaves = {name: own[name].detach().requires_grad_() for name in self._program.trained}
+        logits_SBC = self._program.logits({**own, **leaves}, inputs)
+        losses_S = _cross_entropy(logits_SBC, targets_B, class_weights_SC)
+        # Slots are independent, so the gradient of the sum is each trial's own.
+        gradients = torch.autograd.grad(
+            losses_S.sum(), list(leaves.values()), materialize_grads=True
+        )
+        grads = dict(zip(leaves, gradients, strict=True))
+        norms_S = torch.stack(
+            [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in gradients]
+        )
+        for first, last in self._families(start, stop):
+            rows = [
+                self._optimizer_tensors(name, grads[name], start, first, last) for name in leaves
+            ]
+            trials = self._trials[first:last]
+            optimizers.step(
+                self._optimizer(first),
+                rows,
+                [trial.hparams for trial in trials],
+                [trial.steps + step + 1 for trial in trials],
+            )
+        return losses_S.detach(), torch.linalg.vector_norm(norms_S, dim=0)
+
+    def _optimizer_tensors(
+        self, name: str, grad: torch.Tensor, start: int, first: int, last: int
+    ) -> optimizers.Tensors:
+        rows = self._settled()
+        return optimizers.Tensors(
+            param=rows.own[name][first:last],
+            grad=grad[first - start : last - start],
+            first=rows.first[name][first:last],
+            second=rows.second[name][first:last],
+            scratch=self._scratch[name][first:last],
+        )
+
+    @torch.no_grad()
+    def _validate(self, start: int, stop: int) -> tuple[list[float], list[np.ndarray]]:
+        """Return validation losses and confusion matrices, (C, C), of the rows."""
+        own = {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
+        slots, classes = stop - start, self._num_classes
+        device = self._validation.targets.device
+        loss_sums_S = torch.zeros(slots, dtype=torch.float64, device=device)
+        counts = torch.zeros(slots * classes * classes, dtype=torch.int64, device=device)
+        slot_base = torch.arange(slots, device=device).unsqueeze(1) * classes * classes
+        ones_SC = torch.ones(slots, classes, device=device)
+        self._program.model.eval()
+        for batch in self._validation.evaluation_batches():
+            inputs, targets_B = self._validation.batch(batch)
+            logits_SBC = self._program.logits(own, inputs)
+            losses_S = _cross_entropy(logits_SBC, targets_B, ones_SC)
+            loss_sums_S += losses_S * len(batch)
+            cells = slot_base + targets_B * classes + logits_SBC.argmax(dim=-1)
+            counts += torch.bincount(cells.flatten(), minlength=len(counts))
+        confusions = counts.view(slots, classes, classes).cpu().numpy()
+        return (loss_sums_S / len(self._validation)).tolist(), list(confusions)
+
+    def _families(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return the slices of rows, between two bounds, that share an optimizer."""
+        edges = [
+            i
+            for i in range(start, stop)
+            if i == start or self._optimizer(i) != self._optimizer(i - 1)
+        ]
+        return list(zip(edges, [*edges[1:], stop], strict=True))
+
+    def _optimizer(self, row: int) -> str:
+        return self._trials[row].hparams.optimizer
+
+    def _class_weights(self, hparams: Hparams) -> torch.Tensor:
+        balanced = hparams.class_weights == "balanced"
+        return self._balanced_C if balanced else torch.ones_like(self._balanced_C)
+
+    def _keep_rows(self, index: list[int]) -> None:
+        self._trials = [self._trials[i] for i in index]
+        self._rows = self._settled().take(index)
+        self._scratch = {n: torch.empty_like(self._rows.own[n]) for n in self._program.trained}
+
+    def _row_of(self, slot: int) -> int:
+        return next(i for i, trial in enumerate(self._trials) if trial.slot == slot)
+
+    def _settled(self) -> _Rows:
+        assert self._rows is not None, "the lane has had no trial yet"
+        return self._rows
+
+
+def _cross_entropy(
+    logits_SBC: torch.Tensor, targets_B: torch.Tensor, weights_SC: torch.Tensor
+) -> torch.Tensor:
+    """Return each slot's mean cross-entropy, (S,), weighted as ``nn.CrossEntropyLoss``."""
+    index = targets_B.view(1, -1, 1).expand(logits_SBC.shape[0], -1, 1)
+    losses_SB = -logits_SBC.log_softmax(dim=-1).gather(2, index).squeeze(2)
+    weights_SB = weights_SC[:, targets_B]
+    return (losses_SB * weights_SB).sum(dim=1) / weights_SB.sum(dim=1)
+
+
+def _balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
+    counts_C = torch.bincount(targets, minlength=num_classes).clamp_(min=1)
+    return len(targets) / (num_classes * counts_C.to(torch.float32))
+
+
+def _failure(trial: _Trial, reason: str, num_classes: int) -> EpochReport:
+    nan = float("nan")
+    return EpochReport(
+        slot=trial.slot,
+        epoch=trial.epochs + 1,
+        train_loss=nan,
+        val_loss=nan,
+        confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
+        learning_rate=trial.hparams.learning_rate,
+        grad_norm=nan,
+        seconds=0.0,
+        error=reason,
+    )

@@ -1,0 +1,247 @@
+"""Layers whose rule under ``vmap`` trains all slots of a lane at the speed of one wide layer.
+
+Each is, outside ``vmap``, the ordinary PyTorch layer of the same name and state. A model made of
+``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``.
+Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
+"""
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from objectives.training import random
+
+# Products with a side shorter than this go to other kernels of the matrix library, whose sums
+# depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
+# 12 or more no bit differs; with a side of 1 to 10 a third of the shapes do).
+_NARROW = 12
+
+
+def batchable(model: nn.Module) -> nn.Module:
+    """Return a copy of the model with its plain layers replaced by those of this module.
+
+    Layers that do more than the plain one (an embedding with ``padding_idx`` or ``max_norm``,
+    a subclass) are left as they are. Names of parameters do not change.
+    """
+    model = copy.deepcopy(model)
+    num_dropouts = 0
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p, salt=num_dropouts))
+                num_dropouts += 1
+            elif type(child) is nn.Linear:
+                child.__class__ = Linear
+            elif type(child) is nn.Embedding and _is_plain_lookup(child):
+                child.__class__ = Embedding
+    return model
+
+
+class Linear(nn.Linear):
+    """``nn.Linear``; slots that share their input become columns of one matrix product."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (..., O) for an input of (..., I)."""
+        product = _MatMul.apply(input, self.weight)  # type: ignore[no-untyped-call]
+        if self.bias is not None:
+            product = _AddBias.apply(product, self.bias)  # type: ignore[no-untyped-call]
+        return cast(torch.Tensor, product)
+
+
+class Embedding(nn.Embedding):
+    """``nn.Embedding``; slots look their rows up in one stacked table, which is not copied."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return (..., I) vectors for indices of (...)."""
+        return _Lookup.apply(input, self.weight)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Bias(nn.Module):
+    """A bias alone, (O,), zeros at the start."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the input, (..., O), plus the bias."""
+        return cast(torch.Tensor, _AddBias.apply(input, self.bias))  # type: ignore[no-untyped-call]
+
+
+class Dropout(nn.Module):
+    """``nn.Dropout`` whose rate and mask are the trial's own: a hash of its step's key.
+
+    ``rate`` and ``key`` are buffers, so that a lane passes one of each a slot.
+    """
+
+    rate: torch.Tensor
+    key: torch.Tensor
+
+    def __init__(self, rate: float, salt: int = 0) -> None:
+        super().__init__()
+        self.salt = salt
+        self.register_buffer("rate", torch.tensor(rate), persistent=False)
+        self.register_buffer("key", torch.zeros((), dtype=torch.int32), persistent=False)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the input with ``rate`` of it zeroed and the rest scaled by 1 / (1 - rate)."""
+        if not self.training:
+            return input
+        counters = torch.arange(input.numel(), dtype=torch.int32, device=input.device)
+        keep = random.keep_mask(self.key, self.rate, counters.view(input.shape), self.salt)
+        return input * (keep.to(input.dtype) / (1.0 - self.rate))
+
+
+class _MatMul(torch.autograd.Function):
+    """x @ weight.T; under ``vmap`` one product with the slots' weights as its columns."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return x @ weight.mT
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        grad_weight = grad.reshape(-1, grad.shape[-1]).mT @ x.reshape(-1, x.shape[-1])
+        return grad @ weight, grad_weight
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
+        x_dim, weight_dim = in_dims
+        if weight_dim is None:
+            return x.movedim(cast(int, x_dim), 0) @ weight.mT, 0
+        weight = weight.movedim(weight_dim, 0)
+        slots, outputs, num_inputs = weight.shape
+        if min(outputs, num_inputs) < _NARROW:
+            x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
+            rows = x.reshape(x.shape[0], -1, num_inputs)
+            product = _NarrowMatMul.apply(rows, weight)  # type: ignore[no-untyped-call]
+            return product.view(slots, *x.shape[1:-1], outputs), 0
+        if x_dim is None:
+            lead = x.shape[:-1]
+            columns = x.reshape(-1, num_inputs) @ weight.reshape(-1, num_inputs).mT
+            return columns.view(*lead, slots, outputs), len(lead)
+        x = x.movedim(x_dim, 0)
+        product = torch.bmm(x.reshape(slots, -1, num_inputs), weight.mT)
+        return product.view(*x.shape[:-1], outputs), 0
+
+
+class _NarrowMatMul(torch.autograd.Function):
+    """Products of x (S or 1, N, I) and weights (S, O, I) in which each sum has a fixed order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        outputs = [(x * weight[:, None, o]).sum(-1) for o in range(weight.shape[1])]
+        return torch.stack(outputs, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        columns = [grad[:, :, o, None] for o in range(weight.shape[1])]
+        grad_weight = torch.stack([(column * x).sum(1) for column in columns], dim=1)
+        if not ctx.needs_input_grad[0]:
+            return None, grad_weight
+        grad_x = columns[0] * weight[:, None, 0]
+        for o, column in enumerate(columns[1:], start=1):
+            grad_x = grad_x.addcmul_(column, weight[:, None, o])
+        return grad_x, grad_weight
+
+
+class _AddBias(torch.autograd.Function):
+    """x + bias; the bias's gradient is summed over the rows of one slot at a time."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return x + bias
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (grad,) = grads
+        return grad, grad.reshape(-1, grad.shape[-1]).sum(0)
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
+        x_dim, bias_dim = in_dims
+        if bias_dim is None:
+            return x.movedim(cast(int, x_dim), 0) + bias, 0
+        bias = bias.movedim(bias_dim, 0)
+        x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
+        return _AddSlotBias.apply(x, bias), 0  # type: ignore[no-untyped-call]
+
+
+class _AddSlotBias(torch.autograd.Function):
+    """x (S, ..., O) + bias (S, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return x + bias.view(bias.shape[0], *([1] * (x.dim() - 2)), -1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (grad,) = grads
+        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
+        rows = grad.contiguous().view(grad.shape[0], -1, grad.shape[-1])
+        return grad, rows.sum(1)
+
+
+class _Lookup(torch.autograd.Function):
+    """Rows of a table; under ``vmap`` the slots' tables lie one behind the other."""
+
+    @staticmethod
+    def forward(indices: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(indices, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+        ctx.num_rows = inputs[1].shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
+        (grad,) = grads
+        (indices,) = ctx.saved_tensors
+        table = grad.new_zeros(ctx.num_rows, grad.shape[-1])
+        return None, table.index_add_(0, indices.reshape(-1), grad.reshape(-1, grad.shape[-1]))
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], indices: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
+        indices_dim, weight_dim = in_dims
+        if weight_dim is None:
+            return functional.embedding(indices.movedim(cast(int, indices_dim), 0), weight), 0
+        weight = weight.movedim(weight_dim, 0)
+        slots, rows, _ = weight.shape
+        if indices_dim is not None:
+            indices = indices.movedim(indices_dim, 0)
+        lead = indices.dim() if indices_dim is None else indices.dim() - 1
+        starts = torch.arange(slots, device=indices.device) * rows
+        stacked = indices + starts.view(slots, *([1] * lead))
+        return functional.embedding(stacked, weight.reshape(slots * rows, -1)), 0
+
+
+def _is_plain_lookup(layer: nn.Embedding) -> bool:
+    return (
+        layer.padding_idx is None
+        and layer.max_norm is None
+        and not layer.scale_grad_by_freq
+        and not layer.sparse
+    )

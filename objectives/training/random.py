@@ -1,0 +1,108 @@
+"""Random draws as pure functions of names: no generator, no state, no order of calls.
+
+What a trial draws depends on (trial seed, epoch, step) alone, and the order of batches on (data
+seed, data epoch) alone, so a trial's curve cannot depend on its neighbours or its slot.
+Shapes: S slots, T steps of an epoch, N training examples.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+# The SplitMix64 constants (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+# generators") and the 32-bit finalizer "lowbias32" (Wellons 2018, "Prospecting for hash
+# functions"). 32-bit rounds, because a 64-bit multiply has no vector instruction in AVX2.
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+_ROUND1 = 0x7FEB352D
+_ROUND2 = 0x846CA68B - 2**32
+_STRIDE = 0x9E3779B1 - 2**32
+_LENGTH_POOL = 50
+
+
+def step_keys(
+    seeds_S: Sequence[int], epochs_S: Sequence[int], num_steps: int
+) -> npt.NDArray[np.int32]:
+    """Return a key for each step of an epoch and each slot, (T, S).
+
+    Args:
+        seeds_S: Trial seeds, each in [0, 2**63).
+        epochs_S: Each trial's own epoch, from 1.
+        num_steps: Steps in the epoch, T.
+    """
+    # The steps run along a column: T and S are both at hand at the start of an epoch, and one
+    # array of keys is cheaper than S host-side hashes in each step.
+    seeds = np.asarray(seeds_S, dtype=np.uint64)[None, :]
+    epochs = np.asarray(epochs_S, dtype=np.uint64)[None, :]
+    steps = np.arange(num_steps, dtype=np.uint64)[:, None]
+    keys = _splitmix(_splitmix(_splitmix(seeds) + epochs) + steps)
+    return (keys >> np.uint64(32)).astype(np.uint32).view(np.int32)
+
+
+def keep_mask(
+    key: torch.Tensor, rate: torch.Tensor, counters: torch.Tensor, salt: int
+) -> torch.Tensor:
+    """Return True for each element that dropout keeps, a hash of its place in the tensor.
+
+    Args:
+        key: This step's key, () int32; under ``vmap`` one a slot.
+        rate: Share of elements to drop, () float32 in [0, 1); under ``vmap`` one a slot.
+        counters: Place of each element, 0, 1, ..., int32, any shape.
+        salt: Number of the dropout layer in its model.
+    """
+    mixed = _mix32((counters * _STRIDE) ^ _mix32(key + salt * _ROUND1 % 2**31))
+    threshold = (rate * 2.0**31).to(torch.int32)
+    return (mixed & 0x7FFFFFFF) >= threshold
+
+
+def batch_order(
+    data_seed: int,
+    data_epoch: int,
+    *,
+    num_examples: int,
+    batch_size: int,
+    lengths: npt.NDArray[np.int64] | None = None,
+) -> list[npt.NDArray[np.int64]]:
+    """Return the batches of a data epoch, each an array of example numbers; none is left out.
+
+    Examples with lengths are shuffled, cut into pools of 50 batches, sorted by length inside a
+    pool and cut into batches, which are shuffled: alike lengths share a batch, so that little
+    padding is computed, and no two epochs group alike (torchtext's ``BucketIterator``). The last
+    batch cut may be smaller.
+
+    Args:
+        data_seed: The study's data seed.
+        data_epoch: The lane's data epoch, from 1.
+        num_examples: Training examples, N.
+        batch_size: Examples a batch.
+        lengths: Real steps of each example, (N,), or None where nothing is padded.
+    """
+    rng = np.random.Generator(np.random.Philox([data_seed, data_epoch]))
+    order = rng.permutation(num_examples)
+    if lengths is None:
+        return [order[i : i + batch_size] for i in range(0, num_examples, batch_size)]
+    batches: list[npt.NDArray[np.int64]] = []
+    pool_size = _LENGTH_POOL * batch_size
+    for start in range(0, num_examples, pool_size):
+        pool = order[start : start + pool_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches.extend(pool[i : i + batch_size] for i in range(0, len(pool), batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _splitmix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        mixed = state + _GAMMA
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX1
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX2
+        return mixed ^ (mixed >> np.uint64(31))
+
+
+def _mix32(value: torch.Tensor) -> torch.Tensor:
+    # torch has no unsigned shift: the mask drops the sign bits that an arithmetic shift drags in.
+    value = (value ^ ((value >> 16) & 0xFFFF)) * _ROUND1
+    value = (value ^ ((value >> 15) & 0x1FFFF)) * _ROUND2
+    return value ^ ((value >> 16) & 0xFFFF)

@@ -1,0 +1,87 @@
+"""A data set on a device, and the lanes opened on it: what one worker trains with."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from objectives.api import Data, FusionKey, Objective
+from objectives.training import fusion
+from objectives.training.batches import on_device
+from objectives.training.lane import FusedLane
+from search_spaces.hparams import Hparams
+
+_PROBE_EXAMPLES = 5
+
+
+class ModelTrainer:
+    """Opens lanes of one objective on one data set; keeps each model's self-check.
+
+    Args:
+        objective: What is trained.
+        data: Its data set.
+        device: Where to train; "cpu" or "cuda".
+        data_seed: Decides the order of batches, with the data epoch.
+    """
+
+    def __init__(
+        self, objective: Objective, data: Data, *, device: str = "cpu", data_seed: int = 0
+    ) -> None:
+        self.class_names = data.class_names
+        self.fingerprint = fingerprint(data)
+        self._objective = objective
+        self._data = data
+        self._device = torch.device(device)
+        self._data_seed = data_seed
+        self._train = on_device(data.train, self._device)
+        self._validation = on_device(data.validation, self._device)
+        self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
+
+    def fusion_key(self, hparams: Hparams) -> FusionKey:
+        """Return the key of the lane that may train these hyperparameters."""
+        return FusionKey(hparams.batch_size, tuple(sorted(hparams.model.items())))
+
+    def open_lane(self, key: FusionKey, data_epoch: int) -> FusedLane:
+        """Return an empty lane whose clock stands at ``data_epoch``.
+
+        Raises:
+            ValueError: If the model's output has the wrong shape.
+        """
+        build = self._builder(dict(key.model))
+        if key.model not in self._programs:
+            rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
+            self._programs[key.model] = fusion.program(
+                build, self._train.batch(rows)[0], len(self.class_names)
+            )
+        return FusedLane(
+            self._programs[key.model],
+            build,
+            train=self._train,
+            validation=self._validation,
+            num_classes=len(self.class_names),
+            batch_size=key.batch_size,
+            data_seed=self._data_seed,
+            data_epoch=data_epoch,
+        )
+
+    def _builder(self, model: Mapping[str, Any]) -> Callable[[], nn.Module]:
+        def build() -> nn.Module:
+            module = self._objective.build_model(self._data, **model)
+            assert isinstance(module, nn.Module)
+            return module.to(self._device)
+
+        return build
+
+
+def fingerprint(data: Data) -> str:
+    """Return a SHA-256 over the data set's arrays and class names."""
+    digest = hashlib.sha256("\0".join(data.class_names).encode())
+    for split in (data.train, data.validation, data.test):
+        lengths = () if split.lengths is None else (split.lengths,)
+        for array in (*split.inputs, split.targets, *lengths):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
