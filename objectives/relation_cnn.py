@@ -23,7 +23,7 @@ from objectives.training.layers import Bias
 _PADDING, _UNKNOWN = 0, 1
 _MAX_DISTANCE = 30
 # Training occurrences from which a word's vector may be trained; rarer ones keep GloVe's.
-_TRAINED_FROM = 5
+_TRAINED_FROM = 10
 
 
 class RelationCnn:

@@ -1,0 +1,94 @@
+"""The default search space and the default sweep settings of each objective, by name.
+
+Plain tables, as they would stand in a sweep file: a sweep file is merged over them and checked
+afterwards. Knows no torch, so that a sweep file is checked at once.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from search_spaces.hparams import Mistake, Mistakes, find_model_mistakes, suggest_names
+from search_spaces.space import Range, SearchSpace, find_spec_mistakes
+
+
+def _require_odd(window: int) -> int:
+    if window % 2 == 0:
+        raise Mistakes([Mistake((), f"must be odd, got {window}; a range needs step = 2")])
+    return window
+
+
+class RelationCnnLimits(BaseModel):
+    """Limits of the keyword arguments of ``build_model`` of relation-cnn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    filters: Annotated[int, Field(ge=1)] = 150
+    """Convolution filters, each of which gives one feature a sentence."""
+    window: Annotated[int, Field(ge=1), AfterValidator(_require_odd)] = 3
+    """Tokens that a filter sees at once; odd, so that it has a middle."""
+    position_dim: Annotated[int, Field(ge=1)] = 5
+    """Numbers that encode a token's distance to an entity."""
+    vectors: Literal["frozen", "trainable"] = "trainable"
+    """Whether the word vectors are trained."""
+
+
+#: Search spaces by objective. Adadelta and SGD want rates about 100 times Adam's.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "relation-cnn": {
+        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+        "learning_rate": {
+            "low": 3e-4,
+            "high": 1e-2,
+            "log": True,
+            "by_optimizer": {
+                "adadelta": {"low": 0.1, "high": 5.0},
+                "sgd": {"low": 0.03, "high": 1.0},
+            },
+        },
+        "beta1": {"low": 0.8, "high": 0.99},
+        "beta2": {"low": 0.99, "high": 0.9999},
+        "momentum": {"low": 0.0, "high": 0.95},
+        "dropout": {"low": 0.2, "high": 0.7},
+        "batch_size": [50, 100],
+        "model": {"filters": 150, "window": 3, "position_dim": 5, "vectors": "trainable"},
+    },
+}
+
+#: Sweep settings by objective, where they differ from the defaults of ``SweepConfig``.
+SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "relation-cnn": {"max_epochs": 40, "patience": 6, "prune_patience": 3, "min_delta": 0.001},
+}
+
+#: Limits of each objective's ``[space.model]``, by objective.
+MODEL_LIMITS: Mapping[str, type[BaseModel]] = {"relation-cnn": RelationCnnLimits}
+
+
+def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
+    """List what is wrong with a space's ``model`` for an objective; paths start with ``model``.
+
+    An objective without an entry in ``MODEL_LIMITS`` accepts whatever its ``build_model`` does.
+    """
+    limits = MODEL_LIMITS.get(objective)
+    if limits is None:
+        return []
+    found = []
+    for name, spec in space.model.items():
+        if name not in limits.model_fields:
+            text = suggest_names(name, limits.model_fields)
+            found.append(Mistake(("model", name), text, is_unknown_key=True))
+            continue
+        mistakes = _find_value_mistakes(limits, name, spec)
+        found += [one._replace(path=("model", name, *one.path)) for one in mistakes]
+    return found
+
+
+def _find_value_mistakes(limits: type[BaseModel], name: str, spec: Any) -> list[Mistake]:
+    if isinstance(spec, Range) and not spec.is_int and limits.model_fields[name].annotation is int:
+        return [Mistake((), "takes whole numbers; add int = true")]
+    found = [*find_spec_mistakes(spec, lambda value: find_model_mistakes(limits, {name: value}))]
+    if isinstance(spec, Range) and spec.is_int and not found and spec.low < spec.high:
+        # The value after the lowest: both ends of 3..5 are odd, and yet the range has a 4.
+        found = find_model_mistakes(limits, {name: int(spec.low + (spec.step or 1.0))})
+    return found

@@ -1,0 +1,34 @@
+"""How a study is run: from a sweep's settings to a ranked answer.
+
+``sweeps.run(sweeps.load_config("relation-cnn", trials=24))`` runs a sweep from Python. Importing
+this package is cheap: Optuna and torch are imported by the functions that need them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeps.config import SweepConfig
+    from sweeps.events import Event
+    from sweeps.workers import SweepEnd
+
+__all__ = ["load_config", "run"]
+
+
+def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
+    """Return a sweep's settings; see ``sweeps.config.load_config``."""
+    from sweeps import config
+
+    return config.load_config(target, overrides, **options)
+
+
+def run(
+    config: "SweepConfig",
+    *,
+    force: bool = False,
+    on_event: "Callable[[Event], None] | None" = None,
+) -> "SweepEnd":
+    """Run a sweep to its target, or carry it on; see ``sweeps.workers.run``."""
+    from sweeps import workers
+
+    return workers.run(config, force=force, on_event=on_event)

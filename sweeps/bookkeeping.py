@@ -1,0 +1,296 @@
+"""The only caller of ask and tell: takes trials for a worker, and hands their results back.
+
+A result is durable in our tables before Optuna is told; what was not told is told by whoever
+claims next. Every claim and every telling holds the study's lock, so whatever is seen half-done
+under it was left by a process that has died. Not thread-safe: one thread owns a bookkeeper.
+"""
+
+import math
+import os
+import platform
+import socket
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+
+import optuna
+import psutil
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.hparams import Hparams
+from storage import queries, recorder
+from storage.database import Database
+from storage.records import (
+    Claim,
+    ClassScore,
+    EndedTrial,
+    EpochRow,
+    Owner,
+    TrialResult,
+    UnfinishedTrial,
+)
+from sweeps.config import SweepConfig
+from sweeps.curves import running_best
+from sweeps.samplers import make_sampler, trial_seed
+from sweeps.stopping import Outcome, optuna_state_and_value
+
+#: TPE learns nothing from trials in flight, so few of a study's trials are in flight at once.
+MIN_IN_FLIGHT = 8
+IN_FLIGHT_SHARE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTrial:
+    """A trial that this worker trains.
+
+    Attributes:
+        claim: The right to write it.
+        seed: Seed of its weights and masks.
+        hparams: What it is trained with.
+        data_epoch: Data epochs that its lane must have behind it, because an earlier attempt
+            entered so; None: any.
+    """
+
+    claim: Claim
+    seed: int
+    hparams: Hparams
+    data_epoch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a claim gave.
+
+    Attributes:
+        trials: Trials for this worker, those taken up again first.
+        ended: Trials of any worker that have ended since the last claim.
+        is_complete: Nothing is left to claim, now or later, unless a worker dies.
+    """
+
+    trials: tuple[ClaimedTrial, ...]
+    ended: tuple[EndedTrial, ...]
+    is_complete: bool
+
+
+def make_owner(device: str) -> Owner:
+    """Return this process as the owner of trials, with a token of its own."""
+    names = ("bestepoch", "numpy", "optuna", "torch")
+    return Owner(
+        token=str(uuid.uuid4()),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=psutil.Process().create_time(),
+        device=device,
+        versions={"python": platform.python_version()}
+        | {name: metadata.version(name) for name in names},
+    )
+
+
+def is_left(trial: UnfinishedTrial) -> bool:
+    """Return whether nobody trains the trial: it was released, or its owner here has died.
+
+    An owner on another host counts as alive: nothing here can tell.
+    """
+    if trial.token is None:
+        return True
+    if trial.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(trial.pid)
+        # A second's tolerance: the time of booting, which this is counted from, is rounded.
+        is_same = abs(process.create_time() - trial.process_started) < 1.0
+        return not is_same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+class Bookkeeper:
+    """A worker's door to its study.
+
+    Args:
+        db: The database.
+        config: The sweep's settings.
+        study_uuid: The study's key in our tables.
+        owner: This worker.
+        data_fingerprint: SHA-256 over the data.
+        now: Returns the present moment, aware.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        config: SweepConfig,
+        *,
+        study_uuid: str,
+        owner: Owner,
+        data_fingerprint: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._db = db
+        self._config = config
+        self._uuid = study_uuid
+        self._owner = owner
+        self._fingerprint = data_fingerprint
+        self._now = now
+        self._storage = db.optuna_storage()
+        self._study = optuna.load_study(
+            study_name=config.study, storage=self._storage, sampler=optuna.samplers.RandomSampler()
+        )
+        self._study_id = self._storage.get_study_id_from_name(config.study)
+        self._known_ended: set[int] = set()
+
+    def claim(self, limit: int) -> Claims:
+        """Take up to ``limit`` trials: first those that nobody trains any more, then new ones.
+
+        Args:
+            limit: Trials that this worker has room for, 0 or more.
+        """
+        claimed: list[ClaimedTrial] = []
+        with self._db.study_lock(self._config.study):
+            unfinished = queries.unfinished_trials(self._db, self._uuid)
+            self._tell_untold()
+            trials = self._study.get_trials(deepcopy=False)
+            left = [trial for trial in unfinished if is_left(trial)]
+            claimed.extend(self._restart(trial) for trial in left[:limit])
+            known = {trial.trial for trial in unfinished}
+            orphans = [
+                trial
+                for trial in trials
+                if trial.state == TrialState.RUNNING and trial.number not in known
+            ]
+            claimed.extend([self._adopt(trial) for trial in orphans[: limit - len(claimed)]])
+            in_flight = sum(trial.state == TrialState.RUNNING for trial in trials)
+            room = min(
+                limit - len(claimed),
+                self._config.trials - len(trials),
+                max(MIN_IN_FLIGHT, self._config.trials // IN_FLIGHT_SHARE) - in_flight,
+            )
+            claimed.extend(self._ask(len(trials) + i) for i in range(max(room, 0)))
+            num_trials = max(len(trials), len(trials) + room)
+        ended = queries.finished_curves(self._db, self._uuid, known=self._known_ended)
+        self._known_ended.update(trial.trial for trial in ended)
+        is_complete = num_trials >= self._config.trials and not left and not orphans
+        return Claims(tuple(claimed), tuple(ended), is_complete)
+
+    def enter(self, claim: Claim, data_epoch: int) -> Sequence[int]:
+        """Write how many data epochs the trial's lane had behind it; return it if it is lost."""
+        try:
+            recorder.set_first_data_epoch(self._db, claim=claim, first_data_epoch=data_epoch)
+        except recorder.LostTrial as error:
+            return error.trials
+        return ()
+
+    def record(self, rows: Sequence[EpochRow], bests: Sequence[float]) -> Sequence[int]:
+        """Write an epoch of a lane; return the trials that are no longer this worker's.
+
+        Args:
+            rows: A row a trial.
+            bests: Each trial's running best, which Optuna's pages show at epochs 1, 2, 4, 8, ...
+        """
+        lost: Sequence[int] = ()
+        try:
+            recorder.record_epochs(self._db, rows)
+        except recorder.LostTrial as error:
+            lost = error.trials
+        for row, best in zip(rows, bests, strict=True):
+            is_power_of_two = row.epoch & (row.epoch - 1) == 0
+            if is_power_of_two and row.claim.trial not in lost and math.isfinite(best):
+                trial_id = self._trial_id(row.claim.trial)
+                self._storage.set_trial_intermediate_value(trial_id, row.epoch, best)
+        return lost
+
+    def finish(
+        self, claim: Claim, result: TrialResult, class_scores: Sequence[ClassScore]
+    ) -> Sequence[int]:
+        """Write how a trial ended, then tell Optuna; return the trial if it is lost."""
+        with self._db.study_lock(self._config.study):
+            try:
+                recorder.finish_trial(
+                    self._db,
+                    claim=claim,
+                    result=result,
+                    class_scores=class_scores,
+                    now=self._now(),
+                )
+            except recorder.LostTrial as error:
+                return error.trials
+            self._tell_untold()
+        return ()
+
+    def interrupt(self, reason: str) -> None:
+        """Release this worker's running trials, so that the next run takes them up."""
+        recorder.interrupt_trials(
+            self._db, study_uuid=self._uuid, token=self._owner.token, reason=reason
+        )
+
+    def _restart(self, trial: UnfinishedTrial) -> ClaimedTrial:
+        claim = recorder.restart_trial(
+            self._db,
+            study_uuid=self._uuid,
+            trial=trial.trial,
+            attempt=trial.attempt,
+            owner=self._owner,
+            now=self._now(),
+        )
+        hparams = Hparams.model_validate(trial.params)
+        return ClaimedTrial(claim, trial.seed, hparams, trial.first_data_epoch)
+
+    def _adopt(self, orphan: FrozenTrial) -> ClaimedTrial:
+        """Take a trial whose asker died before it could write it down."""
+        self._study.sampler = self._sampler(orphan.number)
+        trial = optuna.trial.Trial(self._study, self._trial_id(orphan.number))
+        return self._begin(trial)
+
+    def _ask(self, number: int) -> ClaimedTrial:
+        self._study.sampler = self._sampler(number)
+        trial = self._study.ask()
+        assert trial.number == number, f"asked for trial {number}, got {trial.number}"
+        return self._begin(trial)
+
+    def _begin(self, trial: optuna.Trial) -> ClaimedTrial:
+        hparams = self._config.space.suggest(trial)
+        seed = trial_seed(self._config.seed, trial.number)
+        claim = recorder.begin_trial(
+            self._db,
+            study_uuid=self._uuid,
+            trial=trial.number,
+            owner=self._owner,
+            seed=seed,
+            params=hparams.to_params(),
+            now=self._now(),
+            data_fingerprint=self._fingerprint,
+        )
+        return ClaimedTrial(claim, seed, hparams, None)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        return make_sampler(self._config.sampler, self._config.seed, trial_number=number)
+
+    def _tell_untold(self) -> None:
+        """Tell Optuna of each trial that ended; the caller holds the study's lock."""
+        untold = queries.untold_trials(self._db, self._uuid)
+        for trial in untold:
+            self._tell(trial)
+        told = [trial.trial for trial in untold]
+        recorder.mark_told(self._db, study_uuid=self._uuid, trials=told)
+
+    def _tell(self, trial: EndedTrial) -> None:
+        trial_id = self._trial_id(trial.trial)
+        reported = self._storage.get_trial(trial_id)
+        if reported.state.is_finished():
+            return
+        bests = running_best(trial.macro_f1)
+        # Optuna takes the value of a pruned trial from its last step, which an earlier, longer
+        # attempt may have reported.
+        last = max([len(bests), *reported.intermediate_values])
+        if bests and math.isfinite(bests[-1]):
+            self._storage.set_trial_intermediate_value(trial_id, last, bests[-1])
+        outcome = Outcome(trial.outcome)
+        state, value = optuna_state_and_value(outcome, trial.value) or (None, None)
+        if outcome in (Outcome.BEHIND, Outcome.FAILED):
+            value = None  # Optuna refuses one
+        self._study.tell(trial.trial, value, state=state, skip_if_finished=True)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

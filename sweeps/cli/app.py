@@ -1,0 +1,87 @@
+"""The commands, and what becomes of their errors."""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from sweeps.cli import doctor, run, serve, show, studies
+from sweeps.cli.output import Invocation, UsageMistake, clean, console
+from storage.locations import StorageError, redact
+
+app = typer.Typer(
+    help="Hyperparameter sweeps for PyTorch classifiers, compared by their best epoch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib import metadata
+
+        typer.echo(f"bestepoch {metadata.version('bestepoch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    context.obj.debug = debug
+
+
+app.command("run")(run.run)
+app.command("list")(studies.list_studies)
+app.command("results")(studies.results)
+app.command("show")(show.show)
+app.command("dashboard")(serve.dashboard)
+app.command("delete")(studies.delete)
+app.command("doctor")(doctor.doctor)
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and exit: 0 done, 1 no result, 2 a person's mistake, 130 interrupted.
+
+    Args:
+        args: What follows ``bestepoch``; None: the arguments of this process.
+    """
+    invocation = Invocation(tuple(sys.argv[1:] if args is None else args))
+    try:
+        app(args=list(invocation.args), prog_name="bestepoch", obj=invocation)
+    except Exception as error:
+        if invocation.debug:
+            raise
+        lines, code = _explain(error)
+        printer = console(stderr=True)
+        for line in lines:
+            # Soft: a terminal wraps by itself, and a log keeps one line a mistake.
+            printer.print(redact(clean(line)), soft_wrap=True)
+        sys.exit(code)
+    sys.exit(0)
+
+
+def _explain(error: Exception) -> tuple[Sequence[str], int]:
+    """Return the lines for the person, and the exit code."""
+    from objectives.api import DataError
+    from sweeps.config_errors import ConfigError
+
+    if isinstance(error, ConfigError):
+        return error.lines, 2
+    if isinstance(error, DataError | StorageError | UsageMistake):
+        return str(error).splitlines(), 2
+    text = str(error).strip().splitlines()
+    name = type(error).__name__
+    first = f"unexpected {name}: {text[0]}" if text else f"unexpected {name}"
+    return (first, "see where it came from with: bestepoch --debug COMMAND ..."), 1

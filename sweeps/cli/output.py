@@ -1,0 +1,180 @@
+"""What all commands share: the console, lines to paste, short numbers, and files of tables."""
+
+import io
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+from rich.console import Console, RenderableType
+
+from storage import locations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Format = Literal["table", "csv", "json", "parquet"]
+
+STORAGE_HELP = "Database URL or SQLite file. [BESTEPOCH_STORAGE, else bestepoch.db here]"
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", metavar="URL", help=STORAGE_HELP, show_default=False)
+]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option("--format", help="What to write; -o's suffix decides if not given."),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write to.")
+]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+
+_SUFFIXES: dict[str, Format] = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+
+
+class UsageMistake(ValueError):
+    """A mistake on the command line: one line."""
+
+
+@dataclass(slots=True)
+class Invocation:
+    """How the command was called.
+
+    Attributes:
+        args: What follows ``bestepoch``.
+        debug: Whether tracebacks are shown.
+    """
+
+    args: tuple[str, ...]
+    debug: bool = False
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints texts as they are: names may hold brackets."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def clean(text: object) -> str:
+    """Return the text on one line, without what would steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in str(text))
+
+
+def command_line(*words: object, storage: str | None = None) -> str:
+    """Return a ``bestepoch`` command to paste; ``storage`` as it was given, password masked."""
+    given = [*words, "--storage", storage] if storage else [*words]
+    return shlex.join(["bestepoch", *(locations.redact(str(word)) for word in given)])
+
+
+def short_number(value: float) -> str:
+    """Return the number in three significant digits; close below 1, two of its distance to 1."""
+    if 0.9 < value < 1.0:
+        digits = 1 - math.floor(math.log10(1.0 - value))
+        return f"{value:.{digits}f}".rstrip("0")
+    return f"{value:.3g}"
+
+
+def short_value(value: object) -> str:
+    """Return a hyperparameter's value for a table; ``-`` where a trial has none."""
+    if value is None:
+        return "-"
+    return short_number(value) if isinstance(value, float) else clean(value)
+
+
+def score(value: Any) -> str:
+    """Return a score in four decimals; ``-`` where it is missing."""
+    return "-" if is_missing(value) else f"{value:.4f}"
+
+
+def whole(value: Any) -> str:
+    """Return a whole number; ``-`` where it is missing."""
+    return "-" if is_missing(value) else str(int(value))
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether the value is None, NaN or pandas's NA."""
+    import pandas as pd
+
+    return bool(pd.isna(value))
+
+
+def flatten_params(params: dict[str, Any]) -> dict[str, Any]:
+    """Return stored hyperparameters by the names of the search space: ``beta1``, ``model.x``."""
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        if name == "betas":
+            flat |= {"beta1": value[0], "beta2": value[1]}
+        elif name == "model":
+            flat |= {f"model.{key}": own for key, own in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def choose_format(wanted: Format | None, output: Path | None) -> Format:
+    """Return the format: as told, else by the file's suffix, else a table for people."""
+    if wanted is not None:
+        return wanted
+    return "table" if output is None else _SUFFIXES.get(output.suffix.lower(), "table")
+
+
+def write_frame(frame: "pd.DataFrame", kind: Format, output: Path | None) -> None:
+    """Write a frame, exact and with its own column names, to a file or to standard output.
+
+    Raises:
+        UsageMistake: If the file cannot be written, or a terminal would get binary data.
+    """
+    content = _encode(frame, kind)
+    if output is not None:
+        save(content, output)
+    elif kind == "parquet" and sys.stdout.isatty():
+        raise UsageMistake("parquet is binary: write it to a file with -o FILE")
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
+def save_text(lines: Sequence[RenderableType], output: Path, *, width: int = 120) -> None:
+    """Write what a terminal would show to a file, as plain text."""
+    text = io.StringIO()
+    plain = Console(file=text, width=width, highlight=False, markup=False, emoji=False)
+    for line in lines:
+        plain.print(line, soft_wrap=isinstance(line, str))
+    save(text.getvalue().encode(), output)
+
+
+def save(content: bytes, output: Path) -> None:
+    """Write a file.
+
+    Raises:
+        UsageMistake: If it cannot be written.
+    """
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageMistake(f"{output}: cannot be written: {reason}") from None
+
+
+def _encode(frame: "pd.DataFrame", kind: Format) -> bytes:
+    if kind == "csv":
+        return cast(str, frame.to_csv(index=False)).encode()
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    # Not DataFrame.to_json: it rounds to 15 digits.
+    rows = [
+        {name: None if is_missing(value) else value for name, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+    text = json.dumps(rows, indent=2, ensure_ascii=False, default=_plain)
+    return (text + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value.item()

@@ -1,0 +1,139 @@
+"""The ranked table of a study's trials: as many hyperparameters as the width holds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from sweeps.cli.output import flatten_params, is_missing, score, short_value, whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Scores by which trials are ranked, in the words of a sentence.
+WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
+
+_FIRST = ("optimizer", "learning_rate")
+_WIDE_GAP, _GAP = 2, 1
+
+_Columns = list[tuple[str, list[str]]]
+
+
+def ranked_lines(
+    frame: "pd.DataFrame", *, width: int, by: str = "best", limit: int | None = None
+) -> list[RenderableType]:
+    """Return the table, and lines that say what it leaves out.
+
+    Args:
+        frame: ``queries.results``, ranked.
+        width: Characters of a line.
+        by: The score that it is ranked by.
+        limit: Rows to show; None: all.
+    """
+    params = [flatten_params(json.loads(text)) for text in frame["params"]]
+    varying, constant = split_params(params)
+    rows = frame.head(limit) if limit is not None else frame
+    columns = _score_columns(rows, by=by)
+    values = {
+        name: [short_value(one.get(name)) for one in params[: len(rows)]] for name in varying
+    }
+    shown, gap = _fit(columns, values, by_weight(varying, params), width=width)
+    lines: list[RenderableType] = [_table([*columns, *shown.items()], gap=gap)]
+    if constant:
+        fixed = " ".join(f"{name}={short_value(value)}" for name, value in constant.items())
+        lines.append(f"all trials: {fixed}")
+    hidden = [name for name in varying if name not in shown]
+    if hidden:
+        lines.append(f"not shown: {', '.join(hidden)} (a wider terminal, or --format csv)")
+    return lines
+
+
+def split_params(
+    params: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the names that differ between trials, and what is the same in all that have it."""
+    names = list(dict.fromkeys(name for one in params for name in one))
+    distinct = {name: {_key(one[name]) for one in params if name in one} for name in names}
+    varying = [name for name in names if len(distinct[name]) > 1]
+    constant = {
+        name: next(one[name] for one in params if name in one)
+        for name in names
+        if len(distinct[name]) == 1
+    }
+    return varying, constant
+
+
+def by_weight(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names, the least telling last: had by few trials, or of few values."""
+
+    def weight(name: str) -> tuple[bool, int, int]:
+        values = [one[name] for one in params if name in one]
+        return name not in _FIRST, -len(values), -len({_key(value) for value in values})
+
+    return sorted(names, key=weight)
+
+
+def outcome_text(value: Any) -> str:
+    """Return an outcome; a trial without one runs."""
+    return "running" if is_missing(value) else str(value)
+
+
+def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
+    columns: _Columns = [
+        ("rank", [whole(value) for value in rows["rank"]]),
+        ("trial", [whole(value) for value in rows["trial"]]),
+        ("best\nscore", [score(value) for value in rows["best_macro_f1"]]),
+        ("best\nepoch", [whole(value) for value in rows["best_epoch"]]),
+        ("last\nscore", [score(value) for value in rows["last_macro_f1"]]),
+        ("epochs\nrun", [whole(value) for value in rows["epochs_run"]]),
+        ("outcome", [outcome_text(value) for value in rows["outcome"]]),
+    ]
+    if by == "tail":
+        columns.insert(4, ("tail\nscore", [score(value) for value in rows["tail_macro_f1"]]))
+    return columns
+
+
+def _fit(
+    columns: _Columns,
+    values: Mapping[str, list[str]],
+    names: Sequence[str],
+    *,
+    width: int,
+) -> tuple[dict[str, list[str]], int]:
+    """Return the hyperparameters that the width holds, in their order, and the gap."""
+    kept = list(names)
+    gap = _WIDE_GAP
+    while kept and _width(columns, {name: values[name] for name in kept}, gap) > width:
+        if gap == _GAP:
+            kept.pop()
+        gap = _GAP
+    if _width(columns, {name: values[name] for name in kept}, gap) > width:
+        gap = _GAP
+    return {name: cells for name, cells in values.items() if name in kept}, gap
+
+
+def _width(columns: _Columns, values: Mapping[str, list[str]], gap: int) -> int:
+    everything = [*columns, *((_heading(name), cells) for name, cells in values.items())]
+    widths = [max(map(len, [*heading.split("\n"), *cells])) for heading, cells in everything]
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _heading(name: str) -> str:
+    return name.removeprefix("model.").replace("_", "\n")
+
+
+def _table(columns: _Columns, *, gap: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+    for name, cells in columns:
+        is_number = all(cell == "-" or cell[0].isdigit() for cell in cells)
+        justify = "right" if is_number and name != "outcome" else "left"
+        table.add_column(_heading(name), justify=justify, no_wrap=True, vertical="bottom")
+    for row in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*row, style="bold" if row[0] == "1" else None)
+    return table
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value)

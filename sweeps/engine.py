@@ -1,0 +1,297 @@
+"""One worker's sweep: claim, place, train an epoch, decide, record, finish, and again.
+
+The training thread never waits for a disk: a second thread writes, asks and tells, in the order
+in which it was given the work. What a claim brings is looked at one epoch later, so with one
+worker the whole sweep is the same each time, however fast the disk is.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from objectives.api import EpochReport, FusionKey, Lane, Trainer
+from storage.records import EpochRow
+from sweeps import results
+from sweeps.bookkeeping import (
+    IN_FLIGHT_SHARE,
+    MIN_IN_FLIGHT,
+    Bookkeeper,
+    ClaimedTrial,
+    Claims,
+)
+from sweeps.config import SweepConfig
+from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
+from sweeps.results import Curve
+from sweeps.scheduler import Placement, Scheduler, Waiting
+from sweeps.stopping import PEER_OUTCOMES, Decision, Outcome, Peers, StopRule, make_pruner
+
+#: Trials in a row that fail before a worker gives up: the fault is then not the trial's.
+MAX_FAILURES_IN_A_ROW = 5
+_IDLE_S = 0.2
+
+
+@dataclass(slots=True)
+class _Training:
+    """A trial that this worker has claimed, and its place once it has one."""
+
+    claimed: ClaimedTrial
+    curve: Curve = field(default_factory=Curve)
+    place: Placement[FusionKey] | None = None
+
+    @property
+    def number(self) -> int:
+        return self.claimed.claim.trial
+
+
+class Engine:
+    """Trains the trials of one worker.
+
+    Args:
+        config: The sweep's settings.
+        trainer: Opens lanes.
+        book: The door to the study; used in the writing thread alone.
+        worker: This worker's number, from 0.
+        num_workers: Workers of this run, which share the trials in flight.
+        weights_dir: Folder of all weights; files are named from here.
+        study_uuid: The study's key, which names its folder there.
+        on_event: Called with each event, in the training thread.
+        stop_requested: Asked at each epoch's end: a reason to stop now, or None. May wait for
+            the given seconds until there is one.
+    """
+
+    def __init__(
+        self,
+        config: SweepConfig,
+        trainer: Trainer,
+        book: Bookkeeper,
+        *,
+        worker: int,
+        num_workers: int,
+        weights_dir: Path,
+        study_uuid: str,
+        on_event: Callable[[Event], None],
+        stop_requested: Callable[[float], str | None],
+    ) -> None:
+        self._config = config
+        self._trainer = trainer
+        self._book = book
+        self._worker = worker
+        self._max_trials = _share_of_flight(config.trials, num_workers)
+        self._weights_dir = weights_dir
+        # A study that was deleted and begun again must not find the old one's files.
+        self._weights_prefix = f"{config.study}-{study_uuid[:8]}"
+        self._emit = on_event
+        self._stop_requested = stop_requested
+        self._scheduler: Scheduler[FusionKey] = Scheduler(config.slots)
+        self._lanes: dict[int, Lane] = {}
+        self._trials: dict[int, _Training] = {}
+        self._peers = Peers(config.max_epochs)
+        self._rule = StopRule(
+            max_epochs=config.max_epochs,
+            patience=config.patience,
+            prune_patience=config.prune_patience,
+            min_delta=config.min_delta,
+            num_classes=len(trainer.class_names),
+            pruner=make_pruner(config.pruner),
+        )
+        self._failures_in_a_row = 0
+        self._last_failure = ""
+        self._notes: set[str] = set()
+        self._pending: list[Future[Sequence[int]]] = []
+
+    def run(self) -> WorkerEnded:
+        """Train until nothing is left to claim, or until told to stop.
+
+        An error of the database, or a bug, ends the worker: its trials stay as they are, and the
+        next run takes them up.
+        """
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bookkeeping") as thread:
+            try:
+                ending = self._run(thread)
+            finally:
+                for future in self._pending:
+                    future.cancel()
+        self._emit(ending)
+        return ending
+
+    def _run(self, thread: ThreadPoolExecutor) -> WorkerEnded:
+        claims = thread.submit(self._book.claim, self._max_trials)
+        while True:
+            self._take(claims.result(), thread)
+            self._settle_writes()
+            claims = thread.submit(self._book.claim, self._max_trials - len(self._trials))
+            lane = self._scheduler.next_lane()
+            if lane is not None:
+                self._train(lane, thread)
+            elif not claims.result().trials and claims.result().is_complete:
+                self._settle_writes(wait=True)
+                return WorkerEnded(self._worker, "done")
+            if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+                reason = f"{self._failures_in_a_row} trials in a row failed; {self._last_failure}"
+                return self._give_up(thread, "failed", reason)
+            stop = self._stop_requested(0.0 if lane is not None else _IDLE_S)
+            if stop is not None:
+                return self._give_up(thread, stop, None)
+
+    def _give_up(self, thread: ThreadPoolExecutor, ending: str, reason: str | None) -> WorkerEnded:
+        """Release the running trials for the next run, after all that was done is written."""
+        thread.submit(self._book.interrupt, reason or ending).result()
+        self._settle_writes(wait=True)
+        return WorkerEnded(self._worker, ending, reason)
+
+    def _submit(
+        self, thread: ThreadPoolExecutor, write: Callable[..., Sequence[int]], *args: object
+    ) -> None:
+        self._pending.append(thread.submit(write, *args))
+
+    def _settle_writes(self, *, wait: bool = False) -> None:
+        """Raise what the writing thread raised, and drop the trials that it found lost."""
+        done = [future for future in self._pending if wait or future.done()]
+        self._pending = [future for future in self._pending if future not in done]
+        for future in done:
+            for number in future.result():
+                training = self._trials.pop(number, None)
+                if training is not None:
+                    self._emit(Note(self._worker, f"trial {number} was taken over by another"))
+                    self._free(training)
+
+    def _take(self, claims: Claims, thread: ThreadPoolExecutor) -> None:
+        """Take in what a claim brought, and place what can be placed."""
+        for ended in claims.ended:
+            if Outcome(ended.outcome) in PEER_OUTCOMES:
+                self._peers.add(ended.trial, ended.macro_f1)
+        for claimed in claims.trials:
+            training = _Training(claimed)
+            self._trials[training.number] = training
+            key = self._trainer.fusion_key(claimed.hparams)
+            self._scheduler.add(Waiting(training.number, key, claimed.data_epoch))
+            self._emit(
+                TrialStarted(
+                    self._worker,
+                    training.number,
+                    claimed.claim.attempt,
+                    claimed.hparams.to_params(),
+                )
+            )
+        while (placement := self._scheduler.place()) is not None:
+            self._admit(placement, thread)
+
+    def _admit(self, place: Placement[FusionKey], thread: ThreadPoolExecutor) -> None:
+        """Give a trial its slot; a model that cannot be built fails its trial alone."""
+        training = self._trials[place.trial]
+        claimed = training.claimed
+        try:
+            if place.is_new_lane:
+                self._lanes[place.lane] = self._trainer.open_lane(place.key, place.data_epoch)
+            lane = self._lanes[place.lane]
+            lane.admit(place.slot, claimed.seed, claimed.hparams)
+        except Exception as error:  # the user's build_model may raise anything
+            if self._scheduler.release(place.lane, place.slot):
+                self._lanes.pop(place.lane, None)
+            text = str(error).strip().splitlines() or ["no message"]
+            decision = Decision(Outcome.FAILED, f"{type(error).__name__}: {text[0]}")
+            self._finish(training, decision, thread)
+            return
+        training.place = place
+        if lane.max_slots is not None:
+            self._scheduler.limit(place.lane, lane.max_slots)
+        if lane.note is not None and lane.note not in self._notes:
+            self._notes.add(lane.note)
+            self._emit(Note(self._worker, lane.note))
+        self._submit(thread, self._book.enter, claimed.claim, place.data_epoch)
+
+    def _train(self, lane_id: int, thread: ThreadPoolExecutor) -> None:
+        """Train a lane for one epoch, record it, and end the trials that are through."""
+        lane = self._lanes[lane_id]
+        reports = lane.train_epoch()
+        self._scheduler.advance(lane_id)
+        rows: list[EpochRow] = []
+        bests: list[float] = []
+        ended: list[tuple[_Training, Decision]] = []
+        for report in reports:
+            training = self._trials[self._scheduler.trial_in(lane_id, report.slot)]
+            if report.error is None:
+                row = results.epoch_row(training.claimed.claim, report)
+                decision = self._judge(lane, training, report, row)
+                rows.append(row)
+                bests.append(results.last_best(training.curve))
+            else:
+                decision = Decision(Outcome.FAILED, report.error)
+            if decision is not None:
+                ended.append((training, decision))
+        self._submit(thread, self._book.record, rows, bests)
+        for training, decision in ended:
+            self._finish(training, decision, thread)
+
+    def _judge(
+        self, lane: Lane, training: _Training, report: EpochReport, row: EpochRow
+    ) -> Decision | None:
+        """Take in a trial's epoch; return why the trial ends, or None if it goes on."""
+        curve = training.curve
+        if curve.add(report, row.macro_f1):
+            lane.keep_best(report.slot)
+        self._emit(
+            EpochDone(
+                self._worker,
+                training.number,
+                report.epoch,
+                row.macro_f1,
+                curve.best_epoch,
+                results.last_best(curve),
+                report.seconds,
+            )
+        )
+        return self._rule.decide(
+            curve.train_losses, curve.val_losses, macro_f1s=curve.macro_f1s, peers=self._peers
+        )
+
+    def _finish(self, training: _Training, decision: Decision, thread: ThreadPoolExecutor) -> None:
+        """Store a trial's weights and result, and free its slot."""
+        del self._trials[training.number]
+        curve, claim, place = training.curve, training.claimed.claim, training.place
+        weights_file, weights_sha256 = None, None
+        if place is not None and curve.best_epoch is not None:
+            weights_file = (
+                f"{self._weights_prefix}/trial-{claim.trial}-{claim.attempt}.safetensors"
+            )
+            weights_sha256 = self._lanes[place.lane].save_best(
+                place.slot, self._weights_dir / weights_file
+            )
+        self._free(training)
+        result = results.trial_result(
+            decision, curve, weights_file=weights_file, weights_sha256=weights_sha256
+        )
+        scores = results.best_class_scores(curve, self._trainer.class_names)
+        if decision.outcome in PEER_OUTCOMES:
+            self._peers.add(training.number, curve.macro_f1s)
+        if decision.outcome is Outcome.FAILED:
+            self._failures_in_a_row += 1
+            self._last_failure = decision.reason
+        else:
+            self._failures_in_a_row = 0
+        self._submit(thread, self._book.finish, claim, result, scores)
+        self._emit(
+            TrialEnded(
+                self._worker,
+                training.number,
+                result.outcome,
+                result.reason,
+                len(curve.macro_f1s),
+                result.best_epoch,
+                result.best_macro_f1,
+            )
+        )
+
+    def _free(self, training: _Training) -> None:
+        """Take a trial out of its lane, and close the lane if it was the last."""
+        place = training.place
+        if place is None:
+            return
+        self._lanes[place.lane].release(place.slot)
+        if self._scheduler.release(place.lane, place.slot):
+            del self._lanes[place.lane]
+
+
+def _share_of_flight(trials: int, num_workers: int) -> int:
+    return max(1, max(MIN_IN_FLIGHT, trials // IN_FLIGHT_SHARE) // num_workers)

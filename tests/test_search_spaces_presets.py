@@ -1,0 +1,57 @@
+"""The presets: they are valid, and they name each objective and its model's limits."""
+
+import re
+from typing import Any
+
+import pytest
+
+from objectives.api import OBJECTIVES
+from search_spaces.presets import (
+    MODEL_LIMITS,
+    PRESETS,
+    SWEEP_DEFAULTS,
+    find_model_space_mistakes,
+)
+from search_spaces.space import parse_space
+from sweeps.config import SweepConfig
+
+
+def test_each_objective_has_a_preset_and_nothing_else_has() -> None:
+    assert set(PRESETS) == set(OBJECTIVES)
+    assert set(MODEL_LIMITS) <= set(OBJECTIVES)
+    assert set(SWEEP_DEFAULTS) <= set(OBJECTIVES)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_preset_has_no_mistake(name: str) -> None:
+    space = parse_space(PRESETS[name])
+    assert find_model_space_mistakes(space, name) == []
+    assert set(SWEEP_DEFAULTS[name]) <= set(SweepConfig.model_fields)
+    assert SweepConfig(objective=name).space == space
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ({"filers": 3}, "unknown key 'filers' in [model]; did you mean 'filters'?"),
+        ({"filters": 0}, "model.filters must be >= 1, got 0"),
+        ({"filters": [50, "many"]}, "model.filters must be a whole number, got 'many'"),
+        ({"filters": {"low": 10, "high": 50}}, "model.filters takes whole numbers; add int"),
+        ({"filters": {"low": 0, "high": 50, "int": True}}, "model.filters.low must be >= 1"),
+        ({"window": [3, 4]}, "model.window must be odd, got 4"),
+        ({"window": {"low": 3, "high": 7, "int": True}}, "model.window must be odd, got 4"),
+        ({"vectors": "trainabel"}, "got 'trainabel'; did you mean 'trainable'?"),
+    ],
+)
+def test_a_model_outside_its_limits_is_refused(model: dict[str, Any], expected: str) -> None:
+    (mistake,) = find_model_space_mistakes(parse_space({"model": model}), "relation-cnn")
+    assert re.search(re.escape(expected), mistake.to_line())
+
+
+def test_a_range_of_odd_windows_is_accepted() -> None:
+    space = parse_space({"model": {"window": {"low": 3, "high": 7, "int": True, "step": 2}}})
+    assert find_model_space_mistakes(space, "relation-cnn") == []
+
+
+def test_an_objective_without_limits_accepts_any_model() -> None:
+    assert find_model_space_mistakes(parse_space({"model": {"depth": 3}}), "somebodys") == []

@@ -1,0 +1,269 @@
+"""A search space: its mistakes, its conditions, and the way through Optuna and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search_spaces.hparams import Hparams, Mistakes
+from search_spaces.presets import PRESETS
+from search_spaces.space import Range, SearchSpace, parse_space
+
+#: Each kind of spec, each condition, and each kind of range of an optimizer's own.
+EVERYTHING: dict[str, Any] = {
+    "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+    "learning_rate": {
+        "low": 3e-4,
+        "high": 1e-2,
+        "log": True,
+        "by_optimizer": {"adadelta": {"low": 0.1, "high": 5.0}, "sgd": 0.25},
+    },
+    "beta1": {"low": 0.8, "high": 0.99, "by_optimizer": {"adamax": {"low": 0.5, "high": 0.7}}},
+    "beta2": [0.99, 0.999],
+    "momentum": {"low": 0.0, "high": 0.95},
+    "dropout": {"low": 0.2, "high": 0.7, "step": 0.1},
+    "batch_size": [50, 100],
+    "class_weights": ["none", "balanced"],
+    "model": {
+        "filters": {"low": 50, "high": 150, "int": True, "step": 25},
+        "units": {"low": 4, "high": 128, "int": True, "log": True},
+        "vectors": ["frozen", "trainable"],
+        "bias": True,
+        "window": 3,
+    },
+}
+
+BOUNDS_OF_RATE = {
+    "adam": (3e-4, 1e-2),
+    "adamax": (3e-4, 1e-2),
+    "rmsprop": (3e-4, 1e-2),
+    "adadelta": (0.1, 5.0),
+    "sgd": (0.25, 0.25),
+}
+
+
+def draw(space: SearchSpace, count: int, *, storage: str | None = None) -> list[optuna.Trial]:
+    sampler = optuna.samplers.RandomSampler(seed=7)
+    study = optuna.create_study(storage=storage, sampler=sampler)
+    return [study.ask() for _ in range(count)]
+
+
+def test_two_hundred_draws_stay_within_bounds_and_conditions() -> None:
+    space = parse_space(EVERYTHING)
+    seen = set()
+    for trial in draw(space, 200):
+        hparams = space.suggest(trial)
+        seen.add(hparams.optimizer)
+        low, high = BOUNDS_OF_RATE[hparams.optimizer]
+        assert low <= hparams.learning_rate <= high
+        assert (hparams.betas is None) == (hparams.optimizer not in ("adam", "adamax"))
+        assert (hparams.momentum is None) == (hparams.optimizer != "sgd")
+        if hparams.betas is not None:
+            low, high = (0.5, 0.7) if hparams.optimizer == "adamax" else (0.8, 0.99)
+            assert low <= hparams.betas[0] <= high
+            assert hparams.betas[1] in (0.99, 0.999)
+        assert hparams.momentum is None or 0.0 <= hparams.momentum <= 0.95
+        assert hparams.dropout is not None
+        assert 0.2 <= hparams.dropout <= 0.7
+        assert hparams.dropout * 10 == pytest.approx(round(hparams.dropout * 10))
+        assert hparams.batch_size in (50, 100)
+        assert hparams.model["filters"] in (50, 75, 100, 125, 150)
+        assert 4 <= int(hparams.model["units"]) <= 128
+        assert isinstance(hparams.model["units"], int)
+        assert (hparams.model["bias"], hparams.model["window"]) == (True, 3)
+    assert seen == set(BOUNDS_OF_RATE)
+
+
+@pytest.mark.parametrize("table", [EVERYTHING, PRESETS["relation-cnn"]], ids=["all", "preset"])
+def test_hparams_survive_sqlite_and_json(tmp_path: Path, table: dict[str, Any]) -> None:
+    space = parse_space(table)
+    storage = f"sqlite:///{tmp_path}/study.db"
+    suggested = [space.suggest(trial) for trial in draw(space, 11, storage=storage)]
+    (name,) = optuna.get_all_study_names(storage)
+    stored = optuna.load_study(study_name=name, storage=storage).get_trials()
+    for hparams, trial in zip(suggested, stored, strict=True):
+        assert space.hparams_from_optuna(trial.params) == hparams
+        assert Hparams(**json.loads(json.dumps(hparams.to_params()))) == hparams
+
+
+def test_optuna_sees_only_what_varies_under_names_of_its_own() -> None:
+    space = parse_space(EVERYTHING)
+    shared = {"optimizer", "dropout", "batch_size", "class_weights"}
+    shared |= {"model.filters", "model.units", "model.vectors"}
+    expected = {
+        "adam": shared | {"learning_rate", "one_minus_beta1", "beta2"},
+        "adamax": shared | {"learning_rate", "one_minus_beta1_adamax", "beta2"},
+        "rmsprop": shared | {"learning_rate"},
+        "adadelta": shared | {"learning_rate_adadelta"},
+        "sgd": shared | {"momentum"},  # its rate is fixed
+    }
+    for trial in draw(space, 60):
+        hparams = space.suggest(trial)
+        assert set(trial.params) == expected[hparams.optimizer]
+
+
+def test_betas_are_sampled_as_a_distance_to_one_on_a_log_scale() -> None:
+    space = parse_space({"beta1": {"low": 0.8, "high": 0.99}, "beta2": 0.98})
+    (trial,) = draw(space, 1)
+    hparams = space.suggest(trial)
+    distribution = trial.distributions["one_minus_beta1"]
+    assert distribution == optuna.distributions.FloatDistribution(0.01, 0.2, log=True)
+    assert hparams.betas == (pytest.approx(1.0 - trial.params["one_minus_beta1"]), 0.98)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.99, 0.9999), (0.0, 0.9), (0.9, 0.9), (0.3, 0.7)])
+def test_betas_at_their_limits_stay_inside(low: float, high: float) -> None:
+    space = parse_space({"beta1": {"low": low, "high": high}})
+    for end in (low, high):
+        trial = optuna.trial.FixedTrial({"one_minus_beta1": float(f"{1 - end:.12g}")})
+        betas = space.suggest(trial).betas
+        assert betas is not None
+        assert low <= betas[0] <= high
+        assert betas[0] == pytest.approx(end)
+
+
+def test_a_beta_of_zero_is_a_beta() -> None:
+    assert SearchSpace(beta1=0.0).suggest(optuna.trial.FixedTrial({})).betas == (0.0, 0.999)
+
+
+def test_an_empty_space_gives_the_defaults_and_asks_for_nothing() -> None:
+    assert SearchSpace().suggest(optuna.trial.FixedTrial({})) == Hparams()
+
+
+def test_params_of_another_space_are_refused() -> None:
+    space = parse_space({"dropout": {"low": 0.1, "high": 0.5}})
+    with pytest.raises(ValueError, match="no parameter 'dropout'"):
+        space.hparams_from_optuna({})
+    with pytest.raises(ValueError, match="of another search space: momentum"):
+        space.hparams_from_optuna({"dropout": 0.2, "momentum": 0.9})
+
+
+def test_own_range_has_the_scale_of_the_shared_one_unless_told() -> None:
+    by_optimizer = {
+        "adam": {"low": 1, "high": 2},
+        "sgd": {"low": 0.5, "high": 1, "step": 0.25},
+        "rmsprop": {"low": 1, "high": 2, "log": False},
+    }
+    table = {"low": 0.1, "high": 1, "log": True, "by_optimizer": by_optimizer}
+    spec = parse_space({"optimizer": list(by_optimizer), "learning_rate": table}).learning_rate
+    assert isinstance(spec, Range)
+    scales = {name: isinstance(own, Range) and own.log for name, own in spec.by_optimizer.items()}
+    assert scales == {"adam": True, "sgd": False, "rmsprop": False}
+
+
+def test_a_space_survives_its_table() -> None:
+    space = parse_space(EVERYTHING)
+    assert parse_space(json.loads(json.dumps(space.to_table()))) == space
+    assert SearchSpace.model_validate_json(space.model_dump_json()) == space
+
+
+def test_description_is_short_and_names_conditions() -> None:
+    assert parse_space(EVERYTHING).describe() == [
+        ("optimizer", "adam | adamax | rmsprop | adadelta | sgd"),
+        ("learning_rate", "log 0.0003..0.01 (adadelta: log 0.1..5, sgd: 0.25)"),
+        ("beta1", "1 - beta log 0.8..0.99 (adamax: 1 - beta log 0.5..0.7), adam/adamax only"),
+        ("beta2", "0.99 | 0.999, adam/adamax only"),
+        ("momentum", "0..0.95, sgd only"),
+        ("dropout", "0.2..0.7 step 0.1"),
+        ("batch_size", "50 | 100"),
+        ("class_weights", "none | balanced"),
+        ("model.filters", "50..150 step 25 int"),
+        ("model.units", "log 4..128 int"),
+        ("model.vectors", "frozen | trainable"),
+        ("model.bias", "True"),
+        ("model.window", "3"),
+    ]
+    # What no trial can have is not shown.
+    assert parse_space({"optimizer": "sgd", "beta1": 0.9}).describe() == [("optimizer", "sgd")]
+
+
+RATES = {"low": 0.1, "high": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({"dropout": {"low": 0.5, "high": 0.2}}, "dropout is an empty range: low 0.5 is above"),
+        ({"learning_rate": {"low": 0, "high": 1, "log": True}}, "needs low > 0 for log = true"),
+        ({"learning_rate": RATES | {"low": 0.0}}, "learning_rate.low must be > 0.0, got 0.0"),
+        ({"learning_rate": RATES | {"low": "a"}}, "learning_rate.low must be a number, got 'a'"),
+        ({"learning_rate": {"low": 0.1}}, "learning_rate.high is missing"),
+        (
+            {"learning_rate": RATES | {"hi": 3}},
+            "unknown key 'hi' in [learning_rate]; did you mean",
+        ),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a finite number, got nan"),
+        ({"optimzer": "adam"}, "unknown key 'optimzer'; did you mean 'optimizer'? Known: batch"),
+        ({"optimizer": ["sdg"]}, "'sgd', got 'sdg'; did you mean 'sgd'?"),
+        ({"optimizer": []}, "optimizer is an empty list"),
+        ({"optimizer": RATES}, "optimizer takes a value or a list of choices, not a range"),
+        ({"beta1": {"low": 0.9, "high": 1.0}}, "beta1.high must be < 1.0, got 1.0"),
+        ({"beta2": 1}, "beta2 must be < 1.0, got 1"),
+        ({"beta1": {"low": 0.5, "high": 0.9, "step": 0.1}}, "beta1 is sampled as 1 - beta on a"),
+        ({"batch_size": [50, 2.5]}, "batch_size must be a whole number, got 2.5"),
+        ({"batch_size": 64.0}, "batch_size must be a whole number, got 64.0"),
+        ({"batch_size": True}, "batch_size must be a whole number, got True"),
+        ({"batch_size": [0]}, "batch_size must be >= 1, got 0"),
+        ({"batch_size": [50, 50]}, "batch_size names a choice twice: 50"),
+        ({"batch_size": {"low": 1, "high": 9, "int": True}}, "batch_size takes a value or a list"),
+        ({"class_weights": "balance"}, "did you mean 'balanced'?"),
+        ({"dropout": [{}]}, "must be a number, a text, true or false, got {}"),
+        ({"momentum": 1.0}, "momentum must be < 1.0, got 1.0"),
+        ({"model": {"n": {"low": 1.5, "high": 3, "int": True}}}, "model.n needs whole numbers"),
+        ({"model": {"n": RATES | {"step": 0.4}}}, "does not divide 0.1..1; use high = 0.9"),
+        ({"model": {"n": RATES | {"step": 0}}}, "model.n.step must be > 0.0, got 0"),
+        ({"model": {"n": RATES | {"step": 0.3, "log": True}}}, "step or log = true, not both"),
+        ({"model": 3}, "model must be a table, got 3"),
+        (
+            {"learning_rate": RATES | {"by_optimizer": {"sgd": 1.0}}},
+            "learning_rate.by_optimizer.sgd has no use: optimizer is one of adam",
+        ),
+        (
+            {"learning_rate": RATES | {"by_optimizer": {"adm": 1.0}}},
+            "unknown key 'adm' in [learning_rate.by_optimizer]; did you mean 'adam'?",
+        ),
+        (
+            {"learning_rate": RATES | {"by_optimizer": {"adam": [1.0]}}},
+            "learning_rate.by_optimizer.adam must be a number or a table",
+        ),
+        (
+            {"learning_rate": RATES | {"by_optimizer": {"adam": {"low": -1, "high": 1}}}},
+            "learning_rate.by_optimizer.adam.low must be > 0.0, got -1.0",
+        ),
+        (
+            {"learning_rate": RATES | {"by_optimizer": {"adam": RATES | {"by_optimizer": RATES}}}},
+            "has a by_optimizer inside by_optimizer",
+        ),
+        (
+            {"optimizer": ["adam", "sgd"], "momentum": RATES | {"by_optimizer": {"adam": 0.5}}},
+            "momentum.by_optimizer.adam has no use: adam has no momentum",
+        ),
+        (
+            {"model": {"beta1": RATES | {"by_optimizer": {"sgd": 0.5}}}},
+            "model.beta1.by_optimizer.sgd has no use: optimizer is one of adam",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(table: dict[str, Any], expected: str) -> None:
+    with pytest.raises(Mistakes) as raised:
+        parse_space(table)
+    assert expected in str(raised.value)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    table = {
+        "optimizer": ["adam", "sdg"],
+        "learning_rate": {"low": 1.0, "high": 0.1},
+        "beta1": {"low": 0.8, "high": 1.5},
+        "batch_size": [50, 2.5, 0],
+        "dropout": [],
+        "dropuot": 0.5,
+    }
+    with pytest.raises(Mistakes) as raised:
+        parse_space(table)
+    named = [item.path[0] for item in raised.value.items]
+    assert sorted(named) == sorted([*table, "batch_size"])  # two choices are wrong
+    assert len(str(raised.value).splitlines()) == 7

@@ -1,0 +1,176 @@
+"""Fresh, repeated, older and newer databases; Optuna's tables stay as they are."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, inspect, text
+
+from storage import migrations, schema
+from storage.database import Database, StorageError, open_database
+
+OURS = {
+    "bestepoch_schema",
+    "bestepoch_studies",
+    "class_scores",
+    "epoch_records",
+    "trial_results",
+}
+
+
+def tables(db: Database) -> set[str]:
+    with db.read() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def versions(db: Database) -> list[int]:
+    with db.read() as connection:
+        query = text("SELECT version FROM bestepoch_schema ORDER BY version")
+        return list(connection.execute(query).scalars())
+
+
+def add_mood(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE trial_results ADD COLUMN mood TEXT"))
+
+
+def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
+    with open_database(storage_url, create=True) as db:
+        assert tables(db) == OURS
+        assert versions(db) == [1]
+        with db.read() as connection:
+            assert set(inspect(connection).get_view_names()) == {"best_epochs", "last_epochs"}
+            for view in (schema.BEST_EPOCHS, schema.LAST_EPOCHS):
+                names = [each["name"] for each in inspect(connection).get_columns(view.name)]
+                assert names == list(view.c.keys())
+            applied = connection.execute(schema.SCHEMA.select()).one().applied_at
+            assert applied.tzinfo is not None
+
+
+def test_upgrade_again_changes_nothing(storage_url: str) -> None:
+    for _ in range(2):
+        with open_database(storage_url, create=True) as db:
+            migrations.upgrade(db.write, where="here")
+            assert versions(db) == [1]
+
+
+def test_older_database_takes_each_step_once(storage_url: str) -> None:
+    taken = []
+
+    def second(connection: Connection) -> None:
+        taken.append(2)
+        add_mood(connection)
+
+    steps = {2: second, 3: lambda connection: taken.append(3)}
+    with open_database(storage_url, create=True) as db:
+        for _ in range(2):
+            migrations.upgrade(db.write, where="here", steps=steps)
+        assert versions(db) == [1, 2, 3]
+        assert taken == [2, 3]
+    # To this program it is newer now.
+    for create in (False, True):
+        with pytest.raises(StorageError, match=r"newer bestepoch .*version 3, this one knows 1"):
+            open_database(storage_url, create=create)
+
+
+def test_fresh_database_gets_the_latest_version_at_once(storage_url: str) -> None:
+    with open_database(storage_url, create=True) as db:
+        with db.write() as connection:
+            for view in ("best_epochs", "last_epochs"):
+                connection.execute(text(f"DROP VIEW {view}"))
+            schema.METADATA.drop_all(connection)
+        migrations.upgrade(db.write, where="here", steps={2: pytest.fail})
+        assert versions(db) == [2]
+        assert tables(db) == OURS
+
+
+def test_step_that_fails_leaves_the_version_before(storage_url: str) -> None:
+    def broken(connection: Connection) -> None:
+        add_mood(connection)
+        raise ZeroDivisionError
+
+    with open_database(storage_url, create=True) as db:
+        with pytest.raises(ZeroDivisionError):
+            migrations.upgrade(db.write, where="here", steps={2: broken})
+        assert versions(db) == [1]
+        with db.read() as connection:
+            names = {each["name"] for each in inspect(connection).get_columns("trial_results")}
+        assert "mood" not in names
+
+
+class Killed(BaseException):
+    """Stands for a process that ends before a statement."""
+
+
+def test_creation_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> None:
+    # As it would be on a database without our tables: an empty one, or Optuna's alone.
+    with open_database(sqlite_url, create=True) as db:
+        complete = False
+        for number in range(1, 100):
+            with db.write() as connection:
+                for view in ("best_epochs", "last_epochs"):
+                    connection.execute(text(f"DROP VIEW IF EXISTS {view}"))
+                schema.METADATA.drop_all(connection)
+            try:
+                with cut_before(db, number):
+                    migrations.upgrade(db.write, where="here")
+            except Killed:
+                assert tables(db) in (set(), OURS)
+                continue
+            complete = True
+            break
+        assert complete
+        assert number > len(OURS) + 2  # the cut has been everywhere
+        assert tables(db) == OURS
+
+
+@contextmanager
+def cut_before(db: Database, number: int) -> Iterator[None]:
+    """Raise ``Killed`` before the statement of this number, from 1."""
+    count = 0
+
+    def before(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise Killed
+
+    event.listen(db._engine, "before_cursor_execute", before)
+    try:
+        yield
+    finally:
+        event.remove(db._engine, "before_cursor_execute", before)
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_optuna_tables_are_untouched(storage_url: str, ours_first: bool) -> None:
+    import optuna
+
+    if not ours_first:
+        storage = optuna.storages.RDBStorage(open_url(storage_url))
+        optuna.create_study(storage=storage, study_name="old")
+        storage.engine.dispose()
+    with open_database(storage_url, create=True) as db:
+        theirs = db.optuna_storage()
+        with db.read() as connection:
+            revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        migrations.upgrade(db.write, where="here")
+        with db.read() as connection:
+            after = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        assert revision == after == theirs.get_head_version()
+        names = optuna.get_all_study_names(theirs)
+        assert names == ([] if ours_first else ["old"])
+        optuna_tables = set(optuna.storages._rdb.models.BaseModel.metadata.tables)
+        assert not optuna_tables & OURS
+        assert tables(db) == OURS | optuna_tables | {"alembic_version"}
+
+
+def open_url(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
+def test_every_column_and_table_is_explained() -> None:
+    for table in schema.METADATA.sorted_tables:
+        assert table.comment, table.name
+        for column in table.columns:
+            assert column.comment, f"{table.name}.{column.name}"
