@@ -18,10 +18,10 @@ from objectives.api import Data, Split
 from objectives.data.relations import RelationTable, read_relations
 from objectives.data.word_vectors import load_word_vectors
 from objectives.training.convolution import largest_response, windows
-from objectives.training.layers import Bias
 
 _PADDING, _UNKNOWN = 0, 1
 _MAX_DISTANCE = 30
+_DISTANCES = 2 * _MAX_DISTANCE + 1
 # Training occurrences from which a word's vector may be trained; rarer ones keep GloVe's.
 _TRAINED_FROM = 10
 
@@ -118,12 +118,11 @@ class RelationCnnModel(nn.Module):
         if vectors == "trainable":
             own = word_vectors[:num_trainable].clone()
             self.frequent = nn.Embedding(len(own), word_dim, _weight=own)
-        self.positions = nn.ModuleList(
-            nn.Embedding(2 * _MAX_DISTANCE + 1, position_dim) for _ in range(2)
-        )
+        # One table for both entities, one lookup: rows 0 to 60 are distances to entity 1.
+        self.positions = nn.Embedding(2 * _DISTANCES, position_dim)
         self.word_filters = nn.Linear(window * word_dim, filters, bias=False)
         self.position_filters = nn.Linear(window * 2 * position_dim, filters, bias=False)
-        self.filter_bias = Bias(filters)
+        self.filter_bias = nn.Parameter(torch.zeros(filters))
         self.dropout = nn.Dropout(dropout)
         self.classes = nn.Linear(filters, num_classes)
 
@@ -149,9 +148,8 @@ class RelationCnnModel(nn.Module):
             words = torch.where((tokens <= last).unsqueeze(-1), own, words)
         real = torch.arange(tokens.shape[1], device=tokens.device) < lengths.unsqueeze(1)
         words = words * real.unsqueeze(-1)
-        distances = (distances1, distances2)
-        embedded = [table(d) for table, d in zip(self.positions, distances, strict=True)]
-        positions = torch.cat(embedded, dim=-1) * real.unsqueeze(-1)
+        distances = torch.stack([distances1, distances2 + _DISTANCES], dim=-1)
+        positions = self.positions(distances).flatten(start_dim=-2) * real.unsqueeze(-1)
         pooled = largest_response(
             windows(words, self.window),
             self.word_filters.weight,
@@ -160,7 +158,7 @@ class RelationCnnModel(nn.Module):
             lengths,
         )
         # A bias and tanh keep the order of responses, so they may follow the maximum.
-        logits: torch.Tensor = self.classes(self.dropout(torch.tanh(self.filter_bias(pooled))))
+        logits: torch.Tensor = self.classes(self.dropout(torch.tanh(pooled + self.filter_bias)))
         return logits
 
 
