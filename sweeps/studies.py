@@ -10,11 +10,9 @@ from optuna.distributions import check_distribution_compatibility
 from storage import queries, recorder
 from storage.database import Database
 from storage.records import StudyRow
+from storage.schema import UUID_ATTRIBUTE
 from sweeps.config import SweepConfig, describe_changes
 from sweeps.config_errors import ConfigError
-
-#: Where an Optuna study keeps the key of our rows: its own ids are used again after a delete.
-UUID_ATTRIBUTE = "bestepoch:uuid"
 
 _SPACE_DRAWS = 64
 

@@ -1,14 +1,10 @@
 """What the recorder and the locks promise, on SQLite and on PostgreSQL alike."""
 
 import math
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,7 +15,6 @@ from storage import queries, recorder, schema
 from storage.database import Database, open_database, resolve_url
 from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
 
-ROOT = Path(__file__).parent.parent
 NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
 STUDY = "4c0f1f0e-0000-4000-8000-000000000001"
 PARAMS = {
@@ -171,8 +166,8 @@ def test_first_result_stays_and_told_needs_an_end(db: Database) -> None:
     running = begin(db, trial=1)
     finish(db, claim)
     finish(db, claim, TrialResult(outcome="failed", reason="second"))
-    recorder.mark_told(db, study_uuid=STUDY, trials=[0, 1])
-    recorder.mark_told(db, study_uuid=STUDY, trials=[])
+    for trials in ([0, 1], []):
+        recorder.mark_told(db, study_uuid=STUDY, trials=trials)
     assert queries.untold_trials(db, STUDY) == []
     finish(db, running)
     assert [each.trial for each in queries.untold_trials(db, STUDY)] == [1]
@@ -234,12 +229,17 @@ def test_restart_counts_up_and_hides_the_old_curve(db: Database, storage_url: st
     assert (stopped.outcome, stopped.token, stopped.attempt) == ("interrupted", None, 1)
     again = restart(db)
     assert again == Claim(STUDY, 0, 2, "other")
+    row = queries.trial(storage_url, "relation", 0)
+    assert [row["reason"], row["started_at"]] == [None, NOW + timedelta(hours=1)]
     [running] = queries.unfinished_trials(db, STUDY)
     assert (running.outcome, running.token, running.attempt) == (None, "other", 2)
     assert (running.seed, running.first_data_epoch) == (2**63 - 25, 7)
     assert running.params == PARAMS
     assert queries.curves(storage_url, "relation").empty
     recorder.record_epochs(db, [epoch(again, 1, 0.2), epoch(again, 2, 0.3)])
+    for view in (queries.best_epochs, queries.last_epochs):
+        frame = view(storage_url, "relation")
+        assert frame[["attempt", "epoch", "macro_f1"]].values.tolist() == [[2, 2, 0.3]]
     finish(db, again)
     [ended] = queries.finished_curves(db, STUDY)
     assert ended.macro_f1 == (0.2, 0.3)
@@ -249,15 +249,6 @@ def test_restart_counts_up_and_hides_the_old_curve(db: Database, storage_url: st
     with db.read() as connection:
         kept = connection.execute(select(func.count()).select_from(schema.EPOCH_RECORDS)).scalar()
     assert kept == 5
-
-
-def test_restart_clears_an_interrupted_result(db: Database, storage_url: str) -> None:
-    begin(db)
-    recorder.interrupt_trials(db, study_uuid=STUDY, token="mine", reason="Ctrl-C", trials=[0])
-    restart(db)
-    row = queries.trial(storage_url, "relation", 0)
-    assert (row["outcome"], row["reason"], row["told"]) == (None, None, False)
-    assert row["started_at"] == NOW + timedelta(hours=1)
 
 
 def test_interrupt_touches_only_the_given_running_trials(db: Database) -> None:
@@ -405,117 +396,3 @@ def test_person_reads_views_with_plain_pandas(db: Database, storage_url: str, vi
     assert frame[["momentum", "dropout"]].isna().all(axis=None)
     assert frame["epochs_run"].tolist() == [4, 0]
     assert frame["epoch"].isna().tolist() == [False, True]
-
-
-# Real processes from here on: threads share a file lock's process and a pool.
-
-WORKER = """
-import sys
-from datetime import datetime, UTC
-import optuna
-from storage import recorder
-from storage.database import open_database
-from storage.records import EpochRow, Owner
-url, number = sys.argv[1], int(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-with open_database(url, create=True) as db:
-    storage = db.optuna_storage()
-    with db.study_lock("start"):
-        study = optuna.create_study(storage=storage, study_name="start", load_if_exists=True)
-        if "bestepoch:uuid" not in study.user_attrs:
-            study.set_user_attr("bestepoch:uuid", "u1")
-        recorder.create_study(db, study_uuid="u1", name="start", objective="o", config={},
-            now=datetime.now(UTC))
-        trial = study.ask()
-    owner = Owner(f"t{number}", "h", number, 0.0, "cpu", {})
-    claim = recorder.begin_trial(db, study_uuid="u1", trial=trial.number, owner=owner, seed=number,
-        params={}, now=datetime.now(UTC))
-    row = EpochRow(claim, 1, 0.5, 0.5, 0.5, (0.5,), 0.1, 1.0, 0.1)
-    recorder.record_epochs(db, [row])
-"""
-
-COUNTER = """
-import sys
-from storage.database import open_database
-url, file = sys.argv[1:]
-with open_database(url, create=False) as db:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    for _ in range(25):
-        with db.study_lock("relation"):
-            with open(file) as read:
-                count = int(read.read())
-            with open(file, "w") as write:
-                write.write(str(count + 1))
-"""
-
-HOLDER = """
-import sys
-from storage.database import open_database
-with open_database(sys.argv[1], create=False) as db:
-    with db.study_lock("relation"):
-        print("ready", flush=True)
-        sys.stdin.readline()
-"""
-
-
-def start_process(script: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", script, *arguments],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def run_together(commands: list[tuple[str, ...]]) -> None:
-    """Start processes, let them go at once when all are ready, and check that each succeeds."""
-    processes = [start_process(*command) for command in commands]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-
-
-def test_eight_processes_start_on_an_empty_database(storage_url: str) -> None:
-    run_together([(WORKER, storage_url, str(number)) for number in range(8)])
-    with open_database(storage_url, create=False) as db:
-        unfinished = queries.unfinished_trials(db, "u1")
-        assert [each.trial for each in unfinished] == list(range(8))
-        assert sorted(each.seed for each in unfinished) == list(range(8))
-    assert len(queries.curves(storage_url, "start")) == 8
-
-
-def test_study_lock_excludes_other_processes(
-    db: Database, storage_url: str, tmp_path: Path
-) -> None:
-    file = tmp_path / "count"
-    file.write_text("0")
-    run_together([(COUNTER, storage_url, str(file))] * 3)
-    assert file.read_text() == "75"
-
-
-def test_study_lock_is_free_after_its_holder_is_killed(db: Database, storage_url: str) -> None:
-    holder = start_process(HOLDER, storage_url)
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "ready\n"
-    waiter = start_process(HOLDER, storage_url)
-    with db.study_lock("another"):  # locks of other studies are free meanwhile
-        holder.send_signal(signal.SIGKILL)
-    holder.communicate(timeout=60)
-    assert holder.returncode == -signal.SIGKILL
-    assert waiter.stdout is not None
-    assert waiter.stdout.readline() == "ready\n"
-    waiter.communicate("go\n", timeout=60)
-    assert waiter.returncode == 0
-    with db.study_lock("relation"):
-        pass

@@ -1,0 +1,266 @@
+"""Columns, dtypes and contents of each frame, the empty study included."""
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from storage import frames, queries, recorder
+from storage.database import Database, StorageError, open_database, resolve_url
+from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
+
+NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
+OWNER = Owner("mine", "node7", 4211, 1.9e9, "cuda:0", {"torch": "2.13.0"})
+
+FRAMES: dict[str, tuple[Callable[[str], pd.DataFrame], Mapping[str, str]]] = {
+    "studies": (queries.studies, frames.STUDIES),
+    "best_epochs": (lambda url: queries.best_epochs(url, "s"), frames.EPOCHS),
+    "last_epochs": (lambda url: queries.last_epochs(url, "s"), frames.EPOCHS),
+    "curves": (lambda url: queries.curves(url, "s"), frames.CURVES),
+    "class_scores": (lambda url: queries.class_scores(url, "s"), frames.CLASS_SCORES),
+    "results": (lambda url: queries.results(url, "s"), frames.RESULTS),
+}
+
+#: What an independent reader gets for the same frame: plain SQL on our tables.
+PLAIN_SQL = {
+    "studies": """
+        SELECT name AS study, uuid AS study_uuid, objective,
+            (SELECT count(*) FROM trial_results t WHERE t.study = s.name) AS num_trials,
+            (SELECT count(*) FROM trial_results t WHERE t.study = s.name
+                AND COALESCE(outcome, 'interrupted') = 'interrupted') AS num_unfinished,
+            (SELECT max(best_macro_f1) FROM trial_results t WHERE t.study = s.name
+                AND outcome IN ('stalled', 'exhausted', 'behind')) AS best_macro_f1
+        FROM bestepoch_studies s ORDER BY created_at, name""",
+    "best_epochs": "SELECT * FROM best_epochs WHERE study = 's' ORDER BY trial",
+    "last_epochs": "SELECT * FROM last_epochs WHERE study = 's' ORDER BY trial",
+    "curves": """
+        SELECT e.* FROM epoch_records e JOIN trial_results t
+        ON t.study_uuid = e.study_uuid AND t.trial = e.trial AND t.attempt = e.attempt
+        WHERE t.study = 's' ORDER BY e.trial, e.epoch""",
+    "class_scores": """
+        SELECT c.* FROM class_scores c JOIN trial_results t
+        ON t.study_uuid = c.study_uuid AND t.trial = c.trial
+        WHERE t.study = 's' ORDER BY c.trial, c.class_index""",
+    "results": """
+        SELECT trial, outcome, reason, last_epoch, last_macro_f1, tail_macro_f1, best_val_loss,
+            value, epochs_to_95, epochs_to_99, seconds, params, attempt, seed, device
+        FROM trial_results WHERE study = 's'
+        ORDER BY CASE WHEN outcome IN ('stalled', 'exhausted', 'behind')
+            THEN best_macro_f1 END DESC NULLS LAST, trial""",
+}
+
+#: Trial, outcome, best, last and tail macro-F1. Best and last rank the other way round.
+ENDINGS = [
+    (0, "stalled", 0.8, 0.2, 0.3),
+    (1, "exhausted", 0.7, 0.7, 0.7),
+    (2, "diverged", 0.9, math.nan, math.nan),  # reached most, never ranked
+    (3, "failed", None, None, None),
+    (4, "behind", 0.4, 0.1, 0.2),
+    (5, "stalled", 0.7, 0.6, 0.6),  # best ties with trial 1
+]
+
+
+def create(db: Database, name: str, uuid: str, later_h: int = 0) -> None:
+    recorder.create_study(
+        db,
+        study_uuid=uuid,
+        name=name,
+        objective="relation-cnn",
+        config={},
+        now=NOW + timedelta(hours=later_h),
+    )
+
+
+def begin(db: Database, number: int, optimizer: str = "adam") -> Claim:
+    own: dict[str, Any] = {"adam": {"betas": [0.9, 0.99]}, "sgd": {"momentum": 0.5}}[optimizer]
+    return recorder.begin_trial(
+        db,
+        study_uuid="u-s",
+        trial=number,
+        owner=OWNER,
+        seed=number * 7919,
+        params={"optimizer": optimizer, "learning_rate": 1, "batch_size": 50, "model": {}} | own,
+        now=NOW,
+    )
+
+
+def end(db: Database, number: int, outcome: str, best: Any, last: Any, tail: Any) -> None:
+    claim = begin(db, number, "sgd" if number % 2 else "adam")
+    curve = [] if best is None else [0.05, best, last]
+    rows = [
+        EpochRow(claim, n, 0.5, 0.4, score, (0.1, 0.3), 0.01, 2.0, 0.5)
+        for n, score in enumerate(curve, 1)
+    ]
+    recorder.record_epochs(db, rows)
+    result = TrialResult(
+        outcome=outcome,
+        reason=f"because {number}",
+        value={"diverged": 0.0, "failed": None}.get(outcome, best),
+        best_epoch=2 if curve else None,
+        best_macro_f1=best,
+        last_epoch=3 if curve else None,
+        last_macro_f1=last,
+        tail_macro_f1=tail,
+        epochs_run=len(curve),
+    )
+    scores = [ClassScore(k, f"class {k}", 0.1, 0.2, 0.15, 5) for k in range(2 if curve else 0)]
+    recorder.finish_trial(db, claim=claim, result=result, class_scores=scores, now=NOW)
+
+
+@pytest.fixture
+def empty_url(storage_url: str) -> str:
+    with open_database(storage_url, create=True) as db:
+        create(db, "s", "u-s")
+    return storage_url
+
+
+@pytest.fixture
+def full_url(empty_url: str) -> str:
+    with open_database(empty_url, create=True) as db:
+        create(db, "another", "u-a", later_h=1)
+        for ending in ENDINGS:
+            end(db, *ending)
+        running = begin(db, 6)
+        row = EpochRow(running, 1, 0.5, 0.4, 0.95, (0.9, 1.0), 0.01, 2.0, 0.5)
+        recorder.record_epochs(db, [row])
+        recorder.mark_told(db, study_uuid="u-s", trials=[0, 1, 2])
+    return empty_url
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_columns_and_dtypes_of_an_empty_study(name: str, empty_url: str) -> None:
+    read, columns = FRAMES[name]
+    frame = read(empty_url)
+    assert {each: str(frame[each].dtype) for each in frame} == dict(columns)
+    assert len(frame) == (1 if name == "studies" else 0)
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_columns_and_dtypes_of_a_full_study(name: str, full_url: str) -> None:
+    read, columns = FRAMES[name]
+    frame = read(full_url)
+    assert {each: str(frame[each].dtype) for each in frame} == dict(columns)
+    assert len(frame) > 1
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_frame_equals_plain_sql(name: str, full_url: str) -> None:
+    frame = FRAMES[name][0](full_url)
+    plain = pd.read_sql(PLAIN_SQL[name], resolve_url(full_url))
+    shared = [each for each in frame if each in plain and not each.endswith("_at")]
+    assert len(shared) >= 6
+    for each in shared:
+        ours = [None if pd.isna(value) else value for value in frame[each]]
+        theirs = [None if pd.isna(value) else value for value in plain[each]]
+        assert ours == theirs, each
+
+
+@pytest.mark.parametrize(
+    ("by", "ranks"),
+    [
+        ("best", [(1, 0), (2, 1), (2, 5), (4, 4)]),
+        ("last", [(1, 1), (2, 5), (3, 0), (4, 4)]),
+        ("tail", [(1, 1), (2, 5), (3, 0), (4, 4)]),
+    ],
+)
+def test_results_are_ranked(full_url: str, by: queries.RankBy, ranks: list[Any]) -> None:
+    frame = queries.results(full_url, "s", by)
+    ranked = frame[frame["rank"].notna()]
+    assert list(zip(ranked["rank"], ranked["trial"], strict=True)) == ranks
+    # Below: diverged, failed and running, by number.
+    assert frame["trial"].tolist()[len(ranks) :] == [2, 3, 6]
+    assert frame.index.tolist() == list(range(7))
+
+
+def test_results_show_a_running_trial_so_far(full_url: str) -> None:
+    row = queries.results(full_url, "s").iloc[-1]
+    assert (row["best_epoch"], row["best_macro_f1"], row["epochs_run"]) == (1, 0.95, 1)
+    assert row[["rank", "outcome", "last_epoch", "finished_at"]].isna().all()
+
+
+def test_hyperparameters_are_readable(full_url: str) -> None:
+    frame = queries.best_epochs(full_url, "s").set_index("trial")
+    assert frame.loc[0, ["optimizer", "learning_rate", "beta1", "beta2"]].tolist() == [
+        "adam",
+        1.0,
+        0.9,
+        0.99,
+    ]
+    assert frame.loc[1, "momentum"] == 0.5
+    assert frame.loc[1, ["beta1", "dropout", "class_weights"]].isna().all()
+    assert json.loads(frame.loc[0, "model"]) == {}
+
+
+def test_unknown_score_is_refused(empty_url: str) -> None:
+    with pytest.raises(ValueError, match="by must be one of best, last, tail, got 'first'"):
+        queries.results(empty_url, "s", "first")  # type: ignore[arg-type]
+
+
+def test_studies_are_counted(full_url: str) -> None:
+    frame = queries.studies(full_url)
+    assert frame["study"].tolist() == ["s", "another"]
+    assert frame.loc[0, ["num_trials", "num_unfinished", "best_trial"]].tolist() == [7, 1, 0]
+    assert frame.loc[1, ["num_trials", "num_unfinished"]].tolist() == [0, 0]
+    assert frame.loc[1, ["best_trial", "best_macro_f1"]].isna().all()
+    assert frame.loc[0, "created_at"] == pd.Timestamp(NOW)
+
+
+def test_one_trial_is_decoded(full_url: str) -> None:
+    row = queries.trial(full_url, "s", 2)
+    assert (row["outcome"], row["best_macro_f1"], row["value"]) == ("diverged", 0.9, 0.0)
+    assert row["params"]["betas"] == [0.9, 0.99]
+    assert row["versions"] == {"torch": "2.13.0"}
+    assert row["finished_at"] == NOW
+    with pytest.raises(queries.UnknownTrialError, match="no trial 7; trials count from 0 to 6"):
+        queries.trial(full_url, "s", 7)
+    with pytest.raises(queries.UnknownTrialError, match="has no trial yet"):
+        queries.trial(full_url, "another", 0)
+
+
+def test_unknown_study_offers_the_nearest(full_url: str) -> None:
+    with pytest.raises(StorageError, match=r"did you mean 'another'.* Known: another, s") as error:
+        queries.curves(full_url, "anothr")
+    assert len(str(error.value).splitlines()) == 1
+    with open_database(full_url, create=True) as db:
+        for uuid in ("u-s", "u-a"):
+            recorder.delete_study(db, study_uuid=uuid)
+    for read in (queries.results, queries.study_settings):
+        with pytest.raises(queries.UnknownStudyError, match="the database holds none"):
+            read(full_url, "s")
+
+
+def test_engine_reads_what_is_left_to_do(full_url: str) -> None:
+    with open_database(full_url, create=False) as db:
+        assert [each.trial for each in queries.unfinished_trials(db, "u-s")] == [6]
+        untold = queries.untold_trials(db, "u-s")
+        assert [(each.trial, each.outcome, each.value) for each in untold] == [
+            (3, "failed", None),
+            (4, "behind", 0.4),
+            (5, "stalled", 0.7),
+        ]
+        assert untold[0].macro_f1 == ()
+        assert untold[1].macro_f1 == (0.05, 0.4, 0.1)
+        assert untold[1].reason == "because 4"
+        finished = queries.finished_curves(db, "u-s", known=[0, 1, 3, 4, 5, 99])
+        assert [each.trial for each in finished] == [2]
+        assert finished[0].macro_f1[:2] == (0.05, 0.9)
+        assert math.isnan(finished[0].macro_f1[2])
+
+
+def test_queries_write_nothing(sqlite_url: str) -> None:
+    with open_database(sqlite_url, create=True) as db:
+        create(db, "s", "u-s")
+        end(db, *ENDINGS[0])
+    path = sqlite_url.removeprefix("sqlite:///")
+    plain = sqlite3.connect(path)
+    before = plain.execute("PRAGMA data_version").fetchone()
+    for read, _ in FRAMES.values():
+        read(sqlite_url)
+    queries.trial(sqlite_url, "s", 0)
+    assert plain.execute("PRAGMA data_version").fetchone() == before
+    plain.close()
