@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from objectives.training import random
 
-# Products with a side shorter than this go to other kernels of the matrix library, whose sums
-# depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
-# 12 or more no bit differs; with a side of 1 to 10 a third of the shapes do).
-_NARROW = 12
+#: Products with a side shorter than this go to other kernels of the matrix library, whose sums
+#: depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
+#: 12 or more no bit differs; with a side of 1 to 10 a third of the shapes do).
+NARROW = 12
 
 
 def batchable(model: nn.Module) -> nn.Module:
@@ -83,8 +83,8 @@ class Dropout(nn.Module):
 class _Affine(torch.autograd.Function):
     """x @ weight.T + bias; under ``vmap`` one product with the slots' weights as its columns.
 
-    Weights and bias are a trial's own, or neither is. One function for both, because each call
-    of one under ``vmap`` costs about 0.4 ms, whatever it computes.
+    One function for weights and bias, because each call of one under ``vmap`` costs about
+    0.4 ms, whatever it computes.
     """
 
     @staticmethod
@@ -113,26 +113,27 @@ class _Affine(torch.autograd.Function):
         bias: torch.Tensor | None,
     ) -> tuple[torch.Tensor, int]:
         x_dim, weight_dim, bias_dim = in_dims
-        if weight_dim is None:
-            assert bias_dim is None, "a trial's own bias needs weights of its own"
-            return functional.linear(x.movedim(cast(int, x_dim), 0), weight, bias), 0
-        weight = weight.movedim(weight_dim, 0)
-        bias = None if bias is None else bias.movedim(cast(int, bias_dim), 0)
-        slots, outputs, num_inputs = weight.shape
-        if min(outputs, num_inputs) < _NARROW:
-            x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
-            rows = x.reshape(x.shape[0], -1, num_inputs)
+        slots = info.batch_size
+        weight = _for_slots(weight, weight_dim, slots)
+        _, outputs, num_inputs = weight.shape
+        x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
+        rows = x.reshape(x.shape[0], -1, num_inputs)
+        num_rows = rows.shape[1]
+        if min(outputs, num_inputs) < NARROW:
             product = _NarrowMatMul.apply(rows, weight)  # type: ignore[no-untyped-call]
-        elif x_dim is None:
-            x = x.unsqueeze(0)
-            columns = x.reshape(-1, num_inputs) @ weight.reshape(-1, num_inputs).mT
-            product = columns.view(-1, slots, outputs).movedim(1, 0)
         else:
-            x = x.movedim(x_dim, 0)
-            product = torch.bmm(x.reshape(slots, -1, num_inputs), weight.mT)
+            # The last batch may have a single row: it too must not reach the other kernels.
+            if num_rows < NARROW:
+                rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows))
+            if x_dim is None:
+                columns = rows[0] @ weight.reshape(-1, num_inputs).mT
+                product = columns.view(-1, slots, outputs).movedim(1, 0)
+            else:
+                product = torch.bmm(rows, weight.mT)
+            product = product[:, :num_rows]
         if bias is not None:
-            product = _AddSlotBias.apply(product, bias)  # type: ignore[no-untyped-call]
-        return product.view(slots, *x.shape[1:-1], outputs), 0
+            product = _AddSlotBias.apply(product, _for_slots(bias, bias_dim, slots))  # type: ignore[no-untyped-call]
+        return product.reshape(slots, *x.shape[1:-1], outputs), 0
 
 
 class _NarrowMatMul(torch.autograd.Function):
@@ -206,6 +207,13 @@ class _Lookup(torch.autograd.Function):
         starts = torch.arange(slots, device=indices.device) * rows
         stacked = indices + starts.view(slots, *([1] * lead))
         return functional.embedding(stacked, weight.reshape(slots * rows, -1)), 0
+
+
+def _for_slots(tensor: torch.Tensor, dim: int | None, slots: int) -> torch.Tensor:
+    """Return a tensor with the slots in front; one that all slots share is not copied."""
+    if dim is None:
+        return tensor.unsqueeze(0).expand(slots, *tensor.shape)
+    return tensor.movedim(dim, 0)
 
 
 def _is_plain_lookup(layer: nn.Embedding) -> bool:
