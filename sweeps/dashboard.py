@@ -6,6 +6,7 @@ Each trial's running best macro-F1 stands in Optuna's intermediate values, at ep
 
 import re
 import socket
+import sys
 from collections.abc import Iterable
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
@@ -26,6 +27,11 @@ _OWN_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IG
 class _Server(ThreadingMixIn, WSGIServer):
     # A browser that keeps a connection open must not keep the program.
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a browser that has hung up; print what else went wrong."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _QuietHandler(WSGIRequestHandler):

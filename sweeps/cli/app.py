@@ -6,9 +6,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from storage.locations import StorageError, redact
 from sweeps.cli import doctor, run, serve, show, studies
 from sweeps.cli.output import Invocation, UsageMistake, clean, console
-from storage.locations import StorageError, redact
 
 app = typer.Typer(
     help="Hyperparameter sweeps for PyTorch classifiers, compared by their best epoch.",

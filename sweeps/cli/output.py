@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "csv", "json", "parquet"]
 
-STORAGE_HELP = "Database URL or SQLite file. [BESTEPOCH_STORAGE, else bestepoch.db here]"
+STORAGE_HELP = "Database URL or SQLite file. (BESTEPOCH_STORAGE, else bestepoch.db here)"
 StorageOption = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help=STORAGE_HELP, show_default=False)
 ]
@@ -121,7 +121,7 @@ def choose_format(wanted: Format | None, output: Path | None) -> Format:
     return "table" if output is None else _SUFFIXES.get(output.suffix.lower(), "table")
 
 
-def write_frame(frame: "pd.DataFrame", kind: Format, output: Path | None) -> None:
+def write_frame(frame: "pd.DataFrame", kind: Format, *, output: Path | None) -> None:
     """Write a frame, exact and with its own column names, to a file or to standard output.
 
     Raises:
@@ -169,11 +169,15 @@ def _encode(frame: "pd.DataFrame", kind: Format) -> bytes:
         return buffer.getvalue()
     # Not DataFrame.to_json: it rounds to 15 digits.
     rows = [
-        {name: None if is_missing(value) else value for name, value in row.items()}
+        {name: None if _has_no_json(value) else value for name, value in row.items()}
         for row in frame.to_dict(orient="records")
     ]
     text = json.dumps(rows, indent=2, ensure_ascii=False, default=_plain)
     return (text + "\n").encode()
+
+
+def _has_no_json(value: Any) -> bool:
+    return is_missing(value) or (isinstance(value, float) and math.isinf(value))
 
 
 def _plain(value: Any) -> Any:

@@ -39,30 +39,50 @@ def ranked_lines(
     values = {
         name: [short_value(one.get(name)) for one in params[: len(rows)]] for name in varying
     }
-    shown, gap = _fit(columns, values, by_weight(varying, params), width=width)
+    shown, gap = _fit(columns, values, names=by_weight(varying, params), width=width)
     lines: list[RenderableType] = [_table([*columns, *shown.items()], gap=gap)]
     if constant:
         fixed = " ".join(f"{name}={short_value(value)}" for name, value in constant.items())
         lines.append(f"all trials: {fixed}")
     hidden = [name for name in varying if name not in shown]
     if hidden:
-        lines.append(f"not shown: {', '.join(hidden)} (a wider terminal, or --format csv)")
+        lines.append(f"not shown at {width} columns: {', '.join(hidden)}")
+    return lines
+
+
+def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
+    """Return which trial won, and what another way to compare would have said."""
+    ranked = frame[frame["rank"].notna()]
+    if ranked.empty:
+        return ["no trial has a score that may be ranked"]
+    first = ranked.iloc[0]
+    best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
+    lines = [
+        f"best: trial {first['trial']}, macro-F1 {best}"
+        f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
+    ]
+    if by != "best":
+        own = score(first[f"{by}_macro_f1"])
+        lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
+    other = "last" if by == "best" else "best"
+    rival = ranked.sort_values([f"{other}_macro_f1", "trial"], ascending=[False, True]).iloc[0]
+    if rival["trial"] != first["trial"] and not is_missing(rival[f"{other}_macro_f1"]):
+        lines.append(
+            f"compared by the {WORDS[other]}, trial {rival['trial']} would win with"
+            f" {score(rival[f'{other}_macro_f1'])}"
+        )
     return lines
 
 
 def split_params(
     params: Sequence[Mapping[str, Any]],
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return the names that differ between trials, and what is the same in all that have it."""
+    """Return the names that differ between trials, and what is the same in all."""
     names = list(dict.fromkeys(name for one in params for name in one))
     distinct = {name: {_key(one[name]) for one in params if name in one} for name in names}
-    varying = [name for name in names if len(distinct[name]) > 1]
-    constant = {
-        name: next(one[name] for one in params if name in one)
-        for name in names
-        if len(distinct[name]) == 1
-    }
-    return varying, constant
+    everywhere = {name for name in names if all(name in one for one in params)}
+    varying = [name for name in names if len(distinct[name]) > 1 or name not in everywhere]
+    return varying, {name: params[0][name] for name in names if name not in varying}
 
 
 def by_weight(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -98,23 +118,23 @@ def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
 def _fit(
     columns: _Columns,
     values: Mapping[str, list[str]],
-    names: Sequence[str],
     *,
+    names: Sequence[str],
     width: int,
 ) -> tuple[dict[str, list[str]], int]:
     """Return the hyperparameters that the width holds, in their order, and the gap."""
     kept = list(names)
     gap = _WIDE_GAP
-    while kept and _width(columns, {name: values[name] for name in kept}, gap) > width:
+    while kept and _width(columns, {name: values[name] for name in kept}, gap=gap) > width:
         if gap == _GAP:
             kept.pop()
         gap = _GAP
-    if _width(columns, {name: values[name] for name in kept}, gap) > width:
+    if _width(columns, {name: values[name] for name in kept}, gap=gap) > width:
         gap = _GAP
     return {name: cells for name, cells in values.items() if name in kept}, gap
 
 
-def _width(columns: _Columns, values: Mapping[str, list[str]], gap: int) -> int:
+def _width(columns: _Columns, values: Mapping[str, list[str]], *, gap: int) -> int:
     everything = [*columns, *((_heading(name), cells) for name, cells in values.items())]
     widths = [max(map(len, [*heading.split("\n"), *cells])) for heading, cells in everything]
     return sum(widths) + gap * (len(widths) - 1)
@@ -128,8 +148,12 @@ def _table(columns: _Columns, *, gap: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for name, cells in columns:
         is_number = all(cell == "-" or cell[0].isdigit() for cell in cells)
-        justify = "right" if is_number and name != "outcome" else "left"
-        table.add_column(_heading(name), justify=justify, no_wrap=True, vertical="bottom")
+        table.add_column(
+            _heading(name),
+            justify="right" if is_number else "left",
+            no_wrap=True,
+            vertical="bottom",
+        )
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row, style="bold" if row[0] == "1" else None)
     return table

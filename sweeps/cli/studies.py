@@ -1,6 +1,9 @@
 """``list``, ``results`` and ``delete``: the studies of a database."""
 
+import socket
 import sys
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from storage.database import Database
+    from storage.records import StudyRow, UnfinishedTrial
 
 
 def list_studies(
@@ -39,7 +43,7 @@ def list_studies(
     frame = queries.studies(url)
     kind = choose_format(format, output)
     if kind != "table":
-        write_frame(frame, kind, output)
+        write_frame(frame, kind, output=output)
     elif output is not None:
         save_text([_studies_table(frame)], output)
     elif frame.empty:
@@ -65,7 +69,7 @@ def results(
     frame = queries.results(locations.resolve_url(storage), study, by)
     kind = choose_format(format, output)
     if kind != "table":
-        write_frame(frame, kind, output)
+        write_frame(frame, kind, output=output)
         return
     if output is not None:
         save_text(ranking.ranked_lines(frame, width=400, by=by), output, width=400)
@@ -93,7 +97,8 @@ def delete(
     settings = queries.study_settings(url, study)
     trials = len(queries.results(url, study))
     with open_database(url, create=False) as db:
-        _refuse_if_running(db, study, settings.uuid)
+        _refuse_if_running(db, settings)
+        _warn_of_others(db, settings)
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageMistake(f"not a terminal to ask at; to delete {study!r} give --yes")
@@ -101,34 +106,45 @@ def delete(
             if not typer.confirm(question):
                 console().print("kept")
                 return
-        files = _delete(db, study, settings.uuid)
+        files = _delete(db, settings)
         console().print(
             f"deleted study {study!r} from {db.where}: {trials} trials, {files} weights files",
             soft_wrap=True,
         )
 
 
-def _refuse_if_running(db: "Database", study: str, study_uuid: str) -> None:
-    import socket
+def _refuse_if_running(db: "Database", settings: "StudyRow") -> None:
+    """Raise if a worker of this machine trains the study."""
+    pids = sorted({one.pid for one in _list_running(db, settings, is_here=True)})
+    if pids:
+        raise UsageMistake(
+            f"study {settings.name!r} is being trained by process"
+            f" {', '.join(map(str, pids))}; stop it first"
+        )
 
+
+def _warn_of_others(db: "Database", settings: "StudyRow") -> None:
+    """Say that workers elsewhere would lose their trials; nothing here can tell if they live."""
+    hosts = sorted({one.host for one in _list_running(db, settings, is_here=False)})
+    if hosts:
+        console(stderr=True).print(
+            f"note: trials are unfinished on {', '.join(hosts)}; a worker there would lose them",
+            soft_wrap=True,
+        )
+
+
+def _list_running(
+    db: "Database", settings: "StudyRow", *, is_here: bool
+) -> "list[UnfinishedTrial]":
     from storage import queries
     from sweeps.bookkeeping import is_left
 
     here = socket.gethostname()
-    running = [one for one in queries.unfinished_trials(db, study_uuid) if not is_left(one)]
-    mine = sorted({one.pid for one in running if one.host == here})
-    if mine:
-        pids = ", ".join(map(str, mine))
-        raise UsageMistake(f"study {study!r} is being trained by process {pids}; stop it first")
-    others = sorted({one.host for one in running})
-    if others:
-        # Nothing here can tell whether those still live.
-        console(stderr=True).print(
-            f"note: trials are unfinished on {', '.join(others)}; a worker there would lose them"
-        )
+    unfinished = queries.unfinished_trials(db, settings.uuid)
+    return [one for one in unfinished if not is_left(one) and (one.host == here) == is_here]
 
 
-def _delete(db: "Database", study: str, study_uuid: str) -> int:
+def _delete(db: "Database", settings: "StudyRow") -> int:
     """Delete a study for good; return how many weights files went with it.
 
     Optuna's study goes first: killed in between, our rows still name the study and a second
@@ -136,30 +152,33 @@ def _delete(db: "Database", study: str, study_uuid: str) -> int:
     """
     import optuna
 
-    from storage import queries, recorder
+    from storage import recorder
 
-    with db.study_lock(study):
-        _refuse_if_running(db, study, study_uuid)
-        assert queries.find_study(db, study) is not None, f"study {study} went away"
-        try:
-            optuna.delete_study(study_name=study, storage=db.optuna_storage())
-        except KeyError:
-            pass  # deleted in Optuna before, or ours is an older one under another name
-        names = recorder.delete_study(db, study_uuid=study_uuid)
-    return _delete_weights(db.weights_dir, names, study_uuid)
+    with db.study_lock(settings.name):
+        _refuse_if_running(db, settings)
+        # Missing if it was deleted in Optuna before, or ours is an older one that was renamed.
+        with suppress(KeyError):
+            optuna.delete_study(study_name=settings.name, storage=db.optuna_storage())
+        names = recorder.delete_study(db, study_uuid=settings.uuid)
+    return _delete_weights(db.weights_dir, names, study_uuid=settings.uuid)
 
 
-def _delete_weights(folder: Path, names: tuple[str, ...], study_uuid: str) -> int:
+def _delete_weights(folder: Path, names: Collection[str], *, study_uuid: str) -> int:
     """Delete files of the weights folder; whatever a name says, nothing outside it."""
     # Attempts that were given up have files that no row names.
-    leftover = [path.name for path in folder.glob(f"{study_uuid}-*")] if folder.is_dir() else []
+    leftover = folder.glob(f"*-{study_uuid[:8]}/trial-*.safetensors")
+    paths = {folder / name for name in names} | set(leftover)
+    inside = folder.resolve()
     deleted = 0
-    for name in sorted({*names, *leftover}):
-        path = folder / name
-        if Path(name).name != name or not (path.is_file() or path.is_symlink()):
-            continue
-        path.unlink()
-        deleted += 1
+    for path in sorted(paths):
+        if path.parent.resolve().is_relative_to(inside) and path.is_file():
+            path.unlink()
+            deleted += 1
+    for emptied in {path.parent for path in paths} - {folder}:
+        # Not a folder, not empty, or not inside: then it stays.
+        if emptied.resolve().is_relative_to(inside):
+            with suppress(OSError):
+                emptied.rmdir()
     return deleted
 
 

@@ -1,0 +1,241 @@
+"""What a person sees while a sweep runs: lines in a log, or a display on a terminal.
+
+Counts events; knows neither the database nor how trials are trained.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.cli.output import clean, flatten_params, short_value
+from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
+
+#: Running trials that are listed; the others are counted.
+MAX_LISTED = 20
+RANKED = ("stalled", "exhausted", "behind")
+
+_BAR_WIDTH = 30
+_SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weights": "weights"}
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A trial's best score so far."""
+
+    macro_f1: float
+    trial: int
+    epoch: int
+
+
+@dataclass(slots=True)
+class _Running:
+    worker: int
+    params: dict[str, Any]
+    epoch: int = 0
+    macro_f1: float = math.nan
+    best_epoch: int | None = None
+    best_macro_f1: float = math.nan
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a sweep as its events tell it. Threads may share it.
+
+    Attributes:
+        target: Trials that the study has in the end.
+        varying: Names of the hyperparameters that are sampled.
+        ended: Numbers of the trials that have ended, those of earlier runs included.
+        bests: The best score of each trial that may be ranked, running ones included.
+        now: Returns seconds.
+    """
+
+    target: int
+    varying: Sequence[str]
+    ended: set[int]
+    bests: dict[int, Best]
+    now: Callable[[], float]
+    _running: dict[int, _Running] = field(default_factory=dict)
+    _params: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _epochs: int = 0
+    _ended_before: int = 0
+    _started: float = 0.0
+    _first_event: float | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._ended_before = len(self.ended)
+        self._started = self.now()
+
+    def add(self, event: Event) -> None:
+        """Take in an event."""
+        with self._lock:
+            if self._first_event is None:
+                self._first_event = self.now()
+            if isinstance(event, TrialStarted):
+                params = flatten_params(event.params)
+                self._params[event.trial] = params
+                self._running[event.trial] = _Running(event.worker, params)
+            elif isinstance(event, EpochDone):
+                self._add_epoch(event)
+            elif isinstance(event, TrialEnded):
+                self._running.pop(event.trial, None)
+                self.ended.add(event.trial)
+                self.bests.pop(event.trial, None)
+                if event.outcome in RANKED and event.best_macro_f1 is not None:
+                    self._set_best(event.trial, event.best_macro_f1, epoch=event.best_epoch)
+            elif isinstance(event, WorkerEnded):
+                # What it still ran was released, or is taken up by another worker.
+                for trial, one in list(self._running.items()):
+                    if one.worker == event.worker:
+                        del self._running[trial]
+
+    def ended_line(self, event: TrialEnded, *, width: int) -> str:
+        """Return one line for a trial that has ended."""
+        digits = max(2, len(str(self.target)))
+        line = f"trial {event.trial:>{digits}} {event.outcome:<9} "
+        if event.best_macro_f1 is None or event.best_epoch is None:
+            return f"{line} {clean(event.reason)}"
+        line += f" {event.best_macro_f1:.4f} at epoch {event.best_epoch:>2}"
+        line += f" of {event.epochs_run:<2} "
+        for name in self.varying:
+            params = self._params.get(event.trial, {})
+            if name not in params:
+                continue
+            value = short_value(params[name])
+            word = value if name == "optimizer" else f"{_short(name)}={value}"
+            if len(line) + 1 + len(word) > width:
+                break
+            line += f" {word}"
+        return line
+
+    def render(self) -> RenderableType:
+        """Return the display for a terminal."""
+        with self._lock:
+            numbers = sorted(self._running)
+            listed = [(number, self._running[number]) for number in numbers[:MAX_LISTED]]
+            head = self._render_head(len(numbers))
+            if not listed:
+                return head
+            more = len(numbers) - len(listed)
+            tail = [Text(f"... {more} more")] if more else []
+            return Group(head, Text(""), _running_table(listed), *tail)
+
+    def _add_epoch(self, event: EpochDone) -> None:
+        self._epochs += 1
+        one = self._running.get(event.trial)
+        if one is None:
+            return
+        one.epoch, one.macro_f1 = event.epoch, event.macro_f1
+        one.best_epoch, one.best_macro_f1 = event.best_epoch, event.best_macro_f1
+        self._set_best(event.trial, event.best_macro_f1, epoch=event.best_epoch)
+
+    def _set_best(self, trial: int, macro_f1: float, *, epoch: int | None) -> None:
+        if epoch is not None and not math.isnan(macro_f1):
+            self.bests[trial] = Best(macro_f1, trial, epoch)
+
+    def _render_head(self, num_running: int) -> RenderableType:
+        counts = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(total=self.target, completed=len(self.ended), width=_BAR_WIDTH)
+        counts.add_row(bar, f"{len(self.ended)} of {self.target} ended, {num_running} running")
+        first = max(self.bests.values(), key=lambda one: (one.macro_f1, -one.trial), default=None)
+        best = "none yet"
+        if first is not None:
+            best = f"{first.macro_f1:.4f}, trial {first.trial} at epoch {first.epoch}"
+        lines = (Text(f"best      {best}", style="bold"), Text(f"time      {self._times()}"))
+        return Group(counts, *lines)
+
+    def _times(self) -> str:
+        elapsed = self.now() - self._started
+        texts = [f"{_clock(elapsed)} elapsed"]
+        left = max(0, self.target - len(self.ended))
+        ended_here = len(self.ended) - self._ended_before
+        if ended_here and left:
+            texts.append(f"about {_clock(elapsed / ended_here * left)} to go")
+        if self._epochs and self._first_event is not None:
+            seconds = max(self.now() - self._first_event, 1e-9)
+            texts.append(f"{self._epochs / seconds:.1f} epochs/s")
+        return ", ".join(texts)
+
+
+class Display:
+    """Shows a sweep's progress on a console; use it in a ``with`` block.
+
+    Args:
+        progress: The state that is shown.
+        printer: Where to.
+        is_quiet: Whether nothing is shown.
+    """
+
+    def __init__(self, progress: Progress, printer: Console, *, is_quiet: bool) -> None:
+        self._progress = progress
+        self._printer = printer
+        self._is_quiet = is_quiet
+        self._notes: set[str] = set()
+        self._live: Any = None
+
+    def __enter__(self) -> "Display":
+        if self._printer.is_terminal and not self._is_quiet:
+            from rich.live import Live
+
+            self._live = Live(
+                get_renderable=self._progress.render,
+                console=self._printer,
+                refresh_per_second=4,
+                transient=True,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Take in an event and show what it changes."""
+        self._progress.add(event)
+        if self._is_quiet:
+            return
+        if isinstance(event, Note) and event.text not in self._notes:
+            self._notes.add(event.text)
+            self._printer.print(f"note: {clean(event.text)}", soft_wrap=True)
+        elif isinstance(event, TrialEnded) and self._live is None:
+            line = self._progress.ended_line(event, width=self._printer.width)
+            self._printer.print(line, soft_wrap=True)
+
+
+def _running_table(listed: Sequence[tuple[int, _Running]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("trial", "epoch", "macro-F1", "best @ epoch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("optimizer", no_wrap=True)
+    table.add_column("learning rate", no_wrap=True)
+    for number, one in listed:
+        best = "-"
+        if one.best_epoch is not None:
+            best = f"{one.best_macro_f1:.4f} @ {one.best_epoch:>3}"
+        table.add_row(
+            str(number),
+            str(one.epoch) if one.epoch else "-",
+            "-" if math.isnan(one.macro_f1) else f"{one.macro_f1:.4f}",
+            best,
+            short_value(one.params.get("optimizer")),
+            short_value(one.params.get("learning_rate")),
+        )
+    return table
+
+
+def _short(name: str) -> str:
+    return _SHORT.get(name, name.removeprefix("model."))
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}"

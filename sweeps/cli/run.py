@@ -1,0 +1,236 @@
+"""``run``: starts a sweep or carries it on, and ends with its ranked answer."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from sweeps.cli.output import Invocation, StorageOption, clean, command_line, console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeps.cli.progress import Progress
+    from sweeps.config import SweepConfig
+    from sweeps.workers import SweepEnd
+
+#: Up to this many trials the table is whole; of more it shows the head.
+MAX_ROWS = 20
+HEAD_ROWS = 10
+_MAX_FAILURES = 3
+
+
+def run(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECTIVE_OR_FILE",
+            help="Name of an objective (relation-cnn), or a sweep file (.toml).",
+        ),
+    ],
+    trials: Annotated[
+        int | None, typer.Option(help="Trials that the study has in the end.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the study. (the objective's)")
+    ] = None,
+    storage: StorageOption = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Data file. (the one that ships with it)")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes. (one a core)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Minutes after which no further epoch starts.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of a sweep file: patience=8, space.dropout=0.5. May be repeated.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Carry a study on although its settings changed.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print the final table and nothing else.")
+    ] = False,
+) -> None:
+    """Run a sweep to its target; the same command again carries it on.
+
+    Exit codes: 0 done, 1 no trial got a score, 2 a mistake of yours, 130 interrupted.
+    """
+    import sweeps
+
+    config = sweeps.load_config(
+        target,
+        overrides or (),
+        trials=trials,
+        study=study,
+        storage=storage,
+        data=data,
+        workers=workers,
+        seed=seed,
+        max_minutes=max_minutes,
+    )
+    end = _run(config, force=force, is_quiet=quiet)
+    invocation: Invocation = context.obj
+    raise typer.Exit(_report(config, end, again=invocation.args, is_quiet=quiet))
+
+
+def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
+    import sweeps
+    from sweeps.cli.progress import Display
+    from sweeps.workers import SweepEnd
+
+    printer = console()
+    progress = _make_progress(config)
+    if not is_quiet:
+        _print_head(config, printer, num_ended=len(progress.ended))
+    try:
+        with Display(progress, printer, is_quiet=is_quiet) as display:
+            return sweeps.run(config, force=force, on_event=display.show)
+    except KeyboardInterrupt:
+        return SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
+
+
+def _make_progress(config: "SweepConfig") -> "Progress":
+    from sweeps.cli.progress import Best, Progress
+
+    frame = _read_results(config)
+    ended: set[int] = set()
+    bests: dict[int, Best] = {}
+    if frame is not None:
+        is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
+        ended = {int(trial) for trial in frame.loc[is_ended, "trial"]}
+        for row in frame[frame["rank"].notna()].to_dict(orient="records"):
+            trial = int(row["trial"])
+            bests[trial] = Best(row["best_macro_f1"], trial, int(row["best_epoch"]))
+    return Progress(
+        target=config.trials,
+        varying=_list_varying(config),
+        ended=ended,
+        bests=bests,
+        now=time.monotonic,
+    )
+
+
+def _read_results(config: "SweepConfig") -> "pd.DataFrame | None":
+    """Return the study's results; None where there is none yet."""
+    from storage import queries
+    from storage.locations import StorageError, resolve_url
+
+    try:
+        return queries.results(resolve_url(config.storage), config.study)
+    except StorageError:
+        # Whatever is wrong with the database, the run itself says it.
+        return None
+
+
+def _list_varying(config: "SweepConfig") -> list[str]:
+    """Return the names of the hyperparameters that are sampled, those of few trials last."""
+    from search_spaces.hparams import OPTIMIZERS_WITH
+
+    table = config.space.to_table()
+    model = {f"model.{name}": spec for name, spec in table.pop("model", {}).items()}
+    names = [
+        name
+        for name, spec in (table | model).items()
+        if isinstance(spec, dict) or (isinstance(spec, list) and len(spec) > 1)
+    ]
+    return sorted(names, key=lambda name: name in OPTIMIZERS_WITH)
+
+
+def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> None:
+    from storage import locations
+
+    url = locations.redact(locations.resolve_url(config.storage))
+    varying = _list_varying(config)
+    names = [name.removeprefix("model.") for name in varying]
+    fixed = len(config.space.describe()) - len(varying)
+    space = f"{len(varying)} hyperparameters vary, {fixed} are fixed: {', '.join(names)}"
+    lines = {
+        "study": f"{config.study}, objective {config.objective}, {config.trials} trials",
+        "database": url,
+        "space": space,
+    }
+    if num_ended:
+        more = "; for more give --trials" if num_ended >= config.trials else ""
+        lines["so far"] = f"{num_ended} of {config.trials} trials have ended{more}"
+    for name, text in lines.items():
+        printer.print(f"{name:<9} {text}", overflow="fold")
+
+
+def _report(
+    config: "SweepConfig", end: "SweepEnd", *, again: tuple[str, ...], is_quiet: bool
+) -> int:
+    """Print how the run ended; return the exit code."""
+    printer, errors = console(), console(stderr=True)
+    frame = _read_results(config)
+    if frame is not None and not frame.empty:
+        _print_results(config, frame, printer=printer, is_quiet=is_quiet)
+    if end.ending in ("interrupted", "time is up"):
+        _print_kept(config, end, frame=frame, errors=errors, again=again)
+    if end.ending == "failed":
+        errors.print(clean(f"failed: {end.reason or 'no reason given'}"), soft_wrap=True)
+        return end.exit_code or 1
+    if end.exit_code:
+        return end.exit_code
+    if frame is None or frame["rank"].notna().sum() == 0:
+        errors.print(f"no trial of study {config.study} got a score")
+        return 1
+    return 0
+
+
+def _print_results(
+    config: "SweepConfig", frame: "pd.DataFrame", *, printer: Console, is_quiet: bool
+) -> None:
+    from sweeps.cli import ranking
+
+    limit = HEAD_ROWS if len(frame) > MAX_ROWS else None
+    if not is_quiet:
+        printer.print()
+    table, *notes = ranking.ranked_lines(frame, width=printer.width, limit=limit)
+    printer.print(table)
+    if limit is not None:
+        more = command_line("results", config.study, storage=config.storage)
+        printer.print(f"... {len(frame) - limit} more: {more}", soft_wrap=True)
+    for note in notes:
+        printer.print(note)
+    if is_quiet:
+        return
+    for line in ranking.answer_lines(frame):
+        printer.print(line)
+    failed = frame[frame["outcome"] == "failed"]
+    for row in failed.head(_MAX_FAILURES).to_dict(orient="records"):
+        printer.print(clean(f"trial {row['trial']} failed: {row['reason']}"), soft_wrap=True)
+    ranked = frame[frame["rank"].notna()]
+    first = int((frame if ranked.empty else ranked).iloc[0]["trial"])
+    for words in (("show", config.study, first), ("results", config.study), ("dashboard",)):
+        printer.print(f"  {command_line(*words, storage=config.storage)}", soft_wrap=True)
+
+
+def _print_kept(
+    config: "SweepConfig",
+    end: "SweepEnd",
+    *,
+    frame: "pd.DataFrame | None",
+    errors: Console,
+    again: tuple[str, ...],
+) -> None:
+    """Say what a run that stopped early has kept, and how to carry it on."""
+    num_ended, num_unfinished = 0, 0
+    if frame is not None:
+        is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
+        num_ended = int(is_ended.sum())
+        num_unfinished = len(frame) - num_ended
+    kept = f"{end.ending}: {num_ended} of {config.trials} trials have ended and are kept"
+    if num_unfinished:
+        kept += f"; {num_unfinished} unfinished will start again under their numbers"
+    errors.print(kept)
+    errors.print(f"to carry on: {command_line(*again)}", soft_wrap=True)

@@ -1,0 +1,182 @@
+"""``show``: one trial - its curve, its classes, and the way to its best epoch's weights."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from storage import locations
+from sweeps.cli.output import (
+    StorageOption,
+    StudyArgument,
+    clean,
+    console,
+    flatten_params,
+    is_missing,
+    score,
+    short_value,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+_PLOT_WIDTH = 66
+_PLOT_HEIGHT = 10
+_MAX_STEP = 4
+
+
+def show(
+    study: StudyArgument,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Number of the trial.", min=0)],
+    storage: StorageOption = None,
+) -> None:
+    """Show a trial: scores, curve, classes, and how to load its best weights."""
+    from storage import queries
+    from storage.database import open_database
+
+    url = locations.resolve_url(storage)
+    row = queries.trial(url, study, trial)
+    settings = queries.study_settings(url, study)
+    frame = queries.results(url, study)
+    scores = frame[frame["trial"] == trial].iloc[0]
+    curves = queries.curves(url, study)
+    curve = curves[curves["trial"] == trial]
+    classes = queries.class_scores(url, study)
+    printer = console()
+    _print_facts(printer, row, scores=scores, curve=curve)
+    if not curve.empty:
+        printer.print("\nvalidation macro-F1 by epoch")
+        epochs = [int(epoch) for epoch in curve["epoch"]]
+        for line in plot_curve(epochs, list(curve["macro_f1"])):
+            printer.print(line, soft_wrap=True)
+    _print_classes(printer, classes[classes["trial"] == trial])
+    if row["weights_file"] is None:
+        return
+    with open_database(url, create=False) as db:
+        path = db.weights_dir / row["weights_file"]
+    if not path.is_file():
+        printer.print(f"\nits best epoch's weights are gone: {path}", soft_wrap=True)
+        return
+    printer.print("\nto load its best epoch in Python:\n")
+    data = settings.config.get("data")
+    model = row["params"].get("model", {})
+    for line in python_lines(settings.objective, model, weights=path, data=data):
+        printer.print(line, soft_wrap=True)
+
+
+def python_lines(
+    objective: str, model: "Mapping[str, Any]", *, weights: Path, data: str | None
+) -> list[str]:
+    """Return the lines of Python that build a trial's model and load its best weights.
+
+    Args:
+        objective: Name of the objective.
+        model: Arguments of its ``build_model``.
+        weights: The safetensors file.
+        data: The data file; None: the one that ships with the project.
+    """
+    arguments = "".join(f", {name}={value!r}" for name, value in model.items())
+    source = "None" if data is None else f"Path({data!r})"
+    lines = [
+        "import safetensors.torch",
+        "from objectives.registry import find_objective",
+        f"objective = find_objective({objective!r})",
+        f"model = objective.build_model(objective.load({source}){arguments}).eval()",
+        f"model.load_state_dict(safetensors.torch.load_file({str(weights)!r}))",
+    ]
+    return lines if data is None else ["from pathlib import Path", *lines]
+
+
+def plot_curve(epochs: "Sequence[int]", scores: "Sequence[float]") -> list[str]:
+    """Return a curve as lines of text, at most 80 wide, its best epoch marked ``O``.
+
+    Where epochs share a column the highest is drawn. NaN is left blank; no line if all are.
+
+    Args:
+        epochs: Epochs, from 1, ascending.
+        scores: A score each.
+    """
+    points = [(e, s) for e, s in zip(epochs, scores, strict=True) if not math.isnan(s)]
+    if not points:
+        return ["(no epoch has a score)"]
+    best_epoch, best = max(points, key=lambda point: point[1])
+    last = max(epochs)
+    low = min(s for _, s in points)
+    height = _PLOT_HEIGHT - 1 if best > low else 0
+
+    def column(epoch: int) -> int:
+        if last <= _PLOT_WIDTH:
+            return (epoch - 1) * min(_MAX_STEP, _PLOT_WIDTH // last)
+        return round((epoch - 1) * (_PLOT_WIDTH - 1) / (last - 1))
+
+    tops: dict[int, float] = {}
+    for epoch, value in points:
+        tops[column(epoch)] = max(value, tops.get(column(epoch), -math.inf))
+    width = column(last) + 1
+    grid = [[" "] * width for _ in range(height + 1)]
+    for x, value in tops.items():
+        y = round((best - value) / (best - low) * height) if height else 0
+        grid[y][x] = "*"
+    mark = column(best_epoch)
+    grid[0][mark] = "O"
+    labels = {0: f"{best:.4f}", height: f"{low:.4f}"}
+    lines = [f"{labels.get(y, ''):>7} |{''.join(cells).rstrip()}" for y, cells in enumerate(grid)]
+    lines.append(" " * 8 + "+" + "-" * width)
+    ends = f"1{last:>{width - 1}}" if width > 1 else "1"
+    lines.append(f"{'epoch':>8} {ends}")
+    lines.append(f"{'O':>8} best epoch {best_epoch}: {best:.4f}")
+    return lines
+
+
+def _print_facts(
+    printer: Console,
+    row: dict[str, Any],
+    *,
+    scores: "pd.Series[Any]",
+    curve: "pd.DataFrame",
+) -> None:
+    last_epoch, last = row["last_epoch"], row["last_macro_f1"]
+    if last_epoch is None and not curve.empty:
+        last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["macro_f1"]
+    outcome = "running" if row["outcome"] is None else row["outcome"]
+    rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
+    params = flatten_params(row["params"])
+    facts = {
+        "outcome": outcome if row["reason"] is None else f"{outcome}: {clean(row['reason'])}",
+        "best": f"{score(scores['best_macro_f1'])} at epoch {whole(scores['best_epoch'])}",
+        "last": f"{score(last)} at epoch {whole(last_epoch)}",
+        "tail": f"{score(row['tail_macro_f1'])}, mean of the last 5 epochs",
+        "seed": f"{row['seed']}, attempt {row['attempt']}, on {row['device']}",
+        "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
+    }
+    printer.print(Text(f"trial {row['trial']} of {row['study']}{rank}", style="bold"))
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in facts.items():
+        grid.add_row(name, text)
+    printer.print(grid)
+
+
+def _print_classes(printer: Console, classes: "pd.DataFrame") -> None:
+    if classes.empty:
+        return
+    printer.print("\nclasses on validation at the best epoch")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("class", overflow="fold")
+    for name in ("precision", "recall", "F1", "support"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in classes.to_dict(orient="records"):
+        table.add_row(
+            clean(one["class_name"]),
+            *(score(one[name]) for name in ("precision", "recall", "f1")),
+            whole(one["support"]),
+        )
+    printer.print(table)

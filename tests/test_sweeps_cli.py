@@ -1,0 +1,381 @@
+"""What the command prints and how it exits; studies are written by the recorder, not trained."""
+
+import csv
+import io
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+
+from storage import frames, queries, recorder
+from storage.database import open_database
+from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from sweeps import cli
+from sweeps.cli.output import short_number
+
+ROOT = Path(__file__).parent.parent
+NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
+UUID = "4c0f1f0e-0000-4000-8000-000000000001"
+COMMANDS = ("run", "list", "results", "show", "dashboard", "delete", "doctor")
+ADAM = {
+    "optimizer": "adam",
+    "learning_rate": 0.00123456,
+    "betas": [0.9, 0.99876],
+    "dropout": 0.4567891,
+    "batch_size": 50,
+    "class_weights": "none",
+    "model": {"filters": 150, "vectors": "trainable"},
+}
+SGD = {name: value for name, value in ADAM.items() if name != "betas"} | {
+    "optimizer": "sgd",
+    "learning_rate": 0.25,
+    "momentum": 0.5,
+    "batch_size": 100,
+}
+#: Parameters, curve and outcome of each trial; trial 1 is the best by its last epoch.
+TRIALS: list[tuple[dict[str, Any], list[float], str | None]] = [
+    (ADAM, [0.31, 0.7132, 0.69, 0.61], "stalled"),
+    (SGD, [0.30, 0.50, 0.70], "exhausted"),
+    (ADAM | {"learning_rate": 0.002}, [0.11, math.nan, math.nan], "diverged"),
+    (ADAM | {"dropout": 0.2}, [0.20, 0.25], None),
+    (ADAM | {"dropout": 0.3}, [], "failed"),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
+    return tmp_path
+
+
+def call(*args: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(args))
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def make_study(
+    trials: Sequence[tuple[dict[str, Any], list[float], str | None]] = TRIALS,
+    *,
+    name: str = "relation",
+    study_uuid: str = UUID,
+    pid: int = 4211,
+    process_started: float = 1.0,
+    data: str | None = None,
+    weights_files: dict[int, str] | None = None,
+) -> None:
+    """Write a study as a sweep would, into bestepoch.db of the current folder."""
+    with open_database("bestepoch.db", create=True) as db:
+        storage = db.optuna_storage()
+        optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        recorder.create_study(
+            db,
+            study_uuid=study_uuid,
+            name=name,
+            objective="relation-cnn",
+            config={"data": data},
+            now=NOW,
+            class_names=["no", "yes"],
+        )
+        for number, (params, curve, outcome) in enumerate(trials):
+            owner = Owner(f"t{number}", socket.gethostname(), pid, process_started, "cpu", {})
+            claim = recorder.begin_trial(
+                db,
+                study_uuid=study_uuid,
+                trial=number,
+                owner=owner,
+                seed=2**63 - 25,
+                params=params,
+                now=NOW,
+            )
+            recorder.record_epochs(
+                db,
+                [
+                    EpochRow(claim, epoch, 0.7, 0.6, f1, (f1, f1), 0.01, 1.5, 0.1)
+                    for epoch, f1 in enumerate(curve, start=1)
+                ],
+            )
+            if outcome is None:
+                continue
+            best = max((f1 for f1 in curve if not math.isnan(f1)), default=None)
+            result = TrialResult(
+                outcome=outcome,
+                reason=f"it {outcome}",
+                value=best,
+                best_epoch=None if best is None else curve.index(best) + 1,
+                best_macro_f1=best,
+                last_epoch=len(curve) or None,
+                last_macro_f1=curve[-1] if curve else None,
+                tail_macro_f1=sum(curve) / len(curve) if curve else None,
+                epochs_run=len(curve),
+                weights_file=(weights_files or {}).get(number),
+            )
+            scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
+            recorder.finish_trial(
+                db, claim=claim, result=result, class_scores=scores if curve else (), now=NOW
+            )
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+def test_each_command_has_help(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*command, "--help") == 0
+    out = capsys.readouterr().out
+    assert "Usage: bestepoch" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ("torch", "optuna", "pandas", "sqlalchemy", "numpy")
+    program = f"""
+import sys
+from sweeps import cli
+for command in {("", *COMMANDS)!r}:
+    try:
+        cli.main([*command.split(), "--help"])
+    except SystemExit:
+        pass
+print("LOADED", [name for name in {heavy!r} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_unknown_study_is_one_line_with_the_nearest_name(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    make_study()
+    assert call("results", "relatoin") == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        f"{folder}/bestepoch.db: no study 'relatoin'; did you mean 'relation'? Known: relation\n"
+    )
+
+
+def test_all_mistakes_of_a_sweep_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code = call("run", "relation-cnn", "--trials", "0", "--set", "patiense=3", "--set", "foo")
+    assert code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 3
+    assert "--set foo" in lines[0]
+    assert any("--trials" in line and "got 0" in line for line in lines)
+    assert any("did you mean 'patience'" in line for line in lines)
+
+
+def test_missing_data_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("run", "relation-cnn", "--data", "nowhere.tsv") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("nowhere.tsv: ")
+    assert err.count("\n") == 1
+
+
+def test_password_is_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list", "--storage", "mysql://me:hunter2@host/x") == 2
+    captured = capsys.readouterr()
+    assert "hunter2" not in captured.out + captured.err
+    assert "***" in captured.err
+
+
+def test_debug_shows_where_a_mistake_was_found() -> None:
+    with pytest.raises(queries.StorageError):
+        cli.main(["--debug", "list"])
+
+
+def test_unexpected_error_is_told_without_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(url: str) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr(queries, "studies", fail)
+    assert call("list") == 1
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == "unexpected RuntimeError: first line"
+    assert "--debug" in err[1]
+
+
+@pytest.mark.parametrize("command", [("list",), ("results", "any"), ("show", "any", "0")])
+def test_missing_database_is_a_mistake(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    assert call(*command) == 2
+    assert "no such database" in capsys.readouterr().err
+    assert list(folder.iterdir()) == []
+
+
+def test_empty_database_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    open_database("bestepoch.db", create=True).close()
+    assert call("list") == 0
+    assert "bestepoch run relation-cnn" in " ".join(capsys.readouterr().out.split())
+    assert call("list", "--format", "csv") == 0
+    assert capsys.readouterr().out == ",".join(frames.STUDIES) + "\n"
+    assert call("results", "any") == 2
+
+
+def test_study_without_trials_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    make_study([])
+    assert call("results", "relation") == 0
+    assert capsys.readouterr().out == "study relation has no trial yet\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "columns"),
+    [(("list",), frames.STUDIES), (("results", "relation"), frames.RESULTS)],
+)
+def test_formats_have_the_columns_of_the_frames(
+    command: tuple[str, ...], columns: dict[str, str], capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    make_study()
+    assert call(*command, "--format", "csv") == 0
+    header = next(csv.reader(io.StringIO(capsysbinary.readouterr().out.decode())))
+    assert header == list(columns)
+    assert call(*command, "--format", "json") == 0
+    rows = json.loads(capsysbinary.readouterr().out)
+    assert all(list(row) == list(columns) for row in rows)
+    assert call(*command, "--format", "parquet") == 0
+    frame = pd.read_parquet(io.BytesIO(capsysbinary.readouterr().out))
+    assert list(frame.columns) == list(columns)
+    assert len(frame) == len(rows)
+
+
+def test_files_are_exact(folder: Path) -> None:
+    make_study()
+    for suffix in ("csv", "json", "parquet"):
+        assert call("results", "relation", "-o", f"r.{suffix}") == 0
+    rows = json.loads(Path("r.json").read_text())
+    assert rows[0]["learning_rate"] == 0.00123456
+    assert rows[0]["seed"] == 2**63 - 25
+    assert rows[4]["best_macro_f1"] is None
+    assert pd.read_csv("r.csv")["best_macro_f1"][0] == 0.7132
+    assert pd.read_parquet("r.parquet")["seed"][0] == 2**63 - 25
+
+
+def test_file_that_cannot_be_written_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    make_study()
+    assert call("results", "relation", "-o", "nowhere/r.csv") == 2
+    assert capsys.readouterr().err.startswith("nowhere/r.csv: cannot be written")
+
+
+def test_table_fits_80_columns_without_cutting_a_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    make_study()
+    assert call("results", "relation") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    first, second = lines[2].split(), lines[3].split()
+    assert first[:8] == ["1", "0", "0.7132", "2", "0.6100", "4", "stalled", "adam"]
+    assert {"0.00123", "0.457", "50"} <= set(first)
+    assert second[:8] == ["2", "1", "0.7000", "3", "0.7000", "3", "exhausted", "sgd"]
+    unranked = [line.split()[:2] for line in lines[4:7]]
+    assert unranked == [["-", "2"], ["-", "3"], ["-", "4"]]
+    text = " ".join(" ".join(lines).split())
+    assert "all trials: class_weights=none model.filters=150 model.vectors=trainable" in text
+    assert "best: trial 0, macro-F1 0.7132 at epoch 2 (at its last epoch, 4: 0.6100)" in text
+    assert "compared by the last epoch, trial 1 would win with 0.7000" in text
+    assert "not shown at 80 columns: beta1, beta2, momentum" in text
+
+
+def test_wide_terminal_shows_every_hyperparameter(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study()
+    monkeypatch.setenv("COLUMNS", "140")
+    assert call("results", "relation", "--by", "last") == 0
+    out = capsys.readouterr().out
+    assert "not shown" not in out
+    assert "0.9988" in out  # beta2 = 0.99876
+    assert out.splitlines()[2].split()[:2] == ["1", "1"]
+    assert "by last epoch: trial 1, macro-F1 0.7000 (its best: 0.7000 at epoch 3)" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.00123456, "0.00123"),
+        (0.25, "0.25"),
+        (0.9, "0.9"),
+        (0.99876, "0.9988"),
+        (0.99995, "0.99995"),  # three digits would say 1
+        (1.0, "1"),
+        (2e-7, "2e-07"),
+    ],
+)
+def test_numbers_are_short_and_never_round_up_to_1(value: float, text: str) -> None:
+    assert short_number(value) == text
+
+
+def test_delete_needs_a_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    make_study()
+    assert call("delete", "relation") == 2
+    assert "--yes" in capsys.readouterr().err
+    assert len(queries.studies("bestepoch.db")) == 1
+
+
+def test_delete_refuses_while_a_worker_here_lives(capsys: pytest.CaptureFixture[str]) -> None:
+    make_study(pid=os.getpid(), process_started=psutil.Process().create_time())
+    assert call("delete", "relation", "--yes") == 2
+    assert f"trained by process {os.getpid()}" in capsys.readouterr().err
+    assert len(queries.studies("bestepoch.db")) == 1
+
+
+def test_delete_takes_the_study_and_its_weights_and_nothing_else(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = folder / "bestepoch-weights"
+    own, other = weights / f"relation-{UUID[:8]}", weights / "other-00000000"
+    outside = folder / "outside"
+    for each in (own, other, outside):
+        each.mkdir(parents=True)
+    (weights / "link").symlink_to(outside)
+    kept = [other / "trial-0-1.safetensors", outside / "a.txt", folder / "b.txt"]
+    gone = [own / "trial-0-1.safetensors", own / "trial-0-2.safetensors"]
+    for path in kept + gone:
+        path.write_bytes(b"x")
+    make_study(
+        weights_files={
+            0: f"relation-{UUID[:8]}/trial-0-2.safetensors",
+            1: "../b.txt",
+            2: "link/a.txt",
+            4: str(outside / "a.txt"),
+        }
+    )
+    make_study(name="other", study_uuid=UUID.replace("4c", "5d"))
+    assert call("delete", "relation", "--yes") == 0
+    assert "5 trials, 2 weights files" in capsys.readouterr().out
+    assert all(path.exists() for path in kept)
+    assert not own.exists()
+    assert list(queries.studies("bestepoch.db")["study"]) == ["other"]
+    with open_database("bestepoch.db", create=False) as db:
+        names = optuna.get_all_study_names(storage=db.optuna_storage())
+    assert names == ["other"]
+
+
+def test_deleted_optuna_study_does_not_keep_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    make_study()
+    with open_database("bestepoch.db", create=False) as db:
+        optuna.delete_study(study_name="relation", storage=db.optuna_storage())
+    assert call("delete", "relation", "--yes") == 0
+    assert queries.studies("bestepoch.db").empty

@@ -1,0 +1,60 @@
+"""``doctor`` says what is wrong, and whose package hides ours."""
+
+from pathlib import Path
+
+import pytest
+
+from storage.database import open_database
+from sweeps import cli
+from sweeps.cli import doctor
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
+    return tmp_path
+
+
+def call(*args: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(args))
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_doctor_finds_a_database_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor", "--storage", "nowhere/x.db") == 1
+    out = capsys.readouterr().out
+    assert any(line.startswith("WRONG  database") for line in out.splitlines())
+    assert "wrong: 1" in out
+
+
+def test_doctor_looks_and_creates_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("doctor") == 0
+    assert "not there yet" in capsys.readouterr().out
+    assert list(folder.iterdir()) == []
+    open_database("bestepoch.db", create=True).close()
+    assert call("doctor") == 0
+    assert "answers, tables of version" in " ".join(capsys.readouterr().out.split())
+
+
+def test_doctor_names_the_distribution_that_hides_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    foreign = {"sweeps": ["sweeps"], "storage": ["bestepoch"]}
+    monkeypatch.setattr(doctor.metadata, "packages_distributions", lambda: foreign)
+    _, text, is_wrong = doctor.find_package("sweeps", root=tmp_path)
+    assert is_wrong
+    assert "another package from sweeps hides ours" in text
+    _, text, is_wrong = doctor.find_package("sweeps", root=ROOT)
+    assert is_wrong  # ours is found first here, and in another folder theirs is
+    assert not doctor.find_package("storage", root=ROOT)[2]
+    assert doctor.find_package("no_such_package", root=ROOT)[2]

@@ -1,0 +1,187 @@
+"""What ``show`` prints of a trial, and that the lines it offers load the trial's weights."""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage import recorder
+from storage.database import open_database
+from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from sweeps import cli
+from sweeps.cli import show
+
+NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
+UUID = "4c0f1f0e-0000-4000-8000-000000000001"
+PARAMS: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": 0.00123456,
+    "betas": [0.9, 0.99876],
+    "dropout": 0.25,
+    "batch_size": 5,
+    "class_weights": "none",
+    "model": {"filters": 3, "vectors": "frozen"},
+}
+#: Curve and outcome of each trial.
+TRIALS: list[tuple[list[float], str | None]] = [
+    ([0.31, 0.7132, 0.69, 0.61], "stalled"),
+    ([], "failed"),
+    ([0.11, math.nan, math.nan], "diverged"),
+    ([0.20, 0.25], None),
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
+    return tmp_path
+
+
+def call(*args: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(args))
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def write_study(*, data: str | None = None, weights_file: str | None = None) -> None:
+    """Write the study ``relation`` as a sweep would, into bestepoch.db here."""
+    with open_database("bestepoch.db", create=True) as db:
+        recorder.create_study(
+            db,
+            study_uuid=UUID,
+            name="relation",
+            objective="relation-cnn",
+            config={"data": data},
+            now=NOW,
+        )
+        for number, (curve, outcome) in enumerate(TRIALS):
+            claim = recorder.begin_trial(
+                db,
+                study_uuid=UUID,
+                trial=number,
+                owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
+                seed=7,
+                params=PARAMS,
+                now=NOW,
+            )
+            rows = [
+                EpochRow(claim, epoch, 0.7, 0.6, f1, (f1, f1), 0.01, 1.5, 0.1)
+                for epoch, f1 in enumerate(curve, start=1)
+            ]
+            recorder.record_epochs(db, rows)
+            if outcome is None:
+                continue
+            best = max((f1 for f1 in curve if not math.isnan(f1)), default=None)
+            result = TrialResult(
+                outcome=outcome,
+                reason=f"it {outcome}",
+                value=best,
+                best_epoch=None if best is None else curve.index(best) + 1,
+                best_macro_f1=best,
+                last_epoch=len(curve) or None,
+                last_macro_f1=curve[-1] if curve else None,
+                epochs_run=len(curve),
+                weights_file=weights_file,
+            )
+            scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
+            recorder.finish_trial(
+                db, claim=claim, result=result, class_scores=scores if curve else (), now=NOW
+            )
+
+
+def test_show_draws_the_curve_and_marks_the_best_epoch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_study()
+    assert call("show", "relation", "0") == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[0] == "trial 0 of relation, rank 1"
+    assert "stalled: it stalled" in out
+    assert "0.7132 at epoch 2" in out
+    top = next(line for line in lines if line.startswith(" 0.7132 |"))
+    assert top == " 0.7132 |    O"
+    assert lines[lines.index(top) + 9] == " 0.3100 |*"
+    assert [line.split() for line in lines if line.startswith(("no ", "[b]"))] == [
+        ["no", "0.1250", "0.2500", "0.5000", "11"],
+        ["[b]", "1.0000", "1.0000", "1.0000", "13"],
+    ]
+
+
+@pytest.mark.parametrize("trial", [1, 2, 3])  # failed without an epoch, diverged, running
+def test_show_takes_every_outcome(trial: int, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study()
+    assert call("show", "relation", str(trial)) == 0
+    out = capsys.readouterr().out
+    assert "nan" not in out.lower()
+    assert ("0.2500 at epoch 2" in out) == (trial == 3)
+
+
+def test_show_of_an_unknown_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    write_study()
+    assert call("show", "relation", "99") == 2
+    assert "trials count from 0 to 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 7, 40, 66, 67, 500])
+def test_plot_fits_and_has_one_mark(num_epochs: int) -> None:
+    scores = [epoch / 1000 for epoch in range(num_epochs)]
+    lines = show.plot_curve(range(1, num_epochs + 1), scores)
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.count("O") for line in lines[:-1]) == 1
+    assert lines[-1].endswith(f"best epoch {num_epochs}: {scores[-1]:.4f}")
+
+
+def test_plot_of_no_score_says_so() -> None:
+    assert show.plot_curve([1, 2], [math.nan, math.nan]) == ["(no epoch has a score)"]
+
+
+def test_shown_lines_load_the_best_epochs_weights(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from objectives.registry import find_objective
+    from objectives.training.trainer import ModelTrainer
+    from search_spaces.hparams import Hparams
+
+    rows = [
+        f"the <e1>{first}</e1> {verb} the <e2>wheel</e2>\t{label}\t{split}"
+        for split in ("train", "validation", "test")
+        for verb, label in (("has", "whole"), ("causes", "cause"))
+        for first in ("car", "storm", "cart")
+    ]
+    Path("tiny.tsv").write_text("\n".join(["sentence\tlabel\tsplit", *rows]) + "\n")
+    hparams = Hparams.model_validate(PARAMS)
+    objective = find_objective("relation-cnn")
+    trainer = ModelTrainer(objective, objective.load(Path("tiny.tsv")))
+    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane.admit(0, 17, hparams)
+    lane.train_epoch()
+    lane.keep_best(0)
+    lane.save_best(0, Path("bestepoch-weights/here/trial-0-1.safetensors"))
+    write_study(data=str(folder / "tiny.tsv"), weights_file="here/trial-0-1.safetensors")
+    assert call("show", "relation", "0") == 0
+    pasted = capsys.readouterr().out.partition("in Python:\n")[2]
+    names: dict[str, Any] = {}
+    exec(pasted, names)
+    saved = names["safetensors"].torch.load_file("bestepoch-weights/here/trial-0-1.safetensors")
+    state = names["model"].state_dict()
+    assert sorted(state) == sorted(saved)
+    assert all(bool((state[name] == saved[name]).all()) for name in saved)
+    assert not names["model"].training
+
+
+def test_unknown_objective_is_answered_with_the_nearest() -> None:
+    from objectives.api import OBJECTIVES
+    from objectives.registry import find_objective
+
+    with pytest.raises(ValueError, match="did you mean 'relation-cnn'"):
+        find_objective("relation_cnn")
+    assert [find_objective(name).name for name in OBJECTIVES] == list(OBJECTIVES)
