@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from search_spaces.hparams import Mistake, Mistakes, find_model_mistakes, suggest_names
+from search_spaces.mistakes import Mistake, Mistakes, find_model_mistakes, suggest_names
 from search_spaces.space import Range, SearchSpace, find_spec_mistakes
 
 
@@ -39,26 +39,26 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {
         "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
         "learning_rate": {
-            "low": 3e-4,
+            "low": 5e-4,
             "high": 1e-2,
             "log": True,
             "by_optimizer": {
-                "adadelta": {"low": 0.1, "high": 5.0},
-                "sgd": {"low": 0.03, "high": 1.0},
+                "adadelta": {"low": 0.3, "high": 3.0},
+                "sgd": {"low": 0.1, "high": 1.0},
             },
         },
         "beta1": {"low": 0.8, "high": 0.99},
         "beta2": {"low": 0.99, "high": 0.9999},
         "momentum": {"low": 0.0, "high": 0.95},
-        "dropout": {"low": 0.2, "high": 0.7},
+        "dropout": {"low": 0.3, "high": 0.7},
         "batch_size": [50, 100],
-        "model": {"filters": 150, "window": 3, "position_dim": 5, "vectors": "trainable"},
+        "model": {"filters": 100, "window": 3, "position_dim": 5, "vectors": "trainable"},
     },
 }
 
 #: Sweep settings by objective, where they differ from the defaults of ``SweepConfig``.
 SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "relation-cnn": {"max_epochs": 40, "patience": 6, "prune_patience": 3, "min_delta": 0.001},
+    "relation-cnn": {"max_epochs": 30, "patience": 5, "prune_patience": 2, "min_delta": 0.001},
 }
 
 #: Limits of each objective's ``[space.model]``, by objective.

@@ -26,14 +26,10 @@ from search_spaces.hparams import (
     OPTIMIZERS,
     OPTIMIZERS_WITH,
     Hparams,
-    Mistake,
-    Mistakes,
     ModelValue,
     find_limit_mistakes,
-    list_mistakes,
-    show_value,
-    suggest_names,
 )
+from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, show_value, suggest_names
 
 BETAS = ("beta1", "beta2")
 

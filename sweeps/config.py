@@ -21,14 +21,8 @@ from pydantic import (
 )
 
 from search_spaces import space as search_space
-from search_spaces.hparams import (
-    OPTIMIZERS,
-    Mistake,
-    Mistakes,
-    list_mistakes,
-    show_value,
-    suggest_names,
-)
+from search_spaces.hparams import OPTIMIZERS
+from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, show_value, suggest_names
 from search_spaces.presets import PRESETS, SWEEP_DEFAULTS, find_model_space_mistakes
 from search_spaces.space import Range, SearchSpace, describe_spec
 from sweeps.config_errors import ConfigError, Source

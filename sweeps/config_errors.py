@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.hparams import Mistake
+from search_spaces.mistakes import Mistake
 
 Path = tuple[str, ...]
 

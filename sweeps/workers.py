@@ -94,7 +94,7 @@ def run(
         for worker, device in enumerate(devices)
     ]
     pool = _Pool(on_event or (lambda event: None))
-    with _stop_on_signals(pool.stop):
+    with _stop_on_signals(pool.request_stop):
         ending, reason = pool.run(orders)
     if ending == "done":
         with open_database(url, create=False) as db:
@@ -153,7 +153,8 @@ class _Pool:
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
         self._processes: dict[int, subprocess.Popen[str]] = {}
-        self._lines: queue.Queue[tuple[int, str | None]] = queue.Queue()
+        # A SimpleQueue, because a signal handler may put into it while the main thread gets.
+        self._lines: queue.SimpleQueue[tuple[int | None, str | None]] = queue.SimpleQueue()
         self._stopping = False
         self._replacements = 0
 
@@ -168,15 +169,12 @@ class _Pool:
                     worker, line = self._lines.get(timeout=_POLL_S)
                 except queue.Empty:
                     continue
-                if line is None:
+                if worker is None:
+                    self._stop_as_asked()
+                elif line is None:
                     self._reap(orders[worker], endings)
-                    continue
-                event = from_line(line)
-                if isinstance(event, WorkerEnded):
-                    endings.append(event)
-                    if event.ending == "failed":
-                        self.stop()
-                self._on_event(event)
+                else:
+                    self._take(from_line(line), endings)
         finally:
             for process in self._processes.values():
                 process.kill()
@@ -184,14 +182,29 @@ class _Pool:
         gravest = max(endings, key=lambda event: _GRAVITY.index(event.ending))
         return gravest.ending, gravest.reason
 
-    def stop(self) -> None:
-        """Ask every worker to stop after its epoch; asked again, kill them."""
+    def request_stop(self) -> None:
+        """Let the workers stop after their epochs; asked again, kill them. For signal handlers."""
+        self._lines.put((None, None))
+
+    def _stop_as_asked(self) -> None:
         if self._stopping:
             for process in self._processes.values():
                 process.kill()
+        else:
+            self._on_event(Note(0, "stopping after this epoch; once more to stop at once"))
+            self._stop()
+
+    def _stop(self) -> None:
         self._stopping = True
         for process in self._processes.values():
             self._tell(process, STOP)
+
+    def _take(self, event: Event, endings: list[WorkerEnded]) -> None:
+        if isinstance(event, WorkerEnded):
+            endings.append(event)
+            if event.ending == "failed":
+                self._stop()
+        self._on_event(event)
 
     def _start(self, orders: Orders) -> None:
         process = subprocess.Popen(
@@ -243,7 +256,7 @@ class _Pool:
         else:
             reason = f"worker {orders.worker} died ({how}), the {MAX_REPLACEMENTS + 1}th to do so"
             endings.append(WorkerEnded(orders.worker, "failed", reason))
-            self.stop()
+            self._stop()
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from typing import Any
 import optuna
 import pytest
 
-from search_spaces.hparams import Hparams, Mistakes
+from search_spaces.hparams import Hparams
+from search_spaces.mistakes import Mistakes
 from search_spaces.presets import PRESETS
 from search_spaces.space import Range, SearchSpace, parse_space
 
