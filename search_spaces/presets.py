@@ -58,7 +58,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 #: Sweep settings by objective, where they differ from the defaults of ``SweepConfig``.
 SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "relation-cnn": {"max_epochs": 30, "patience": 5, "prune_patience": 2, "min_delta": 0.001},
+    "relation-cnn": {"max_epochs": 30, "patience": 5, "prune_patience": 3, "min_delta": 0.001},
 }
 
 #: Limits of each objective's ``[space.model]``, by objective.

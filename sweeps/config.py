@@ -51,7 +51,7 @@ class PrunerConfig(BaseModel):
     name: Literal["median", "percentile", "none"] = "median"
     n_startup_trials: NotNegative = 5
     """Complete trials before the first one is pruned."""
-    n_warmup_epochs: NotNegative = 3
+    n_warmup_epochs: NotNegative = 6
     """Epochs of each trial at whose ends it is not pruned."""
     percentile: Annotated[float, Field(gt=0.0, lt=100.0)] | None = Field(
         default=None, validate_default=True

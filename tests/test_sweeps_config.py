@@ -311,7 +311,7 @@ def test_changes_are_named_in_words() -> None:
         "data: /a.csv -> None",
         "pruner.name: median -> none",
         "pruner.n_startup_trials: 5 -> not set",
-        "pruner.n_warmup_epochs: 3 -> not set",
+        "pruner.n_warmup_epochs: 6 -> not set",
         "space.optimizer: adam | adadelta | sgd -> adam | sgd",
         "space.learning_rate: log 0.0003..0.01 (adadelta: log 0.1..5, sgd: log 0.03..1)"
         " -> log 1e-05..0.01 (sgd: log 0.03..1)",

@@ -196,16 +196,16 @@ def test_a_stall_at_the_last_epoch_is_a_stall() -> None:
     [
         # 4 peers: neither the pruner (5 to start) nor the rule of prune_patience speaks.
         (PrunerConfig(), [0.8] * 4, 0.5, None),
-        # After the warm-up of 3 epochs, although the trial still rises.
-        (PrunerConfig(), [0.8] * 5, 0.5, 4),
+        # After the warm-up of 6 epochs, although the trial still rises.
+        (PrunerConfig(), [0.8] * 5, 0.5, 7),
         (PrunerConfig(n_warmup_epochs=0), [0.8] * 5, 0.5, 1),
         (PrunerConfig(n_startup_trials=6), [0.8] * 5, 0.5, None),
-        (PrunerConfig(n_startup_trials=1), [0.8], 0.5, 4),
+        (PrunerConfig(n_startup_trials=1), [0.8], 0.5, 7),
         # At the median is not below it.
         (PrunerConfig(), [0.0, 0.0, 0.0, 0.8, 0.8], 0.5, None),
         # The best 75 percent go on: 0.1 is the lowest quartile of the peers.
         (PrunerConfig(name="percentile", percentile=75), [0.1, 0.1, 0.8, 0.8, 0.8], 0.9, None),
-        (PrunerConfig(name="percentile", percentile=25), [0.1, 0.1, 0.8, 0.8, 0.8], 0.9, 4),
+        (PrunerConfig(name="percentile", percentile=25), [0.1, 0.1, 0.8, 0.8, 0.8], 0.9, 7),
         (PrunerConfig(name="none"), [0.8] * 9, 0.5, None),
     ],
 )
