@@ -208,7 +208,8 @@ class _Pool:
 
     def _start(self, orders: Orders) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sweeps.worker"],
+            # -P: a folder called storage/ where the person stands must not shadow ours.
+            [sys.executable, "-P", "-m", "sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -48,10 +48,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def make_config(data: Path, *overrides: str, **options: object) -> SweepConfig:
-    url = f"sqlite:///{data.parent / 'sweeps.db'}"
-    return sweeps.load_config(
-        "relation-cnn", (*SMALL, *overrides), storage=url, data=str(data), **options
-    )
+    options.setdefault("storage", f"sqlite:///{data.parent / 'sweeps.db'}")
+    return sweeps.load_config("relation-cnn", (*SMALL, *overrides), data=str(data), **options)
 
 
 def all_states(config: SweepConfig) -> list[TrialState]:
@@ -175,6 +173,27 @@ def test_eight_workers_start_at_once_on_an_empty_database_and_hit_the_target(dat
     ended = [e.trial for e in events if isinstance(e, TrialEnded)]
     assert sorted(ended) == list(range(50))
     assert len({e.worker for e in events if isinstance(e, TrialStarted)}) > 1
+
+
+@pytest.mark.postgres
+def test_workers_share_a_study_on_postgresql(data: Path, postgres_url: str) -> None:
+    config = make_config(data, "max_epochs=3", trials=9, workers=3, storage=postgres_url)
+    end = sweeps.run(config)
+    assert (end.ending, end.reason) == ("done", None)
+    assert all_states(config) == [TrialState.COMPLETE] * 9
+    with open_database(postgres_url, create=False) as db:
+        assert len(queries.results(db.url, config.study)) == 9
+
+
+def test_folder_named_like_our_packages_is_not_imported(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("storage", "objectives"):
+        (data.parent / name).mkdir()
+        (data.parent / name / "__init__.py").write_text("raise RuntimeError('not yours')")
+    monkeypatch.chdir(data.parent)
+    end = sweeps.run(make_config(data, "max_epochs=1", trials=1, workers=1))
+    assert (end.ending, end.reason) == ("done", None)
 
 
 def test_time_limit_releases_the_running_trials(data: Path) -> None:
