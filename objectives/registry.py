@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 
 from objectives.api import Objective
-from search_spaces.hparams import suggest_names
+from search_spaces.mistakes import suggest_names
 
 #: Module and class of each objective that ships with the project.
 _PLACES: Mapping[str, tuple[str, str]] = {

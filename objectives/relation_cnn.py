@@ -103,7 +103,7 @@ class RelationCnnModel(nn.Module):
         num_trainable: int,
         num_classes: int,
         *,
-        filters: int = 150,
+        filters: int = 100,
         window: int = 3,
         position_dim: int = 5,
         vectors: Literal["frozen", "trainable"] = "frozen",

@@ -24,7 +24,7 @@ class RelationCnnLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    filters: Annotated[int, Field(ge=1)] = 150
+    filters: Annotated[int, Field(ge=1)] = 100
     """Convolution filters, each of which gives one feature a sentence."""
     window: Annotated[int, Field(ge=1), AfterValidator(_require_odd)] = 3
     """Tokens that a filter sees at once; odd, so that it has a middle."""

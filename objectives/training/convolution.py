@@ -7,10 +7,13 @@ their stock backward passes this takes about a third of the time (50 x 17 steps 
 Shapes: S slots, B batch, L steps, K inputs of a window, F filters.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from objectives.training import layers
 
 
 def windows(input: torch.Tensor, size: int) -> torch.Tensor:
@@ -54,9 +57,30 @@ def largest_response(
         second_weight: (F, K2).
         lengths: Real steps of each example, (B,), each in [1, L].
     """
-    response = _LargestResponse.apply(first, first_weight, second, second_weight, lengths)  # type: ignore[no-untyped-call]
+    filters = first_weight.shape[0]
+    # At least so many rows, a step more or less: the maximum never sees steps beyond the lengths.
+    steps = max(first.shape[1], math.ceil(layers.NARROW / first.shape[0]))
+    widened = (
+        _widen(first, rows=steps),
+        _widen(first_weight, rows=layers.NARROW),
+        _widen(second, rows=steps),
+        _widen(second_weight, rows=layers.NARROW),
+    )
+    response = _LargestResponse.apply(*widened, lengths)  # type: ignore[no-untyped-call]
     assert isinstance(response, torch.Tensor)
-    return response
+    return response[:, :filters]
+
+
+def _widen(matrix: torch.Tensor, *, rows: int) -> torch.Tensor:
+    """Return (..., R, K) with zeros behind, up to ``rows`` and the narrowest bit-equal K.
+
+    A narrow product goes to kernels whose sums depend on where in memory a slot lies.
+    """
+    missing_rows = max(0, rows - matrix.shape[-2])
+    missing_columns = max(0, layers.NARROW - matrix.shape[-1])
+    if missing_rows == missing_columns == 0:
+        return matrix
+    return functional.pad(matrix, (0, missing_columns, 0, missing_rows))
 
 
 class _LargestResponse(torch.autograd.Function):

@@ -1,12 +1,13 @@
 """Whether a model may be trained in company: a comparison with the plain module, not a belief.
 
-``vmap`` refuses some layers and gets others silently wrong (``nn.Embedding(padding_idx=0)``: the
-padding row's gradient is zero in slot 0 and not in the others), so each model is tried on one
-small batch in two slots before it is fused. Shapes: S slots, B batch, C classes.
+``vmap`` refuses some layers and gets others silently wrong (``nn.Embedding(padding_idx=0)`` on
+indices that each slot computes: the padding row's gradient is zero in slot 0 and not in the
+others), so each model is tried on one small batch in two slots before it is fused.
+Shapes: S slots, B batch, C classes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -30,6 +31,8 @@ class Program:
         trained: Names of the parameters that are trained; a lane holds them as (S, *shape).
         own: Names of the buffers that are a trial's own; (S, *shape).
         note: Why the model is run one slot at a time, or None if slots are fused.
+        first_names: For each name of a parameter or buffer, the name it has in the other fields:
+            tied weights have several names, and stand there under the first.
     """
 
     model: nn.Module
@@ -37,6 +40,7 @@ class Program:
     trained: tuple[str, ...]
     own: tuple[str, ...]
     note: str | None
+    first_names: Mapping[str, str]
 
     def logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         """Return the logits of S trials on one batch, (S, B, C).
@@ -72,6 +76,8 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         ValueError: If the module's output is not (B, C).
     """
     plain = [_built(build, seed) for seed in (0, 1)]
+    # Before the silence: a subclass of nn.Dropout stays in the program, with its rate.
+    fused = layers.batchable(plain[0])
     for module in plain:
         _silence_dropout(module)
     batch = inputs[0].shape[0]
@@ -80,6 +86,8 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         raise ValueError(
             f"the model's output must be (batch, classes) = {(batch, num_classes)}, got {shape}"
         )
+    # The first module has run and the second has not: a buffer that a forward pass changes
+    # (running statistics) differs, and so is a trial's own.
     first, second = (dict(_tensors(module)) for module in plain)
     trained = tuple(name for name, p in plain[0].named_parameters() if p.requires_grad)
     shared = {
@@ -87,11 +95,9 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         for name, tensor in first.items()
         if name not in trained and torch.equal(tensor, second[name])
     }
-    fused = layers.batchable(plain[0])
     own = tuple(n for n, _ in _tensors(fused) if n not in trained and n not in shared)
-    candidate = Program(fused, shared, trained, own, None)
-    note = _difference(candidate, plain, inputs)
-    return Program(fused, shared, trained, own, note)
+    candidate = Program(fused, shared, trained, own, None, _first_names(fused))
+    return replace(candidate, note=_difference(candidate, plain, inputs))
 
 
 def _built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -103,6 +109,15 @@ def _built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 def _tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     named = [*module.named_parameters(), *module.named_buffers()]
     return [(name, tensor.detach()) for name, tensor in named]
+
+
+def _first_names(module: nn.Module) -> dict[str, str]:
+    everyone = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in everyone}
 
 
 def _silence_dropout(module: nn.Module) -> None:
@@ -118,6 +133,9 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
         if name not in candidate.shared:
             both = [dict(_tensors(m)).get(name, tensor) for m in plain]
             rows[name] = torch.stack(both)
+    for name, child in candidate.model.named_modules():
+        if isinstance(child, layers.Dropout):
+            rows[f"{name}.rate"].zero_()
     leaves = {name: rows[name].requires_grad_() for name in candidate.trained}
     try:
         logits_SBC = candidate.logits(rows, inputs)
@@ -144,5 +162,7 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
 
 
 def _close(value: torch.Tensor, reference: torch.Tensor) -> bool:
-    scale = float(reference.detach().abs().max()) if reference.numel() else 0.0
-    return torch.allclose(value, reference, rtol=_TOLERANCE, atol=_TOLERANCE * max(scale, 1e-6))
+    # NaN in the data is no fault of fusing: what trains on it diverges, alone or in company.
+    sizes = reference.detach().abs().nan_to_num(nan=0.0, posinf=0.0)
+    atol = _TOLERANCE * max(float(sizes.max()) if sizes.numel() else 0.0, 1e-6)
+    return torch.allclose(value, reference, rtol=_TOLERANCE, atol=atol, equal_nan=True)

@@ -26,8 +26,9 @@ _Group = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One row's trial; ``epochs`` and ``steps`` are those it has trained."""
+    """One row's trial, the lane's ``number``-th; ``epochs`` and ``steps`` it has trained."""
 
+    number: int
     slot: int
     seed: int
     hparams: Hparams
@@ -97,6 +98,7 @@ class FusedLane:
         self._batch_size = batch_size
         self._data_seed = data_seed
         self._trials: list[_Trial] = []
+        self._num_admitted = 0
         self._rows: _Rows | None = None
         self._scratch: _Group = {}
         self._dropouts = [
@@ -122,7 +124,8 @@ class FusedLane:
             {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
         )
         row = _Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
-        self._trials.append(_Trial(slot, seed, hparams))
+        self._num_admitted += 1
+        self._trials.append(_Trial(self._num_admitted, slot, seed, hparams))
         self._rows = row if self._rows is None else self._rows.extended(row)
         by_family = sorted(
             range(len(self._trials)), key=lambda i: OPTIMIZERS.index(self._optimizer(i))
@@ -143,10 +146,11 @@ class FusedLane:
     def save_best(self, slot: int, path: Path) -> str:
         """Write the kept weights as safetensors, atomically; return the file's SHA-256."""
         rows, row = self._settled(), self._row_of(slot)
+        names = self._program.first_names
         tensors = {}
         for name in self._program.model.state_dict():
-            own = rows.best.get(name)
-            tensors[name] = self._program.shared[name] if own is None else own[row]
+            own = rows.best.get(names[name])
+            tensors[name] = self._program.shared[names[name]] if own is None else own[row]
         return weights.save(tensors, path)
 
     def train_epoch(self) -> list[EpochReport]:
@@ -160,15 +164,17 @@ class FusedLane:
         rows = self._settled()
         boundary = rows.take(range(len(self._trials)))
         trials = list(self._trials)
-        try:
-            reports = self._train_rows(0, len(trials))
-        except Exception:  # the user's model may raise anything
-            self._rows, reports = boundary, []
-            for row, trial in enumerate(trials):
-                reports.extend(self._train_alone(row, trial))
+        with torch.random.fork_rng():
+            try:
+                reports = self._train_rows(0, len(trials))
+            except Exception:  # the user's model may raise anything
+                self._rows, reports = boundary, []
+                for row, trial in enumerate(trials):
+                    reports.extend(self._train_alone(row, trial))
         self.data_epoch += 1
-        order = {trial.slot: place for place, trial in enumerate(trials)}
-        return sorted(reports, key=lambda report: order[report.slot])
+        # Rows stand in the order of their optimizer, reports in that of admission.
+        numbers = {trial.slot: trial.number for trial in trials}
+        return sorted(reports, key=lambda report: numbers[report.slot])
 
     def _train_alone(self, row: int, trial: _Trial) -> list[EpochReport]:
         try:
@@ -194,6 +200,8 @@ class FusedLane:
         )
         device = self._train.targets.device
         keys_TS = torch.from_numpy(keys).to(device)
+        # A model that draws from torch's generator (it is never fused) draws what its trial draws.
+        torch.manual_seed(int(keys[0, 0]))
         class_weights_SC = torch.stack([self._class_weights(trial.hparams) for trial in trials])
         loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
         norm_sums_S = torch.zeros_like(loss_sums_S)
@@ -269,7 +277,9 @@ class FusedLane:
         # Not vector_norm, nor a sum over the parameters as rows: how many slots lie beside a slot
         # would change its last bit. A sum along a row does not see the other rows.
         squares_S = [
-            torch.mul(grad, grad, out=self._scratch[name][start:stop]).flatten(1).sum(dim=1)
+            torch.mul(grad, grad, out=self._scratch[name][start:stop])
+            .view(stop - start, -1)
+            .sum(dim=1)
             for name, grad in grads.items()
         ]
         return torch.stack(squares_S, dim=1).sum(dim=1).sqrt_()

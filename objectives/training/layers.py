@@ -6,6 +6,7 @@ Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 """
 
 import copy
+import weakref
 from typing import Any, cast
 
 import torch
@@ -27,16 +28,17 @@ def batchable(model: nn.Module) -> nn.Module:
     a subclass) are left as they are. Names of parameters do not change.
     """
     model = copy.deepcopy(model)
-    num_dropouts = 0
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+    dropouts: dict[nn.Module, Dropout] = {}
+    for module in list(model.modules()):
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+        elif type(module) is nn.Embedding and _is_plain_lookup(module):
+            module.__class__ = Embedding
+        # Not named_children, which names a layer that stands there twice only once.
+        for name, child in module._modules.items():
             if type(child) is nn.Dropout:
-                setattr(parent, name, Dropout(child.p, salt=num_dropouts))
-                num_dropouts += 1
-            elif type(child) is nn.Linear:
-                child.__class__ = Linear
-            elif type(child) is nn.Embedding and _is_plain_lookup(child):
-                child.__class__ = Embedding
+                ours = dropouts.setdefault(child, Dropout(child.p, salt=len(dropouts)))
+                setattr(module, name, ours)
     return model
 
 
@@ -68,6 +70,8 @@ class Dropout(nn.Module):
     def __init__(self, rate: float, salt: int = 0) -> None:
         super().__init__()
         self.salt = salt
+        self._calls = 0
+        self._last_key: weakref.ref[torch.Tensor] | None = None
         self.register_buffer("rate", torch.tensor(rate), persistent=False)
         self.register_buffer("key", torch.zeros((), dtype=torch.int32), persistent=False)
 
@@ -76,8 +80,18 @@ class Dropout(nn.Module):
         if not self.training:
             return input
         counters = torch.arange(input.numel(), dtype=torch.int32, device=input.device)
-        keep = random.keep_mask(self.key, self.rate, counters.view(input.shape), self.salt)
+        salt = self.salt + (self._count_call() << 16)
+        keep = random.keep_mask(self.key, self.rate, counters.view(input.shape), salt)
         return input * (keep.to(input.dtype) / (1.0 - self.rate))
+
+    def _count_call(self) -> int:
+        """Return how often this step has called the layer before, from the key it brought."""
+        # One layer used twice in a model must not drop the same places twice.
+        key = self.key
+        is_again = self._last_key is not None and self._last_key() is key
+        self._calls = self._calls + 1 if is_again else 0
+        self._last_key = weakref.ref(key)
+        return self._calls
 
 
 class _Affine(torch.autograd.Function):
@@ -141,13 +155,15 @@ class _NarrowMatMul(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
+        x = x.contiguous()
         ctx.save_for_backward(x, weight)
         outputs = [(x * weight[:, None, o]).sum(-1) for o in range(weight.shape[1])]
         return torch.stack(outputs, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
-        (grad,) = grads
+        grad = grads[0].contiguous()
         x, weight = ctx.saved_tensors
         columns = [grad[:, :, o, None] for o in range(weight.shape[1])]
         grad_weight = torch.stack([(column * x).sum(1) for column in columns], dim=1)

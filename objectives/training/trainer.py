@@ -77,11 +77,21 @@ class ModelTrainer:
 
 
 def fingerprint(data: Data) -> str:
-    """Return a SHA-256 over the data set's arrays and class names."""
+    """Return a SHA-256 over the data set's arrays, extras and class names."""
     digest = hashlib.sha256("\0".join(data.class_names).encode())
     for split in (data.train, data.validation, data.test):
         lengths = () if split.lengths is None else (split.lengths,)
         for array in (*split.inputs, split.targets, *lengths):
-            digest.update(f"{array.dtype}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            _update(digest, array)
+    for name in sorted(data.extras):
+        digest.update(f"{name}=".encode())
+        _update(digest, data.extras[name])
     return digest.hexdigest()
+
+
+def _update(digest: "hashlib._Hash", value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    else:
+        digest.update(repr(value).encode())

@@ -14,12 +14,19 @@ def save(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
 
     Safetensors, because reading one runs no code, which a pickle does (CVE-2025-32434).
     """
-    contents = safetensors.torch.save({n: t.contiguous().cpu() for n, t in tensors.items()})
+    # Clones, because tied weights are one tensor under several names, which safetensors refuses.
+    contents = safetensors.torch.save(
+        {name: t.cpu().contiguous().clone() for name, t in tensors.items()}
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
-        file.write(contents)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     return hashlib.sha256(contents).hexdigest()
