@@ -155,14 +155,13 @@ class _NarrowMatMul(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
-        x = x.contiguous()
         ctx.save_for_backward(x, weight)
         outputs = [(x * weight[:, None, o]).sum(-1) for o in range(weight.shape[1])]
         return torch.stack(outputs, dim=-1)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
         grad = grads[0].contiguous()
         x, weight = ctx.saved_tensors
         columns = [grad[:, :, o, None] for o in range(weight.shape[1])]
