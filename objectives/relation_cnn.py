@@ -96,6 +96,7 @@ class RelationCnnModel(nn.Module):
     """
 
     word_vectors: torch.Tensor
+    takes_stacked_weights = True  # fusion.STACKABLE
 
     def __init__(
         self,
@@ -158,7 +159,8 @@ class RelationCnnModel(nn.Module):
             lengths,
         )
         # A bias and tanh keep the order of responses, so they may follow the maximum.
-        logits: torch.Tensor = self.classes(self.dropout(torch.tanh(pooled + self.filter_bias)))
+        features = torch.tanh(pooled + self.filter_bias.unsqueeze(-2))
+        logits: torch.Tensor = self.classes(self.dropout(features))
         return logits
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -264,3 +265,44 @@ def test_self_check_leaves_the_generator_and_the_dropout_rates_alone() -> None:
     assert torch.equal(torch.rand(1), expected)
     dropouts = [m for m in program.model.modules() if isinstance(m, layers.Dropout)]
     assert [float(dropout.rate) for dropout in dropouts] == [0.25]
+
+
+class Claims(nn.Module):
+    """Says that it takes stacked weights; ``shift`` spoils what it does with them."""
+
+    takes_stacked_weights = True
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(F, H)
+        self.bias = nn.Parameter(torch.zeros(H))
+        self.head = nn.Linear(H, C)
+        self.shift = shift
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x) + self.bias.unsqueeze(-2)
+        if self.bias.dim() == 2:
+            hidden = hidden + self.shift
+        logits: torch.Tensor = self.head(torch.relu(hidden))
+        return logits
+
+
+def test_model_that_takes_stacked_weights_is_run_without_vmap() -> None:
+    program = fusion.program(lambda: Claims(0.0), (features(),), C)
+    assert (program.is_stackable, program.note) == (True, None)
+
+
+def test_model_that_only_says_so_is_run_under_vmap() -> None:
+    program = fusion.program(lambda: Claims(0.25), (features(),), C)
+    assert (program.is_stackable, program.note) == (False, None)
+
+
+def test_stacked_weights_and_vmap_give_the_same_bits() -> None:
+    stacked = fusion.program(lambda: Claims(0.0), (features(),), C)
+    batched = replace(stacked, is_stackable=False)
+    draw = torch.Generator().manual_seed(2)
+    rows = {
+        name: torch.randn(3, *tensor.shape, generator=draw)
+        for name, tensor in stacked.model.named_parameters()
+    }
+    assert torch.equal(stacked.logits(rows, (features(),)), batched.logits(rows, (features(),)))

@@ -17,13 +17,13 @@ from objectives.training import layers
 
 
 def windows(input: torch.Tensor, size: int) -> torch.Tensor:
-    """Return each step with its neighbours side by side, (B, L, size * I), zeros at the ends.
+    """Return each step with its neighbours side by side, (..., L, size * I), zeros at the ends.
 
     A convolution over time is a linear layer on this ("unfold"), and unlike ``nn.Conv1d`` under
     ``vmap`` it is bit-equal in company.
 
     Args:
-        input: (B, L, I).
+        input: (B, L, I), or (S, B, L, I).
         size: Steps in a window, odd.
 
     Raises:
@@ -33,8 +33,8 @@ def windows(input: torch.Tensor, size: int) -> torch.Tensor:
         raise ValueError(f"a window must have an odd number of steps, got {size}")
     half = size // 2
     padded = functional.pad(input, (0, 0, half, half))
-    steps = input.shape[1]
-    return torch.cat([padded[:, i : i + steps] for i in range(size)], dim=-1)
+    steps = input.shape[-2]
+    return torch.cat([padded[..., i : i + steps, :] for i in range(size)], dim=-1)
 
 
 def largest_response(
@@ -48,7 +48,8 @@ def largest_response(
 
     The response is ``first @ first_weight.T + second @ second_weight.T``: one convolution over
     two kinds of features, apart so that features which all slots share are not copied a slot.
-    The gradient goes to the first step that holds the maximum.
+    The gradient goes to the first step that holds the maximum. With stacked weights, (S, F, K),
+    windows are (S, B, L, K) or shared, (B, L, K), and the result is (S, B, F).
 
     Args:
         first: Windows of the first features, (B, L, K1).
@@ -57,18 +58,24 @@ def largest_response(
         second_weight: (F, K2).
         lengths: Real steps of each example, (B,), each in [1, L].
     """
-    filters = first_weight.shape[0]
+    filters = first_weight.shape[-2]
     # At least so many rows, a step more or less: the maximum never sees steps beyond the lengths.
-    steps = max(first.shape[1], math.ceil(layers.NARROW / first.shape[0]))
+    steps = max(first.shape[-2], math.ceil(layers.NARROW / first.shape[-3]))
     widened = (
         _widen(first, rows=steps),
         _widen(first_weight, rows=layers.NARROW),
         _widen(second, rows=steps),
         _widen(second_weight, rows=layers.NARROW),
     )
-    response = _LargestResponse.apply(*widened, lengths)  # type: ignore[no-untyped-call]
+    if first_weight.dim() == 3:
+        stacked = (
+            x.unsqueeze(0) if x.dim() == 3 and i % 2 == 0 else x for i, x in enumerate(widened)
+        )
+        response = _LargestResponseOfSlots.apply(*stacked, lengths)  # type: ignore[no-untyped-call]
+    else:
+        response = _LargestResponse.apply(*widened, lengths)  # type: ignore[no-untyped-call]
     assert isinstance(response, torch.Tensor)
-    return response[:, :filters]
+    return response[..., :filters]
 
 
 def _widen(matrix: torch.Tensor, *, rows: int) -> torch.Tensor:

@@ -18,6 +18,11 @@ from objectives.training import layers
 Tensors = dict[str, torch.Tensor]
 Inputs = tuple[torch.Tensor, ...]
 
+#: Attribute of a model that is written for stacked weights: given (S, *shape) for each of its
+#: own tensors and the inputs of one batch, its ``forward`` returns (S, B, C), without ``vmap``.
+#: Said by the model, believed only if the comparison agrees.
+STACKABLE = "takes_stacked_weights"
+
 _TOLERANCE = 1e-4
 
 
@@ -33,6 +38,7 @@ class Program:
         note: Why the model is run one slot at a time, or None if slots are fused.
         first_names: For each name of a parameter or buffer, the name it has in the other fields:
             tied weights have several names, and stand there under the first.
+        is_stackable: The model takes stacked weights as they are.
     """
 
     model: nn.Module
@@ -41,6 +47,7 @@ class Program:
     own: tuple[str, ...]
     note: str | None
     first_names: Mapping[str, str]
+    is_stackable: bool = False
 
     def logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         """Return the logits of S trials on one batch, (S, B, C).
@@ -49,6 +56,8 @@ class Program:
             rows: Every trained parameter and own buffer, (S, *shape).
             inputs: The arguments of ``forward``, the same for all slots.
         """
+        if self.is_stackable:
+            return self._call(dict(rows), inputs)
         if self.note is None:
             forward = vmap(self._call, in_dims=(0, None), randomness="error")
             return forward(dict(rows), inputs)
@@ -97,6 +106,10 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
     }
     own = tuple(n for n, _ in _tensors(fused) if n not in trained and n not in shared)
     candidate = Program(fused, shared, trained, own, None, _first_names(fused))
+    if getattr(fused, STACKABLE, False):
+        stacked = replace(candidate, is_stackable=True)
+        if _difference(stacked, plain, inputs) is None:
+            return stacked
     return replace(candidate, note=_difference(candidate, plain, inputs))
 
 

@@ -1,7 +1,11 @@
-"""Layers whose rule under ``vmap`` trains all slots of a lane at the speed of one wide layer.
+"""Layers that train all slots of a lane at the speed of one wide layer.
 
-Each is, outside ``vmap``, the ordinary PyTorch layer of the same name and state. A model made of
-``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``.
+Each is, with one trial's weights, the ordinary PyTorch layer of the same name and state. A model
+made of ``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``. They have a
+rule under ``vmap``; in a model that is written for it (``fusion.STACKABLE``) they also take the
+stacked weights of S slots as they are: each call of a function of our own under ``vmap`` costs
+about 0.4 ms, whatever it computes, which made two slots of relation-cnn a quarter slower
+(``tests/benchmarks/bench_lane.py``, AMD EPYC).
 Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 """
 
@@ -46,7 +50,14 @@ class Linear(nn.Linear):
     """``nn.Linear``; slots that share their input become columns of one matrix product."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return (..., O) for an input of (..., I)."""
+        """Return (..., O) for an input of (..., I).
+
+        With stacked weights, (S, O, I): (S, ..., O), for an input of (B, I) that all slots share,
+        or (S, ..., I).
+        """
+        if self.weight.dim() == 3:
+            x_dim = None if input.dim() == 2 else 0
+            return _affine_of_slots(input, x_dim, self.weight, self.bias)
         return cast(torch.Tensor, _Affine.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
 
 
@@ -54,7 +65,9 @@ class Embedding(nn.Embedding):
     """``nn.Embedding``; slots look their rows up in one stacked table, which is not copied."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return (..., I) vectors for indices of (...)."""
+        """Return (..., I) vectors for indices of (...); (S, ..., I) with stacked weights."""
+        if self.weight.dim() == 3:
+            return _lookup_of_slots(input, None, self.weight)
         return _Lookup.apply(input, self.weight)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -79,10 +92,14 @@ class Dropout(nn.Module):
         """Return the input with ``rate`` of it zeroed and the rest scaled by 1 / (1 - rate)."""
         if not self.training:
             return input
-        counters = torch.arange(input.numel(), dtype=torch.int32, device=input.device)
+        shape, rate, key = input.shape, self.rate, self.key
+        if rate.dim() == 1:  # one a slot: each slot counts its own elements
+            shape = input.shape[1:]
+            rate, key = (t.view(-1, *([1] * len(shape))) for t in (rate, key))
+        counters = torch.arange(shape.numel(), dtype=torch.int32, device=input.device)
         salt = self.salt + (self._count_call() << 16)
-        keep = random.keep_mask(self.key, self.rate, counters.view(input.shape), salt)
-        return input * (keep.to(input.dtype) / (1.0 - self.rate))
+        keep = random.keep_mask(key, rate, counters.view(shape), salt)
+        return input * (keep.to(input.dtype) / (1.0 - rate))
 
     def _count_call(self) -> int:
         """Return how often this step has called the layer before, from the key it brought."""
@@ -127,27 +144,36 @@ class _Affine(torch.autograd.Function):
         bias: torch.Tensor | None,
     ) -> tuple[torch.Tensor, int]:
         x_dim, weight_dim, bias_dim = in_dims
-        slots = info.batch_size
-        weight = _for_slots(weight, weight_dim, slots)
-        _, outputs, num_inputs = weight.shape
-        x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
-        rows = x.reshape(x.shape[0], -1, num_inputs)
-        num_rows = rows.shape[1]
-        if min(outputs, num_inputs) < NARROW:
-            product = _NarrowMatMul.apply(rows, weight)  # type: ignore[no-untyped-call]
-        else:
-            # The last batch may have a single row: it too must not reach the other kernels.
-            if num_rows < NARROW:
-                rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows))
-            if x_dim is None:
-                columns = rows[0] @ weight.reshape(-1, num_inputs).mT
-                product = columns.view(-1, slots, outputs).movedim(1, 0)
-            else:
-                product = torch.bmm(rows, weight.mT)
-            product = product[:, :num_rows]
+        weight = _for_slots(weight, weight_dim, info.batch_size)
         if bias is not None:
-            product = _AddSlotBias.apply(product, _for_slots(bias, bias_dim, slots))  # type: ignore[no-untyped-call]
-        return product.reshape(slots, *x.shape[1:-1], outputs), 0
+            bias = _for_slots(bias, bias_dim, info.batch_size)
+        return _affine_of_slots(x, x_dim, weight, bias), 0
+
+
+def _affine_of_slots(
+    x: torch.Tensor, x_dim: int | None, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Return (S, ..., O) for x (..., I), its slots at ``x_dim``, and (S, O, I) weights."""
+    slots, outputs, num_inputs = weight.shape
+    x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
+    rows = x.reshape(x.shape[0], -1, num_inputs)
+    num_rows = rows.shape[1]
+    if min(outputs, num_inputs) < NARROW:
+        product = _NarrowMatMul.apply(rows, weight)  # type: ignore[no-untyped-call]
+    else:
+        # The last batch may have a single row: it too must not reach the other kernels.
+        if num_rows < NARROW:
+            rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows))
+        if x_dim is None:
+            columns = rows[0] @ weight.reshape(-1, num_inputs).mT
+            product = columns.view(-1, slots, outputs).movedim(1, 0)
+        else:
+            product = torch.bmm(rows, weight.mT)
+        product = product[:, :num_rows]
+    if bias is not None:
+        product = _AddSlotBias.apply(product, bias)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = product.reshape(slots, *x.shape[1:-1], outputs)
+    return result
 
 
 class _NarrowMatMul(torch.autograd.Function):
@@ -214,14 +240,20 @@ class _Lookup(torch.autograd.Function):
         indices_dim, weight_dim = in_dims
         if weight_dim is None:
             return functional.embedding(indices.movedim(cast(int, indices_dim), 0), weight), 0
-        weight = weight.movedim(weight_dim, 0)
-        slots, rows, _ = weight.shape
-        if indices_dim is not None:
-            indices = indices.movedim(indices_dim, 0)
-        lead = indices.dim() if indices_dim is None else indices.dim() - 1
-        starts = torch.arange(slots, device=indices.device) * rows
-        stacked = indices + starts.view(slots, *([1] * lead))
-        return functional.embedding(stacked, weight.reshape(slots * rows, -1)), 0
+        return _lookup_of_slots(indices, indices_dim, weight.movedim(weight_dim, 0)), 0
+
+
+def _lookup_of_slots(
+    indices: torch.Tensor, indices_dim: int | None, weight: torch.Tensor
+) -> torch.Tensor:
+    """Return (S, ..., I) for indices (...), their slots at ``indices_dim``, and (S, V, I) rows."""
+    slots, rows, _ = weight.shape
+    if indices_dim is not None:
+        indices = indices.movedim(indices_dim, 0)
+    lead = indices.dim() if indices_dim is None else indices.dim() - 1
+    starts = torch.arange(slots, device=indices.device) * rows
+    stacked = indices + starts.view(slots, *([1] * lead))
+    return functional.embedding(stacked, weight.reshape(slots * rows, -1))
 
 
 def _for_slots(tensor: torch.Tensor, dim: int | None, slots: int) -> torch.Tensor:
