@@ -15,7 +15,7 @@ import numpy.typing as npt
 from search_spaces.hparams import Hparams
 
 #: Names of the objectives that ship with the project.
-OBJECTIVES = ("relation-cnn",)
+OBJECTIVES = ("relation-cnn", "tabular-mlp", "sequence-rnn")
 
 
 class DataError(ValueError):

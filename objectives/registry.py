@@ -9,6 +9,8 @@ from search_spaces.mistakes import suggest_names
 #: Module and class of each objective that ships with the project.
 _PLACES: Mapping[str, tuple[str, str]] = {
     "relation-cnn": ("objectives.relation_cnn", "RelationCnn"),
+    "tabular-mlp": ("objectives.tabular_mlp", "TabularMlp"),
+    "sequence-rnn": ("objectives.sequence_rnn", "SequenceRnn"),
 }
 
 

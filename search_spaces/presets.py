@@ -34,6 +34,28 @@ class RelationCnnLimits(BaseModel):
     """Whether the word vectors are trained."""
 
 
+class TabularMlpLimits(BaseModel):
+    """Limits of the keyword arguments of ``build_model`` of tabular-mlp."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden_width: Annotated[int, Field(ge=1)] = 16
+    """Units of each hidden layer."""
+    hidden_depth: Annotated[int, Field(ge=0)] = 2
+    """Hidden layers; 0 is logistic regression."""
+
+
+class SequenceRnnLimits(BaseModel):
+    """Limits of the keyword arguments of ``build_model`` of sequence-rnn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell: Literal["gru", "lstm"] = "gru"
+    """The recurrent cell."""
+    hidden: Annotated[int, Field(ge=1)] = 32
+    """Hidden units of the recurrent layer."""
+
+
 #: Search spaces by objective. Adadelta and SGD want rates about 100 times Adam's.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {
@@ -54,15 +76,57 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": [50, 100],
         "model": {"filters": 100, "window": 3, "position_dim": 5, "vectors": "trainable"},
     },
+    "tabular-mlp": {
+        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+        "learning_rate": {
+            "low": 3e-4,
+            "high": 1e-2,
+            "log": True,
+            "by_optimizer": {
+                "adadelta": {"low": 0.1, "high": 3.0},
+                "sgd": {"low": 0.01, "high": 0.5},
+            },
+        },
+        "beta1": {"low": 0.8, "high": 0.99},
+        "beta2": {"low": 0.99, "high": 0.9999},
+        "momentum": {"low": 0.0, "high": 0.95},
+        "dropout": {"low": 0.0, "high": 0.3},
+        "batch_size": [200],
+        "model": {"hidden_width": 16, "hidden_depth": 2},
+    },
+    "sequence-rnn": {
+        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+        "learning_rate": {
+            "low": 1e-3,
+            "high": 3e-2,
+            "log": True,
+            "by_optimizer": {
+                "adadelta": {"low": 0.3, "high": 3.0},
+                "sgd": {"low": 0.03, "high": 1.0},
+            },
+        },
+        "beta1": {"low": 0.8, "high": 0.99},
+        "beta2": {"low": 0.99, "high": 0.9999},
+        "momentum": {"low": 0.0, "high": 0.95},
+        "dropout": {"low": 0.0, "high": 0.5},
+        "batch_size": [16, 32],
+        "model": {"cell": ["gru", "lstm"], "hidden": 32},
+    },
 }
 
 #: Sweep settings by objective, where they differ from the defaults of ``SweepConfig``.
 SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {"max_epochs": 30, "patience": 5, "prune_patience": 3, "min_delta": 0.001},
+    "tabular-mlp": {"max_epochs": 30, "patience": 6, "prune_patience": 3, "min_delta": 0.0005},
+    "sequence-rnn": {"max_epochs": 30, "patience": 6, "prune_patience": 3, "min_delta": 0.001},
 }
 
 #: Limits of each objective's ``[space.model]``, by objective.
-MODEL_LIMITS: Mapping[str, type[BaseModel]] = {"relation-cnn": RelationCnnLimits}
+MODEL_LIMITS: Mapping[str, type[BaseModel]] = {
+    "relation-cnn": RelationCnnLimits,
+    "tabular-mlp": TabularMlpLimits,
+    "sequence-rnn": SequenceRnnLimits,
+}
 
 
 def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:

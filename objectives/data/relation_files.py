@@ -4,18 +4,14 @@ Turns a file into rows of text. Knows where each row stands in the file, so that
 found; does not know what an entity or a valid split is.
 """
 
-import csv
 import difflib
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from objectives.api import DataError
+from objectives.data import files
 
 COLUMNS = "columns sentence, label and, if you like, split"
 ENDINGS = (".tsv", ".csv", ".parquet", ".txt")
@@ -55,20 +51,13 @@ def read_rows(path: Path) -> Rows:
     Raises:
         DataError: If the file cannot be read as what its name says; one line of text.
     """
-    endings = [suffix.lower() for suffix in path.suffixes]
-    is_gzipped = bool(endings) and endings[-1] == ".gz"
-    ending = "".join(endings[:-1][-1:] if is_gzipped else endings[-1:])
-    if ending not in ENDINGS:
-        raise DataError(
-            f"{path}: unknown ending {ending!r}; expected {', '.join(ENDINGS)}, or one of them "
-            "followed by .gz"
-        )
-    content = _read_bytes(path, is_gzipped=is_gzipped)
+    ending, is_gzipped = files.find_ending(path, ENDINGS)
+    content = files.read_bytes(path, is_gzipped=is_gzipped)
     if not content.strip():
         raise DataError(f"{path}: the file is empty; expected {COLUMNS}")
     if ending == ".parquet":
         return _read_parquet(path, content)
-    text = _decode(path, content)
+    text = files.decode(path, content)
     lines = text.split("\n")
     if _is_semeval(lines):
         return _read_semeval(path, lines)
@@ -79,81 +68,8 @@ def read_rows(path: Path) -> Rows:
             f"table with {COLUMNS} as .tsv or .csv"
         )
     if ending == ".tsv":
-        return _rows_of_table(path, _tsv_records(lines), "tab-separated")
-    return _rows_of_table(path, _csv_records(path, text), "comma-separated")
-
-
-def _read_bytes(path: Path, *, is_gzipped: bool) -> bytes:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; expected the path of a data file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file") from None
-    if not is_gzipped:
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: broken gzip ({_one_line(error)}); expected a whole file made by gzip"
-        ) from None
-
-
-def _decode(path: Path, content: bytes) -> str:
-    """Return the text with every line end as a line feed, as editors count lines."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8", errors="ignore")
-        line = before.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; expected "
-            "text saved as UTF-8"
-        ) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _tsv_records(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields); a quote is an ordinary character, as WordNet and SemEval use it.
-
-    A field is unquoted only if it is quoted as a whole, which is what pandas writes for a text
-    that holds a quote.
-    """
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            fields = line.split("\t")
-            yield number, [_unquote(field) for field in fields] if '"' in line else fields
-
-
-def _unquote(field: str) -> str:
-    if len(field) < 2 or field[0] != '"' or field[-1] != '"':
-        return field
-    inner = field[1:-1]
-    if '"' in inner.replace('""', ""):
-        return field
-    return inner.replace('""', '"')
-
-
-def _csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line on which the record begins, fields); quoted line ends belong to the field."""
-    # Strict: without it a quote that is never closed swallows the rest of the file in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    number = 1
-    try:
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                yield number, fields
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {number}: broken CSV ({_one_line(error)}); expected a field that holds "
-            'a quote to be quoted as a whole, with each quote in it doubled ("")'
-        ) from None
+        return _rows_of_table(path, files.tsv_records(lines), "tab-separated")
+    return _rows_of_table(path, files.csv_records(path, text), "comma-separated")
 
 
 def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separated: str) -> Rows:
@@ -166,7 +82,7 @@ def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separat
     for number, fields in records:
         if len(fields) != len(names):
             raise DataError(
-                f"{path}, line {number}: {_count(len(fields), 'column')}; expected "
+                f"{path}, line {number}: {files.count_of(len(fields), 'column')}; expected "
                 f"{len(names)}, {separated}, as in line {header_line}"
             )
         numbers.append(number)
@@ -184,10 +100,6 @@ def _rows_of_table(path: Path, records: Iterator[tuple[int, list[str]]], separat
         labels=columns["label"],
         splits=columns.get("split"),
     )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _positions(place: str, names: Sequence[str], expected: str) -> dict[str, int]:
@@ -211,19 +123,7 @@ def _positions(place: str, names: Sequence[str], expected: str) -> dict[str, int
 
 
 def _read_parquet(path: Path, content: bytes) -> Rows:
-    # Imported here: no other format needs it, and it costs half a second at first use.
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        # Not read_table: it imports pandas and starts a thread, and a process that ended soon
-        # after, as on a mistake in the file, aborted in 7 of 160 runs on a busy machine.
-        file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content))
-        table: Any = file.read(use_threads=False)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path}: broken Parquet ({_one_line(error)[:200]}); expected a whole Parquet file"
-        ) from None
+    table = files.read_parquet(path, content)
     names = list(table.column_names)
     positions = _positions(str(path), names, COLUMNS)
     if not table.num_rows:

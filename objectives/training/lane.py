@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from objectives.api import EpochReport
-from objectives.training import layers, optimizers, random, weights
+from objectives.training import layers, losses, optimizers, random, schedules, weights
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
 from search_spaces.hparams import OPTIMIZERS, Hparams
@@ -26,12 +26,16 @@ _Group = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One row's trial, the lane's ``number``-th; ``epochs`` and ``steps`` it has trained."""
+    """One row's trial, the lane's ``number``-th; ``epochs`` and ``steps`` it has trained.
+
+    ``rate`` is its learning rate in its next epoch.
+    """
 
     number: int
     slot: int
     seed: int
     hparams: Hparams
+    rate: schedules.Rate
     epochs: int = 0
     steps: int = 0
 
@@ -106,7 +110,7 @@ class FusedLane:
             for name, module in program.model.named_modules()
             if isinstance(module, layers.Dropout)
         ]
-        self._balanced_C = _balanced_weights(train.targets, num_classes)
+        self._balanced_C = losses.balanced_weights(train.targets, num_classes)
 
     def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
         """Give a trial the slot; its initial weights depend on its seed alone."""
@@ -125,7 +129,8 @@ class FusedLane:
         )
         row = _Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
         self._num_admitted += 1
-        self._trials.append(_Trial(self._num_admitted, slot, seed, hparams))
+        rate = schedules.first_rate(hparams)
+        self._trials.append(_Trial(self._num_admitted, slot, seed, hparams, rate))
         self._rows = row if self._rows is None else self._rows.extended(row)
         by_family = sorted(
             range(len(self._trials)), key=lambda i: OPTIMIZERS.index(self._optimizer(i))
@@ -202,14 +207,14 @@ class FusedLane:
         keys_TS = torch.from_numpy(keys).to(device)
         # A model that draws from torch's generator (it is never fused) draws what its trial draws.
         torch.manual_seed(int(keys[0, 0]))
-        class_weights_SC = torch.stack([self._class_weights(trial.hparams) for trial in trials])
+        criterion = losses.criterion([trial.hparams for trial in trials], self._balanced_C)
         loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
         norm_sums_S = torch.zeros_like(loss_sums_S)
         self._program.model.train()
         for step, batch in enumerate(batches):
             inputs, targets_B = self._train.batch(batch)
             losses_S, norms_S = self._step(
-                start, stop, step, keys_TS[step], class_weights_SC, inputs, targets_B
+                start, stop, step, keys_TS[step], criterion, inputs, targets_B
             )
             loss_sums_S += losses_S * len(batch)
             norm_sums_S += norms_S
@@ -219,16 +224,15 @@ class FusedLane:
         seconds = (time.perf_counter() - started) / len(trials)
         reports = []
         for i, trial in enumerate(trials):
-            moved = replace(trial, epochs=trial.epochs + 1, steps=trial.steps + len(batches))
-            self._trials[start + i] = moved
+            self._trials[start + i] = _after_epoch(trial, len(batches), val_losses[i])
             reports.append(
                 EpochReport(
                     slot=trial.slot,
-                    epoch=moved.epochs,
+                    epoch=trial.epochs + 1,
                     train_loss=train_losses[i],
                     val_loss=val_losses[i],
                     confusion=confusions[i],
-                    learning_rate=trial.hparams.learning_rate,
+                    learning_rate=trial.rate.learning_rate,
                     grad_norm=norms[i],
                     seconds=seconds,
                 )
@@ -241,7 +245,7 @@ class FusedLane:
         stop: int,
         step: int,
         keys_S: torch.Tensor,
-        class_weights_SC: torch.Tensor,
+        criterion: losses.Criterion,
         inputs: tuple[torch.Tensor, ...],
         targets_B: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -250,13 +254,17 @@ class FusedLane:
         own.update({f"{name}.key": keys_S for name in self._dropouts})
         leaves = {name: own[name].detach().requires_grad_() for name in self._program.trained}
         logits_SBC = self._program.logits({**own, **leaves}, inputs)
-        losses_S = _cross_entropy(logits_SBC, targets_B, class_weights_SC)
+        losses_S = criterion.losses(logits_SBC, targets_B)
         # Slots are independent, so the gradient of the sum is each trial's own.
         gradients = torch.autograd.grad(
             losses_S.sum(), list(leaves.values()), materialize_grads=True
         )
         grads = dict(zip(leaves, gradients, strict=True))
+        # Before clipping, so that a report shows how large the gradients were.
         norms_S = self._gradient_norms(grads, start, stop)
+        bounds = [trial.hparams.clip_norm for trial in self._trials[start:stop]]
+        if any(bound is not None for bound in bounds):
+            grads = dict(zip(leaves, optimizers.clip(gradients, norms_S, bounds), strict=True))
         for first, last in self._families(start, stop):
             rows = [
                 self._optimizer_tensors(name, grads[name], start, first, last) for name in leaves
@@ -265,8 +273,9 @@ class FusedLane:
             optimizers.step(
                 self._optimizer(first),
                 rows,
-                [trial.hparams for trial in trials],
-                [trial.steps + step + 1 for trial in trials],
+                hparams_S=[trial.hparams for trial in trials],
+                learning_rates_S=[trial.rate.learning_rate for trial in trials],
+                steps_S=[trial.steps + step + 1 for trial in trials],
             )
         return losses_S.detach(), norms_S
 
@@ -310,7 +319,7 @@ class FusedLane:
         for batch in self._validation.evaluation_batches():
             inputs, targets_B = self._validation.batch(batch)
             logits_SBC = self._program.logits(own, inputs)
-            losses_S = _cross_entropy(logits_SBC, targets_B, ones_SC)
+            losses_S = losses.cross_entropy(logits_SBC, targets_B, ones_SC)
             loss_sums_S += losses_S * len(batch)
             cells = slot_base + targets_B * classes + logits_SBC.argmax(dim=-1)
             counts += torch.bincount(cells.flatten(), minlength=len(counts))
@@ -329,10 +338,6 @@ class FusedLane:
     def _optimizer(self, row: int) -> str:
         return self._trials[row].hparams.optimizer
 
-    def _class_weights(self, hparams: Hparams) -> torch.Tensor:
-        balanced = hparams.class_weights == "balanced"
-        return self._balanced_C if balanced else torch.ones_like(self._balanced_C)
-
     def _keep_rows(self, index: list[int]) -> None:
         self._trials = [self._trials[i] for i in index]
         self._rows = self._settled().take(index)
@@ -346,19 +351,10 @@ class FusedLane:
         return self._rows
 
 
-def _cross_entropy(
-    logits_SBC: torch.Tensor, targets_B: torch.Tensor, weights_SC: torch.Tensor
-) -> torch.Tensor:
-    """Return each slot's mean cross-entropy, (S,), weighted as ``nn.CrossEntropyLoss``."""
-    index = targets_B.view(1, -1, 1).expand(logits_SBC.shape[0], -1, 1)
-    losses_SB = -logits_SBC.log_softmax(dim=-1).gather(2, index).squeeze(2)
-    weights_SB = weights_SC[:, targets_B]
-    return (losses_SB * weights_SB).sum(dim=1) / weights_SB.sum(dim=1)
-
-
-def _balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
-    counts_C = torch.bincount(targets, minlength=num_classes).clamp_(min=1)
-    return len(targets) / (num_classes * counts_C.to(torch.float32))
+def _after_epoch(trial: _Trial, num_steps: int, val_loss: float) -> _Trial:
+    epochs = trial.epochs + 1
+    rate = schedules.next_rate(trial.rate, trial.hparams, epochs=epochs, val_loss=val_loss)
+    return replace(trial, rate=rate, epochs=epochs, steps=trial.steps + num_steps)
 
 
 def _failure(trial: _Trial, reason: str, num_classes: int) -> EpochReport:
@@ -369,7 +365,7 @@ def _failure(trial: _Trial, reason: str, num_classes: int) -> EpochReport:
         train_loss=nan,
         val_loss=nan,
         confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
-        learning_rate=trial.hparams.learning_rate,
+        learning_rate=trial.rate.learning_rate,
         grad_norm=nan,
         seconds=0.0,
         error=reason,

@@ -1,4 +1,4 @@
-"""Optimizers that step many trials at once, each row with its own learning rate and betas.
+"""Optimizers that step many trials at once, each row with its own learning rate and decays.
 
 Each update is PyTorch's own (``torch.optim``, the single-tensor path, its default constants),
 written for rows: the hyperparameters are tensors, one value a slot, so that one program serves
@@ -6,16 +6,31 @@ every slot and no step waits for the host. Shapes: S slots.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from search_spaces.hparams import ADAM_FAMILY, Hparams
+from search_spaces.hparams import Hparams
+
+_Array = npt.NDArray[np.float64]
+_Scalars = dict[str, _Array]
 
 #: PyTorch's defaults for what is not a hyperparameter here.
-_EPS = {"adam": 1e-8, "adamax": 1e-8, "rmsprop": 1e-8, "adadelta": 1e-6, "sgd": 0.0}
-_DECAY = {"rmsprop": 0.99, "adadelta": 0.9}  # alpha; rho
+_EPS = {
+    "adam": 1e-8,
+    "adamw": 1e-8,
+    "adamax": 1e-8,
+    "nadam": 1e-8,
+    "rmsprop": 1e-8,
+    "adagrad": 1e-10,
+    "adadelta": 1e-6,
+    "sgd": 0.0,
+}
+_ALPHA = 0.99  # rmsprop's
+_MOMENTUM_DECAY = 0.004  # nadam's
+_PRODUCT_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +41,7 @@ class Tensors:
         param: The weights, (S, *shape); updated in place.
         grad: Their gradient, (S, *shape).
         first: First moment, velocity, or accumulated update, (S, *shape), zeros at the start.
-        second: Second moment, (S, *shape), zeros at the start.
+        second: Second moment, or sum of squares, (S, *shape), zeros at the start.
         scratch: Room for one intermediate result, (S, *shape); its contents are lost.
     """
 
@@ -40,7 +55,9 @@ class Tensors:
 def step(
     optimizer: str,
     tensors: Sequence[Tensors],
+    *,
     hparams_S: Sequence[Hparams],
+    learning_rates_S: Sequence[float],
     steps_S: Sequence[int],
 ) -> None:
     """Update the weights of S trials of one optimizer type, in place.
@@ -49,42 +66,114 @@ def step(
         optimizer: The type that all S trials have.
         tensors: The trials' parameters; all have S rows.
         hparams_S: Each trial's hyperparameters.
+        learning_rates_S: Each trial's rate in this step, in place of ``learning_rate``.
         steps_S: Steps each trial has taken, this one included, from 1.
     """
-    update, scalars = _UPDATES[optimizer], _scalars(optimizer, hparams_S, steps_S)
+    lr_S = np.array(learning_rates_S)
+    scalars = _SCALARS[optimizer](hparams_S, lr_S, np.array(steps_S, dtype=np.float64))
+    weight_decay_S = np.array([hparams.weight_decay for hparams in hparams_S])
+    if weight_decay_S.any():
+        decoupled = optimizer == "adamw"
+        scalars["kept" if decoupled else "weight_decay"] = (
+            1 - lr_S * weight_decay_S if decoupled else weight_decay_S
+        )
+    values = {name: torch.from_numpy(value) for name, value in scalars.items()}
+    update = _UPDATES[optimizer]
     for tensor in tensors:
         tail = [1] * (tensor.param.dim() - 1)
         dtype, device = tensor.param.dtype, tensor.param.device
         rows = {
             name: torch.as_tensor(value, dtype=dtype, device=device).view(-1, *tail)
-            for name, value in scalars.items()
+            for name, value in values.items()
         }
-        update(tensor, rows, _EPS[optimizer])
+        update(_decayed(tensor, rows), rows, _EPS[optimizer])
 
 
-def _scalars(
-    optimizer: str, hparams_S: Sequence[Hparams], steps_S: Sequence[int]
-) -> dict[str, torch.Tensor]:
+def clip(
+    grads: Sequence[torch.Tensor], norms_S: torch.Tensor, clip_norms_S: Sequence[float | None]
+) -> list[torch.Tensor]:
+    """Return the gradients, (S, *shape) each, scaled down to each slot's largest norm.
+
+    As ``torch.nn.utils.clip_grad_norm_``: an infinite norm leaves zeros and NaN, a NaN only NaN.
+
+    Args:
+        grads: The gradients; not changed.
+        norms_S: Norm of each slot's whole gradient.
+        clip_norms_S: Largest norm of each slot; ``None`` leaves its gradient to the bit.
+    """
+    bounds = np.array([np.nan if bound is None else bound for bound in clip_norms_S])
+    bounds_S = torch.as_tensor(bounds, dtype=norms_S.dtype, device=norms_S.device)
+    scales_S = (bounds_S / (norms_S + 1e-6)).clamp(max=1.0)
+    scales_S = torch.where(bounds_S.isnan(), 1.0, scales_S)
+    return [grad * scales_S.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
+
+
+def _decayed(t: Tensors, rows: Mapping[str, torch.Tensor]) -> Tensors:
+    """Apply the weight decay, if a slot has one: to the weights (adamw) or the gradient."""
+    if "kept" in rows:
+        t.param.mul_(rows["kept"])
+    if "weight_decay" not in rows:
+        return t
+    # A slot without decay keeps its gradient to the bit, where its weights are infinite too.
+    decay = rows["weight_decay"]
+    return replace(t, grad=torch.where(decay == 0, t.grad, t.grad + t.param * decay))
+
+
+def _adam_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
     # In float64, as PyTorch computes its bias corrections in Python floats.
-    lr_S = np.array([hparams.learning_rate for hparams in hparams_S])
-    if optimizer in ADAM_FAMILY:
-        betas = np.array([hparams.betas for hparams in hparams_S])
-        steps = np.array(steps_S, dtype=np.float64)
-        first_bias, second_bias = 1 - betas[:, 0] ** steps, 1 - betas[:, 1] ** steps
-        values = {
-            "first_weight": 1 - betas[:, 0],
-            "second_decay": betas[:, 1],
-            "second_weight": 1 - betas[:, 1],
-            "rate": lr_S / first_bias,
-            "second_scale": 1 / np.sqrt(second_bias),
-        }
-    elif optimizer == "sgd":
-        momentum_S = np.array([hparams.momentum for hparams in hparams_S])
-        values = {"rate": lr_S, "momentum": momentum_S}
-    else:
-        decay = np.full(len(hparams_S), _DECAY[optimizer])
-        values = {"rate": lr_S, "second_decay": decay, "second_weight": 1 - decay}
-    return {name: torch.from_numpy(value) for name, value in values.items()}
+    betas = np.array([hparams.betas for hparams in hparams_S])
+    first_bias, second_bias = 1 - betas[:, 0] ** steps_S, 1 - betas[:, 1] ** steps_S
+    return {
+        "first_weight": 1 - betas[:, 0],
+        "second_decay": betas[:, 1],
+        "second_weight": 1 - betas[:, 1],
+        "rate": lr_S / first_bias,
+        "second_scale": 1 / np.sqrt(second_bias),
+    }
+
+
+def _nadam_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+    beta1_S = np.array([hparams.betas for hparams in hparams_S])[:, 0]
+
+    def mu(steps: _Array) -> _Array:
+        return 1.0 - 0.5 * 0.96 ** (steps * _MOMENTUM_DECAY)
+
+    # PyTorch keeps the product of mu as state. Here it is a function of the step: mu is below
+    # 0.52 for 100 steps, after which the product is lost beside the 1 it is subtracted from.
+    steps_T = np.arange(1.0, _PRODUCT_STEPS + 1)
+    factors_ST = np.where(steps_T <= steps_S[:, None], beta1_S[:, None] * mu(steps_T), 1.0)
+    product_S, next_S = factors_ST.prod(axis=1), beta1_S * mu(steps_S + 1)
+    return {
+        **_adam_scalars(hparams_S, lr_S, steps_S),
+        "grad_rate": lr_S * (1 - beta1_S * mu(steps_S)) / (1 - product_S),
+        "first_rate": lr_S * next_S / (1 - product_S * next_S),
+    }
+
+
+def _rmsprop_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+    alpha_S = np.full(len(lr_S), _ALPHA)
+    momentum_S = np.array([hparams.momentum for hparams in hparams_S])
+    moved = {"momentum": momentum_S} if momentum_S.any() else {}
+    return {"rate": lr_S, "second_decay": alpha_S, "second_weight": 1 - alpha_S, **moved}
+
+
+def _adagrad_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+    return {"rate": lr_S}
+
+
+def _adadelta_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+    rho_S = np.array([hparams.rho for hparams in hparams_S])
+    return {"rate": lr_S, "second_decay": rho_S, "second_weight": 1 - rho_S}
+
+
+def _sgd_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+    nesterov_S = np.array([float(hparams.nesterov or False) for hparams in hparams_S])
+    ahead = {"nesterov": nesterov_S} if nesterov_S.any() else {}
+    return {
+        "rate": lr_S,
+        "momentum": np.array([hparams.momentum for hparams in hparams_S]),
+        **ahead,
+    }
 
 
 def _adam(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
@@ -104,8 +193,25 @@ def _adamax(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
     t.param.addcmul_(t.scratch, rows["rate"], value=-1)
 
 
+def _nadam(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
+    t.first.lerp_(t.grad, rows["first_weight"])
+    _decay_squares(t.second, t, rows)
+    _root_of_squares(t).mul_(rows["second_scale"]).add_(eps)
+    update = (t.grad * rows["grad_rate"]).addcmul_(t.first, rows["first_rate"])
+    t.param.sub_(update.div_(t.scratch))
+
+
 def _rmsprop(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
     _decay_squares(t.second, t, rows)
+    _root_of_squares(t).add_(eps)
+    update = torch.div(t.grad, t.scratch, out=t.scratch)
+    if "momentum" in rows:
+        update = t.first.mul_(rows["momentum"]).add_(update)
+    t.param.addcmul_(update, rows["rate"], value=-1)
+
+
+def _adagrad(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
+    t.second.addcmul_(t.grad, t.grad)
     _root_of_squares(t).add_(eps)
     torch.div(t.grad, t.scratch, out=t.scratch)
     t.param.addcmul_(t.scratch, rows["rate"], value=-1)
@@ -121,7 +227,11 @@ def _adadelta(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
 
 def _sgd(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
     t.first.mul_(rows["momentum"]).add_(t.grad)
-    t.param.addcmul_(t.first, rows["rate"], value=-1)
+    update = t.first
+    if "nesterov" in rows:
+        torch.mul(t.first, rows["momentum"], out=t.scratch).add_(t.grad)
+        update = torch.where(rows["nesterov"] == 0, t.first, t.scratch)
+    t.param.addcmul_(update, rows["rate"], value=-1)
 
 
 def _decay_squares(squares: torch.Tensor, t: Tensors, rows: Mapping[str, torch.Tensor]) -> None:
@@ -137,8 +247,22 @@ def _root_of_squares(t: Tensors) -> torch.Tensor:
 
 _UPDATES: Mapping[str, Callable[[Tensors, Mapping[str, torch.Tensor], float], None]] = {
     "adam": _adam,
+    "adamw": _adam,
     "adamax": _adamax,
+    "nadam": _nadam,
     "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
     "adadelta": _adadelta,
     "sgd": _sgd,
+}
+
+_SCALARS: Mapping[str, Callable[[Sequence[Hparams], _Array, _Array], _Scalars]] = {
+    "adam": _adam_scalars,
+    "adamw": _adam_scalars,
+    "adamax": _adam_scalars,
+    "nadam": _nadam_scalars,
+    "rmsprop": _rmsprop_scalars,
+    "adagrad": _adagrad_scalars,
+    "adadelta": _adadelta_scalars,
+    "sgd": _sgd_scalars,
 }

@@ -1,0 +1,84 @@
+"""The objective ``tabular-mlp``: classify the rows of a table of numbers.
+
+Shapes: N rows, B batch, F features, C classes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from objectives.api import Data, Split
+from objectives.data.tables import encode_labels, read_table, standardize
+
+
+class TabularMlp:
+    """Who earns more than 50,000 dollars (UCI Adult, 1994), or the user's own table."""
+
+    name = "tabular-mlp"
+
+    def load(self, source: Path | None) -> Data:
+        """Return the rows of a file, or those of Adult, standardised on train."""
+        table = read_table(source)
+        features = standardize(table.features, table.splits == "train")
+        class_names, targets = encode_labels(table.labels)
+
+        def split(name: str) -> Split:
+            rows = np.flatnonzero(table.splits == name)
+            return Split(inputs=(features[rows],), targets=targets[rows])
+
+        return Data(
+            train=split("train"),
+            validation=split("validation"),
+            test=split("test"),
+            class_names=class_names,
+        )
+
+    def build_model(self, data: Data, **model: Any) -> "TabularMlpModel":
+        """Return a fresh model; ``model`` are the arguments of ``TabularMlpModel``."""
+        return TabularMlpModel(data.train.inputs[0].shape[1], len(data.class_names), **model)
+
+
+class TabularMlpModel(nn.Module):
+    """Hidden layers of one width with ReLU and dropout, and an output layer.
+
+    For two classes the output layer has one unit, and its z becomes the logits (0, z): softmax
+    cross-entropy on these is binary cross-entropy with logits on z, because softmax((0, z)) is
+    (sigmoid(-z), sigmoid(z)). So two classes cost one output, as in any binary classifier, and
+    the trainer knows one loss alone.
+
+    Args:
+        num_features: F.
+        num_classes: C.
+        hidden_width: Units of each hidden layer.
+        hidden_depth: Hidden layers; 0 is logistic regression.
+        dropout: Share of hidden units dropped, if the trial does not say.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        hidden_width: int = 16,
+        hidden_depth: int = 2,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = num_features
+        for _ in range(hidden_depth):
+            layers += [nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout)]
+            width = hidden_width
+        self.hidden = nn.Sequential(*layers)
+        self.is_binary = num_classes == 2
+        self.output = nn.Linear(width, 1 if self.is_binary else num_classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return logits, (B, C), for features of (B, F)."""
+        logits: torch.Tensor = self.output(self.hidden(features))
+        if self.is_binary:
+            return torch.cat([torch.zeros_like(logits), logits], dim=-1)
+        return logits
