@@ -3,165 +3,69 @@
 Knows which hyperparameter is sampled when; knows no sampler, no file and no objective.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Protocol, Self
+from typing import Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    PlainValidator,
-    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from search_spaces.hparams import (
     OPTIMIZERS,
     OPTIMIZERS_WITH,
+    SCHEDULES,
+    SCHEDULES_WITH,
     Hparams,
-    ModelValue,
     find_limit_mistakes,
 )
-from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, show_value, suggest_names
+from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, suggest_names
+from search_spaces.ranges import (
+    Range,
+    Spec,
+    TrialLike,
+    describe_spec,
+    draw,
+    find_spec_mistakes,
+)
+
+__all__ = [
+    "Range",
+    "SearchSpace",
+    "Spec",
+    "TrialLike",
+    "describe_spec",
+    "find_known_keys",
+    "find_spec_mistakes",
+    "parse_space",
+]
 
 BETAS = ("beta1", "beta2")
 
 #: PyTorch's, where a space names one of the two.
 _DEFAULT_BETAS: Mapping[str, float] = {"beta1": 0.9, "beta2": 0.999}
 
+#: What is never a range: names, and the batch size, because trials of one size share a program.
+_NEVER_RANGES = frozenset({"optimizer", "nesterov", "schedule", "batch_size", "class_weights"})
+_WHOLE_NUMBERS = frozenset({"plateau_patience", "schedule_epochs", "step_epochs", "warmup_epochs"})
 
-class TrialLike(Protocol):
-    """What a space needs of an Optuna trial; ``optuna.trial.BaseTrial`` has it."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Return a number in [low, high]."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """Return a whole number in [low, high]."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return one of the choices."""
-
-
-def _check_scalar(value: object) -> ModelValue:
-    # A plain validator, because Pydantic reports each member of a union that does not fit.
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Mistakes([Mistake((), f"must be a finite number, got {value}")])
-    if isinstance(value, bool | int | float | str):
-        return value
-    text = f"must be a number, a text, true or false, got {show_value(value)}"
-    raise Mistakes([Mistake((), text)])
-
-
-def _refuse_repeats(choices: tuple[ModelValue, ...]) -> tuple[ModelValue, ...]:
-    repeated = [str(choice) for i, choice in enumerate(choices) if choice in choices[:i]]
-    if repeated:
-        raise Mistakes([Mistake((), f"names a choice twice: {', '.join(repeated)}")])
-    return choices
-
-
-def _find_kind(value: object) -> str:
-    if isinstance(value, Mapping | Range):
-        return "(range)"
-    return "(choices)" if isinstance(value, list | tuple) else "(fixed)"
-
-
-class Range(BaseModel):
-    """A range of numbers, both ends included.
-
-    Raises:
-        pydantic.ValidationError: If the range is empty, or its scale does not fit its ends.
-    """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-    low: float
-    high: float
-    log: bool = False
-    """Sample the logarithm evenly; ``low`` must be > 0. Betas always are, as 1 - beta."""
-    is_int: bool = Field(default=False, alias="int")
-    """Whole numbers only; written ``int`` in a sweep file."""
-    step: Annotated[float, Field(gt=0.0)] | None = None
-    """Distance of neighbouring values; must divide the range."""
-    by_optimizer: dict[str, "Annotated[OwnFixed | OwnRange, Discriminator(_find_kind)]"] = Field(
-        default_factory=dict
-    )
-    """An optimizer's own range or fixed value; ``log`` and ``int`` as here unless told."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hand_down_the_scale(cls, values: object) -> object:
-        own = values.get("by_optimizer") if isinstance(values, Mapping) else None
-        if not isinstance(values, Mapping) or not isinstance(own, Mapping):
-            return values
-        scale = {key: values[key] for key in ("log", "int", "is_int") if key in values}
-        # Optuna samples in steps or on a log scale, never both: a step of its own wins.
-        filled = {
-            name: {**({} if "step" in sub else scale), **sub} if isinstance(sub, Mapping) else sub
-            for name, sub in own.items()
-        }
-        return {**values, "by_optimizer": filled}
-
-    @model_validator(mode="after")
-    def _check_ends(self) -> Self:
-        low, high = f"{self.low:g}", f"{self.high:g}"
-        texts = []
-        if self.low > self.high:
-            texts.append(f"is an empty range: low {low} is above high {high}")
-        if self.log and self.low <= 0.0:
-            texts.append(f"needs low > 0 for log = true, got {low}")
-        numbers = (self.low, self.high, self.step or 1.0)
-        if self.is_int and not all(number.is_integer() for number in numbers):
-            texts.append(f"needs whole numbers for int = true, got {low}..{high}")
-        if self.step is not None and self.log:
-            texts.append("can have step or log = true, not both")
-        elif self.step is not None and self.low <= self.high:
-            texts.extend(_find_step_mistakes(self.low, self.high, step=self.step))
-        if any(isinstance(own, Range) and own.by_optimizer for own in self.by_optimizer.values()):
-            texts.append("has a by_optimizer inside by_optimizer")
-        if texts:
-            raise Mistakes(Mistake((), text) for text in texts)
-        return self
-
-
-def _find_step_mistakes(low: float, high: float, *, step: float) -> list[str]:
-    # Decimal, as Optuna does: 0.3 / 0.1 is not whole in binary. Optuna would warn and lower high.
-    width, exact = Decimal(str(high)) - Decimal(str(low)), Decimal(str(step))
-    if width % exact == 0:
-        return []
-    end = float(Decimal(str(low)) + width // exact * exact)
-    return [f"has a step {step:g} that does not divide {low:g}..{high:g}; use high = {end:g}"]
-
-
-Scalar = Annotated[ModelValue, PlainValidator(_check_scalar)]
-Fixed = Annotated[Scalar, Tag("(fixed)")]
-_Several = Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
-Choices = Annotated[_Several, AfterValidator(_refuse_repeats), Tag("(choices)")]
-OwnFixed = Annotated[float, Field(strict=True), Tag("(fixed)")]
-OwnRange = Annotated[Range, Tag("(range)")]
-Range.model_rebuild()
-
-#: A fixed value (not sampled), a list of choices, or a range.
-Spec = Annotated[Fixed | Choices | OwnRange, Discriminator(_find_kind)]
+#: In this order, or a sampler with a seed would draw other values than in earlier versions.
+_DRAWN = (
+    "learning_rate", "momentum", "dropout", "batch_size", "class_weights", "nesterov", "rho",
+    "weight_decay", "clip_norm", "label_smoothing", *SCHEDULES_WITH,
+)  # fmt: skip
 
 
 class SearchSpace(BaseModel):
     """What may vary in a study; ``None`` leaves a hyperparameter at the default of ``Hparams``.
 
-    What a trial's optimizer does not have (``OPTIMIZERS_WITH``) is not sampled for it. Optuna
+    What a trial's optimizer (``OPTIMIZERS_WITH``) or schedule (``SCHEDULES_WITH``) does not have
+    is not sampled for it. Optuna
     sees ``one_minus_beta1``, ``model.NAME`` and, where an optimizer has a range of its own,
     ``learning_rate_NAME``: a group of its own for ``TPESampler(group=True)``.
 
@@ -178,22 +82,32 @@ class SearchSpace(BaseModel):
     """Limits of beta itself; 1 - beta is sampled, on a log scale."""
     beta2: Spec | None = None
     momentum: Spec | None = None
+    nesterov: Spec | None = None
+    rho: Spec | None = None
+    weight_decay: Spec | None = None
+    clip_norm: Spec | None = None
+    schedule: Spec | None = None
+    factor: Spec | None = None
+    plateau_patience: Spec | None = None
+    schedule_epochs: Spec | None = None
+    step_epochs: Spec | None = None
+    warmup_epochs: Spec | None = None
     dropout: Spec | None = None
     batch_size: Spec | None = None
     """A number or a list, never a range: trials of one batch size can share a program."""
     class_weights: Spec | None = None
+    label_smoothing: Spec | None = None
     model: dict[str, Spec] = Field(default_factory=dict)
 
-    @field_validator(
-        "optimizer", "learning_rate", "beta1", "beta2", "momentum", "dropout", "batch_size",
-        "class_weights",
-    )  # fmt: skip
+    @field_validator("optimizer", *BETAS, "schedule", *_DRAWN)
     @classmethod
     def _check_limits(cls, spec: Spec | None, info: ValidationInfo) -> Spec | None:
         assert info.field_name is not None
         name = info.field_name
-        if isinstance(spec, Range) and name in ("optimizer", "batch_size", "class_weights"):
+        if isinstance(spec, Range) and name in _NEVER_RANGES:
             raise Mistakes([Mistake((), "takes a value or a list of choices, not a range")])
+        if isinstance(spec, Range) and name in _WHOLE_NUMBERS and not spec.is_int:
+            raise Mistakes([Mistake((), "takes whole numbers; add int = true")])
         mistakes = [*find_spec_mistakes(spec, lambda value: find_limit_mistakes(name, value))]
         if isinstance(spec, Range):
             optimizer = info.data.get("optimizer", OPTIMIZERS)
@@ -220,21 +134,27 @@ class SearchSpace(BaseModel):
         """The optimizers that a trial can have."""
         return _list_optimizers(self.optimizer)
 
+    @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules of the learning rate that a trial can have."""
+        return _list_names(self.schedule, default="constant")
+
     def suggest(self, trial: TrialLike) -> Hparams:
         """Return the trial's hyperparameters, asking it for those that vary and apply."""
-        optimizer = str(_draw(trial, "optimizer", self.optimizer or "adam"))
-        values: dict[str, Any] = {"optimizer": optimizer}
-        for name in ("learning_rate", "momentum", "dropout", "batch_size", "class_weights"):
+        optimizer = str(draw(trial, "optimizer", self.optimizer or "adam"))
+        schedule = str(draw(trial, "schedule", self.schedule or "constant"))
+        values: dict[str, Any] = {"optimizer": optimizer, "schedule": schedule}
+        for name in _DRAWN:
             spec = getattr(self, name)
-            if spec is not None and optimizer in OPTIMIZERS_WITH.get(name, OPTIMIZERS):
-                values[name] = _draw(trial, name, spec, optimizer=optimizer)
+            if spec is not None and _has(name, optimizer=optimizer, schedule=schedule):
+                values[name] = draw(trial, name, spec, optimizer=optimizer)
         betas = {name: getattr(self, name) for name in BETAS}
         if optimizer in OPTIMIZERS_WITH["beta1"] and betas != {"beta1": None, "beta2": None}:
             values["betas"] = tuple(
                 _draw_beta(trial, name, spec, optimizer=optimizer) for name, spec in betas.items()
             )
         values["model"] = {
-            name: _draw(trial, f"model.{name}", spec, optimizer=optimizer)
+            name: draw(trial, f"model.{name}", spec, optimizer=optimizer)
             for name, spec in self.model.items()
         }
         return Hparams(**values)
@@ -257,12 +177,23 @@ class SearchSpace(BaseModel):
         specs |= {f"model.{name}": spec for name, spec in self.model.items()}
         lines = []
         for name, spec in specs.items():
-            known = OPTIMIZERS_WITH.get(name, OPTIMIZERS)
-            owners = [one for one in self.optimizers if one in known]
-            if spec is not None and owners:
-                only = "" if len(owners) == len(self.optimizers) else f", {'/'.join(owners)} only"
+            only = self._find_owners(name)
+            if spec is not None and only is not None:
                 lines.append((name, describe_spec(spec, is_beta=name in BETAS) + only))
         return lines
+
+    def _find_owners(self, name: str) -> str | None:
+        """Return ", sgd only" where not every trial has it, None where none does."""
+        text = ""
+        for possible, known in (
+            (self.optimizers, OPTIMIZERS_WITH.get(name, OPTIMIZERS)),
+            (self.schedules, SCHEDULES_WITH.get(name, SCHEDULES)),
+        ):
+            owners = [one for one in possible if one in known]
+            if not owners:
+                return None
+            text += "" if len(owners) == len(possible) else f", {'/'.join(owners)} only"
+        return text
 
     def to_table(self) -> dict[str, Any]:
         """Return the space as it would stand in a sweep file, in JSON values."""
@@ -290,29 +221,6 @@ def find_known_keys(path: Sequence[str]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in Range.model_fields.items())
 
 
-def find_spec_mistakes(
-    spec: Spec | None, find_mistakes: Callable[[object], list[Mistake]]
-) -> Iterator[Mistake]:
-    """Yield the mistakes of each value that a spec names, with its place in the spec."""
-    for path, value in _list_values(spec):
-        for mistake in find_mistakes(value):
-            yield mistake._replace(path=path)
-
-
-def describe_spec(spec: Spec, *, is_beta: bool = False) -> str:
-    """Return a spec in a few words: ``log 0.0003..0.03 (adadelta: log 0.1..5)``."""
-    if isinstance(spec, tuple):
-        return " | ".join(_show(choice) for choice in spec)
-    if not isinstance(spec, Range):
-        return _show(spec)
-    scale = "1 - beta log " if is_beta else "log " if spec.log else ""
-    step = "" if spec.step is None else f" step {spec.step:g}"
-    text = f"{scale}{spec.low:g}..{spec.high:g}{step}{' int' if spec.is_int else ''}"
-    subs = spec.by_optimizer.items()
-    own = ", ".join(f"{name}: {describe_spec(sub, is_beta=is_beta)}" for name, sub in subs)
-    return f"{text} ({own})" if own else text
-
-
 class _RecordedTrial:
     """Answers with what another trial was given."""
 
@@ -329,26 +237,12 @@ class _RecordedTrial:
     suggest_float = suggest_int = suggest_categorical = _find
 
 
-def _draw(trial: TrialLike, name: str, spec: Spec, *, optimizer: str = "") -> ModelValue:
-    if isinstance(spec, tuple):
-        choice: ModelValue = trial.suggest_categorical(name, spec)
-        return choice
-    if not isinstance(spec, Range):
-        return spec
-    if optimizer in spec.by_optimizer:
-        return _draw(trial, f"{name}_{optimizer}", spec.by_optimizer[optimizer])
-    if spec.is_int:
-        step = int(spec.step or 1)
-        return trial.suggest_int(name, int(spec.low), int(spec.high), step=step, log=spec.log)
-    return trial.suggest_float(name, spec.low, spec.high, step=spec.step, log=spec.log)
-
-
 def _draw_beta(trial: TrialLike, name: str, spec: Spec | None, *, optimizer: str) -> float:
     if isinstance(spec, Range) and optimizer in spec.by_optimizer:
         own = spec.by_optimizer[optimizer]
         return _draw_beta(trial, f"{name}_{optimizer}", own, optimizer="")
     if not isinstance(spec, Range):
-        return float(_draw(trial, name, _DEFAULT_BETAS[name] if spec is None else spec))
+        return float(draw(trial, name, _DEFAULT_BETAS[name] if spec is None else spec))
     # 0.99 and 0.999 average over 100 and 1000 steps: even steps of beta would hardly visit the
     # second. Decimal, because 1 - 0.99 is 0.010000000000000009 in binary.
     low, high = (float(1 - Decimal(str(beta))) for beta in (spec.high, spec.low))
@@ -356,22 +250,18 @@ def _draw_beta(trial: TrialLike, name: str, spec: Spec | None, *, optimizer: str
     return min(max(1.0 - distance, spec.low), spec.high)
 
 
-def _list_values(spec: Spec | None) -> Iterator[tuple[tuple[str, ...], ModelValue]]:
-    if isinstance(spec, Range):
-        for end in ("low", "high"):
-            number = getattr(spec, end)
-            yield (end,), int(number) if spec.is_int else number
-        for name, own in spec.by_optimizer.items():
-            for path, value in _list_values(own):
-                yield ("by_optimizer", name, *path), value
-    elif isinstance(spec, tuple):
-        yield from (((), choice) for choice in spec)
-    elif spec is not None:
-        yield (), spec
+def _has(name: str, *, optimizer: str, schedule: str) -> bool:
+    return optimizer in OPTIMIZERS_WITH.get(name, OPTIMIZERS) and schedule in SCHEDULES_WITH.get(
+        name, SCHEDULES
+    )
 
 
 def _list_optimizers(spec: Spec | None) -> tuple[str, ...]:
-    names = spec if isinstance(spec, tuple) else ("adam" if spec is None else spec,)
+    return _list_names(spec, default="adam")
+
+
+def _list_names(spec: Spec | None, *, default: str) -> tuple[str, ...]:
+    names = spec if isinstance(spec, tuple) else (default if spec is None else spec,)
     return tuple(str(name) for name in names)
 
 
@@ -390,7 +280,3 @@ def _find_range_mistakes(spec: Range, name: str, *, optimizer: Spec | None) -> I
         elif isinstance(own, Range):
             for mistake in _find_range_mistakes(own, name, optimizer=optimizer):
                 yield mistake._replace(path=path)
-
-
-def _show(value: ModelValue) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -159,20 +159,24 @@ def train(
 # Half-dropped, with moments: the trial that is compared.
 SUBJECT = Trial(Hparams(learning_rate=0.01, betas=(0.8, 0.99), dropout=0.4))
 DIVERGING = Trial(Hparams(optimizer="sgd", learning_rate=3e38), slot=1, seed=8)
+# One of each optimizer, and all that a neighbour may do and the subject does not.
 OTHERS = [
     Trial(
-        Hparams(optimizer=optimizer, learning_rate=rate, dropout=dropout, class_weights=weights),
+        Hparams(optimizer=optimizer, learning_rate=rate, dropout=dropout, **more),
         slot=slot,
-        seed=seed,
+        seed=slot + 6,
     )
-    for slot, (optimizer, rate, dropout, weights, seed) in enumerate(
+    for slot, (optimizer, rate, dropout, more) in enumerate(
         [
-            ("sgd", 0.1, 0.0, "balanced", 11),
-            ("adam", 0.003, None, "none", 12),
-            ("adadelta", 1.0, 0.3, "none", 13),
-            ("adamax", 0.01, 0.7, "balanced", 14),
-            ("rmsprop", 0.003, 0.1, "none", 15),
-            ("adam", 0.3, 0.5, "balanced", 16),
+            ("sgd", 0.1, 0.0, {"class_weights": "balanced", "momentum": 0.9, "nesterov": True}),
+            ("adam", 0.003, None, {"clip_norm": 0.05, "label_smoothing": 0.2}),
+            ("adadelta", 1.0, 0.3, {"rho": 0.5}),
+            ("adamax", 0.01, 0.7, {"class_weights": "balanced", "schedule": "cosine"}),
+            ("rmsprop", 0.003, 0.1, {"momentum": 0.5, "weight_decay": 0.01}),
+            ("adam", 0.3, 0.5, {"class_weights": "balanced", "weight_decay": 0.1}),
+            ("adamw", 0.01, 0.2, {"weight_decay": 0.1, "schedule": "step", "step_epochs": 1}),
+            ("nadam", 0.01, 0.2, {"schedule": "warmup", "clip_norm": 0.5}),
+            ("adagrad", 0.1, 0.2, {"schedule": "plateau", "plateau_patience": 0}),
         ],
         start=5,
     )
@@ -272,21 +276,31 @@ def plain_epochs(
     data: Data, module: nn.Module, hparams: Hparams, data_seed: int
 ) -> list[dict[str, float]]:
     """Train a module as anyone would, on the batches of the lane; a record an epoch."""
-    rate = hparams.learning_rate
+    shared = {"lr": hparams.learning_rate, "weight_decay": hparams.weight_decay}
+    adam = {"betas": hparams.betas} | shared
     optimizer: torch.optim.Optimizer = {
-        "adam": lambda p: torch.optim.Adam(p, rate, hparams.betas or (0.9, 0.999)),
-        "adamax": lambda p: torch.optim.Adamax(p, rate, hparams.betas or (0.9, 0.999)),
-        "rmsprop": lambda p: torch.optim.RMSprop(p, rate),
-        "adadelta": lambda p: torch.optim.Adadelta(p, rate),
-        "sgd": lambda p: torch.optim.SGD(p, rate, hparams.momentum or 0.0),
+        "adam": lambda p: torch.optim.Adam(p, **adam),
+        "adamw": lambda p: torch.optim.AdamW(p, **adam),
+        "adamax": lambda p: torch.optim.Adamax(p, **adam),
+        "nadam": lambda p: torch.optim.NAdam(p, **adam),
+        "rmsprop": lambda p: torch.optim.RMSprop(p, momentum=hparams.momentum, **shared),
+        "adagrad": lambda p: torch.optim.Adagrad(p, **shared),
+        "adadelta": lambda p: torch.optim.Adadelta(p, rho=hparams.rho, **shared),
+        "sgd": lambda p: torch.optim.SGD(p, momentum=hparams.momentum, **shared),
     }[hparams.optimizer](module.parameters())
+    scheduler = torch.optim.lr_scheduler.StepLR(
+        optimizer, hparams.step_epochs or 100, hparams.factor or 0.1
+    )
     inputs, targets = (
         torch.from_numpy(data.train.inputs[0]),
         torch.from_numpy(data.train.targets),
     )
     counts = torch.bincount(targets, minlength=NUM_CLASSES)
     balanced = len(targets) / (NUM_CLASSES * counts)
-    criterion = nn.CrossEntropyLoss(weight=balanced if hparams.class_weights != "none" else None)
+    criterion = nn.CrossEntropyLoss(
+        weight=balanced if hparams.class_weights != "none" else None,
+        label_smoothing=hparams.label_smoothing,
+    )
     records = []
     for data_epoch in (1, 2, 3, 4):
         batches = random.batch_order(
@@ -298,10 +312,12 @@ def plain_epochs(
             optimizer.zero_grad()
             loss = criterion(module(inputs[batch]), targets[batch])
             loss.backward()
-            # A bound that is never reached: it returns the norm and changes nothing.
-            norm_sum += float(nn.utils.clip_grad_norm_(module.parameters(), 1e12))
+            # It returns the norm before clipping; 1e12 is never reached and changes nothing.
+            bound = hparams.clip_norm or 1e12
+            norm_sum += float(nn.utils.clip_grad_norm_(module.parameters(), bound))
             optimizer.step()
             loss_sum += loss.item() * len(batch)
+        scheduler.step()
         module.eval()
         with torch.no_grad():
             logits = module(torch.from_numpy(data.validation.inputs[0]))
@@ -318,19 +334,33 @@ def plain_epochs(
     return records
 
 
+ADDED = {
+    "weight_decay": 0.01,
+    "clip_norm": 0.5,
+    "label_smoothing": 0.1,
+    "schedule": "step",
+    "step_epochs": 2,
+    "factor": 0.5,
+}
+
+
+@pytest.mark.parametrize("added", [{}, ADDED], ids=["plain", "added"])
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
-def test_lane_equals_a_plain_loop_for_every_optimizer(class_weights: str) -> None:
+def test_lane_equals_a_plain_loop_for_every_optimizer(
+    class_weights: str, added: dict[str, Any]
+) -> None:
     data = Mlp().load(None)
     trainer = ModelTrainer(Mlp(), data, data_seed=3)
-    rates = {"adam": 0.01, "adamax": 0.01, "rmsprop": 0.003, "adadelta": 1.0, "sgd": 0.1}
+    rates = {"rmsprop": 0.003, "adagrad": 0.03, "adadelta": 1.0, "sgd": 0.1}
     trials = [
         Hparams(
             optimizer=name,
-            learning_rate=rates[name],
-            momentum=0.9 if name == "sgd" else None,
+            learning_rate=rates.get(name, 0.01),
+            momentum=0.9 if name in ("sgd", "rmsprop") else None,
             dropout=0.0,
             batch_size=BATCH_SIZE,
             class_weights=class_weights,
+            **added,
         )
         for name in OPTIMIZERS
     ]

@@ -1,20 +1,22 @@
 """A search space: its mistakes, its conditions, and the way through Optuna and back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from pydantic import ValidationError
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import OPTIMIZERS, SCHEDULES, Hparams
 from search_spaces.mistakes import Mistakes
 from search_spaces.presets import PRESETS
 from search_spaces.space import Range, SearchSpace, parse_space
 
 #: Each kind of spec, each condition, and each kind of range of an optimizer's own.
 EVERYTHING: dict[str, Any] = {
-    "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+    "optimizer": ["adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "sgd"],
     "learning_rate": {
         "low": 3e-4,
         "high": 1e-2,
@@ -24,9 +26,20 @@ EVERYTHING: dict[str, Any] = {
     "beta1": {"low": 0.8, "high": 0.99, "by_optimizer": {"adamax": {"low": 0.5, "high": 0.7}}},
     "beta2": [0.99, 0.999],
     "momentum": {"low": 0.0, "high": 0.95},
+    "nesterov": [False, True],
+    "rho": {"low": 0.8, "high": 0.99},
+    "weight_decay": {"low": 1e-6, "high": 1e-2, "log": True, "by_optimizer": {"adam": 0.0}},
+    "clip_norm": {"low": 0.5, "high": 5.0},
+    "schedule": ["constant", "plateau", "cosine", "step", "warmup"],
+    "factor": {"low": 0.1, "high": 0.5},
+    "plateau_patience": {"low": 1, "high": 5, "int": True},
+    "schedule_epochs": [20, 40],
+    "step_epochs": {"low": 2, "high": 10, "int": True, "step": 2},
+    "warmup_epochs": 3,
     "dropout": {"low": 0.2, "high": 0.7, "step": 0.1},
     "batch_size": [50, 100],
     "class_weights": ["none", "balanced"],
+    "label_smoothing": {"low": 0.0, "high": 0.2, "step": 0.1},
     "model": {
         "filters": {"low": 50, "high": 150, "int": True, "step": 25},
         "units": {"low": 4, "high": 128, "int": True, "log": True},
@@ -37,9 +50,7 @@ EVERYTHING: dict[str, Any] = {
 }
 
 BOUNDS_OF_RATE = {
-    "adam": (3e-4, 1e-2),
-    "adamax": (3e-4, 1e-2),
-    "rmsprop": (3e-4, 1e-2),
+    **dict.fromkeys(("adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad"), (3e-4, 1e-2)),
     "adadelta": (0.1, 5.0),
     "sgd": (0.25, 0.25),
 }
@@ -59,13 +70,16 @@ def test_two_hundred_draws_stay_within_bounds_and_conditions() -> None:
         seen.add(hparams.optimizer)
         low, high = BOUNDS_OF_RATE[hparams.optimizer]
         assert low <= hparams.learning_rate <= high
-        assert (hparams.betas is None) == (hparams.optimizer not in ("adam", "adamax"))
-        assert (hparams.momentum is None) == (hparams.optimizer != "sgd")
+        adam_family = ("adam", "adamw", "adamax", "nadam")
+        assert (hparams.betas is None) == (hparams.optimizer not in adam_family)
+        assert (hparams.momentum is None) == (hparams.optimizer not in ("sgd", "rmsprop"))
         if hparams.betas is not None:
             low, high = (0.5, 0.7) if hparams.optimizer == "adamax" else (0.8, 0.99)
             assert low <= hparams.betas[0] <= high
             assert hparams.betas[1] in (0.99, 0.999)
         assert hparams.momentum is None or 0.0 <= hparams.momentum <= 0.95
+        low, high = (0.0, 0.0) if hparams.optimizer == "adam" else (1e-6, 1e-2)
+        assert low <= hparams.weight_decay <= high
         assert hparams.dropout is not None
         assert 0.2 <= hparams.dropout <= 0.7
         assert hparams.dropout * 10 == pytest.approx(round(hparams.dropout * 10))
@@ -91,18 +105,96 @@ def test_hparams_survive_sqlite_and_json(tmp_path: Path, table: dict[str, Any]) 
 
 def test_optuna_sees_only_what_varies_under_names_of_its_own() -> None:
     space = parse_space(EVERYTHING)
-    shared = {"optimizer", "dropout", "batch_size", "class_weights"}
+    shared = {"optimizer", "dropout", "batch_size", "class_weights", "clip_norm", "schedule"}
+    shared |= {"label_smoothing"}
     shared |= {"model.filters", "model.units", "model.vectors"}
     expected = {
-        "adam": shared | {"learning_rate", "one_minus_beta1", "beta2"},
-        "adamax": shared | {"learning_rate", "one_minus_beta1_adamax", "beta2"},
-        "rmsprop": shared | {"learning_rate"},
-        "adadelta": shared | {"learning_rate_adadelta"},
-        "sgd": shared | {"momentum"},  # its rate is fixed
+        "adam": shared | {"learning_rate", "one_minus_beta1", "beta2"},  # never decays
+        "adamw": shared | {"learning_rate", "one_minus_beta1", "beta2", "weight_decay"},
+        "adamax": shared | {"learning_rate", "one_minus_beta1_adamax", "beta2", "weight_decay"},
+        "nadam": shared | {"learning_rate", "one_minus_beta1", "beta2", "weight_decay"},
+        "rmsprop": shared | {"learning_rate", "momentum", "weight_decay"},
+        "adagrad": shared | {"learning_rate", "weight_decay"},
+        "adadelta": shared | {"learning_rate_adadelta", "rho", "weight_decay"},
+        "sgd": shared | {"momentum", "nesterov", "weight_decay"},  # its rate is fixed
     }
-    for trial in draw(space, 60):
+    more = {
+        "constant": set(),
+        "plateau": {"factor", "plateau_patience"},
+        "cosine": {"schedule_epochs"},
+        "step": {"factor", "step_epochs"},
+        "warmup": set(),  # its epochs are fixed
+    }
+    seen = set()
+    for trial in draw(space, 200):
         hparams = space.suggest(trial)
-        assert set(trial.params) == expected[hparams.optimizer]
+        seen |= {hparams.optimizer, hparams.schedule}
+        assert set(trial.params) == expected[hparams.optimizer] | more[hparams.schedule]
+    assert seen == {*OPTIMIZERS, *SCHEDULES}
+
+
+def test_space_of_before_asks_the_same_in_the_same_order() -> None:
+    # A sampler with a seed would draw other values if one question more, or an earlier one, came.
+    names = ("learning_rate", "beta1", "momentum", "dropout", "batch_size", "class_weights")
+    old = {name: EVERYTHING[name] for name in names}
+    space = parse_space(old | {"optimizer": ["adadelta", "sgd", "adamax"]})
+    orders = {space.suggest(trial).optimizer: list(trial.params) for trial in draw(space, 20)}
+    shared = ["dropout", "batch_size", "class_weights"]
+    assert orders == {
+        "adadelta": ["optimizer", "learning_rate_adadelta", *shared],
+        "sgd": ["optimizer", "momentum", *shared],
+        "adamax": ["optimizer", "learning_rate", *shared, "one_minus_beta1_adamax"],
+    }
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_what_is_off_is_not_stored(optimizer: str) -> None:
+    always = {"optimizer", "learning_rate", "batch_size", "class_weights", "model"}
+    own = {"sgd": {"momentum"}, "rmsprop": set(), "adagrad": set(), "adadelta": set()}
+    off: dict[str, Any] = {"weight_decay": 0.0, "schedule": "constant", "label_smoothing": 0.0}
+    values = {"sgd": {"nesterov": False}, "adadelta": {"rho": 0.9}, "rmsprop": {"momentum": 0.0}}
+    told = Hparams(optimizer=optimizer, clip_norm=None, **off, **values.get(optimizer, {}))
+    assert told == Hparams(optimizer=optimizer)
+    assert told == Hparams(optimizer=optimizer, **dict.fromkeys(off))
+    assert set(told.to_params()) == always | own.get(optimizer, {"betas"})
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        ({"optimizer": "sgd", "nesterov": True}, {"nesterov": True, "momentum": 0.0}),
+        ({"optimizer": "adadelta", "rho": 0.5}, {"rho": 0.5}),
+        ({"optimizer": "rmsprop", "momentum": 0.5}, {"momentum": 0.5}),
+        ({"weight_decay": 0.1, "clip_norm": 2.0}, {"weight_decay": 0.1, "clip_norm": 2.0}),
+        ({"schedule": "plateau"}, {"schedule": "plateau", "factor": 0.1, "plateau_patience": 10}),
+        ({"schedule": "cosine"}, {"schedule": "cosine", "schedule_epochs": 40}),
+        ({"schedule": "step"}, {"schedule": "step", "factor": 0.1, "step_epochs": 10}),
+        ({"schedule": "warmup"}, {"schedule": "warmup", "warmup_epochs": 5}),
+    ],
+)
+def test_what_is_on_is_stored_with_its_defaults(
+    values: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    hparams = Hparams(**values)
+    before = Hparams(optimizer=hparams.optimizer).to_params()
+    assert hparams.to_params() == before | stored
+    assert Hparams(**json.loads(json.dumps(hparams.to_params()))) == hparams
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"betas": (0.9, 0.9), "optimizer": "sgd"}, "betas belongs to"),
+        ({"nesterov": True, "optimizer": "rmsprop"}, "nesterov belongs to ['sgd'], got optimizer"),
+        ({"rho": 0.9}, "rho belongs to ['adadelta'], got optimizer 'adam'"),
+        ({"factor": 0.1}, "factor belongs to ['plateau', 'step'], got schedule 'constant'"),
+        ({"schedule": "step", "warmup_epochs": 3}, "belongs to ['warmup'], got schedule 'step'"),
+        ({"schedule": ["step"]}, "Input should be 'constant'"),
+    ],
+)
+def test_what_the_trial_does_not_have_is_refused(values: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(expected)):
+        Hparams(**values)
 
 
 def test_betas_are_sampled_as_a_distance_to_one_on_a_log_scale() -> None:
@@ -162,14 +254,28 @@ def test_a_space_survives_its_table() -> None:
 
 def test_description_is_short_and_names_conditions() -> None:
     assert parse_space(EVERYTHING).describe() == [
-        ("optimizer", "adam | adamax | rmsprop | adadelta | sgd"),
+        ("optimizer", "adam | adamw | adamax | nadam | rmsprop | adagrad | adadelta | sgd"),
         ("learning_rate", "log 0.0003..0.01 (adadelta: log 0.1..5, sgd: 0.25)"),
-        ("beta1", "1 - beta log 0.8..0.99 (adamax: 1 - beta log 0.5..0.7), adam/adamax only"),
-        ("beta2", "0.99 | 0.999, adam/adamax only"),
-        ("momentum", "0..0.95, sgd only"),
+        (
+            "beta1",
+            "1 - beta log 0.8..0.99 (adamax: 1 - beta log 0.5..0.7), adam/adamw/adamax/nadam only",
+        ),
+        ("beta2", "0.99 | 0.999, adam/adamw/adamax/nadam only"),
+        ("momentum", "0..0.95, rmsprop/sgd only"),
+        ("nesterov", "False | True, sgd only"),
+        ("rho", "0.8..0.99, adadelta only"),
+        ("weight_decay", "log 1e-06..0.01 (adam: 0)"),
+        ("clip_norm", "0.5..5"),
+        ("schedule", "constant | plateau | cosine | step | warmup"),
+        ("factor", "0.1..0.5, plateau/step only"),
+        ("plateau_patience", "1..5 int, plateau only"),
+        ("schedule_epochs", "20 | 40, cosine only"),
+        ("step_epochs", "2..10 step 2 int, step only"),
+        ("warmup_epochs", "3, warmup only"),
         ("dropout", "0.2..0.7 step 0.1"),
         ("batch_size", "50 | 100"),
         ("class_weights", "none | balanced"),
+        ("label_smoothing", "0..0.2 step 0.1"),
         ("model.filters", "50..150 step 25 int"),
         ("model.units", "log 4..128 int"),
         ("model.vectors", "frozen | trainable"),
@@ -178,6 +284,9 @@ def test_description_is_short_and_names_conditions() -> None:
     ]
     # What no trial can have is not shown.
     assert parse_space({"optimizer": "sgd", "beta1": 0.9}).describe() == [("optimizer", "sgd")]
+    assert parse_space({"schedule": "step", "warmup_epochs": 4}).describe() == [
+        ("schedule", "step")
+    ]
 
 
 RATES = {"low": 0.1, "high": 1.0}
@@ -213,6 +322,23 @@ RATES = {"low": 0.1, "high": 1.0}
         ({"class_weights": "balance"}, "did you mean 'balanced'?"),
         ({"dropout": [{}]}, "must be a number, a text, true or false, got {}"),
         ({"momentum": 1.0}, "momentum must be < 1.0, got 1.0"),
+        ({"optimizer": "adamww"}, "got 'adamww'; did you mean 'adamw'?"),
+        ({"weight_decay": -0.1}, "weight_decay must be >= 0.0, got -0.1"),
+        ({"weight_decy": 0.1}, "unknown key 'weight_decy'; did you mean 'weight_decay'?"),
+        ({"clip_norm": 0}, "clip_norm must be > 0.0, got 0"),
+        ({"rho": [0.9, 1.0]}, "rho must be < 1.0, got 1.0"),
+        ({"nesterov": 1}, "nesterov must be true or false, got 1"),
+        ({"nesterov": RATES}, "nesterov takes a value or a list of choices, not a range"),
+        ({"schedule": "cosin"}, "got 'cosin'; did you mean 'cosine'?"),
+        ({"schedule": RATES}, "schedule takes a value or a list of choices, not a range"),
+        ({"factor": 1.0}, "factor must be < 1.0, got 1.0"),
+        ({"plateau_patience": -1}, "plateau_patience must be >= 0, got -1"),
+        (
+            {"step_epochs": {"low": 2, "high": 9}},
+            "step_epochs takes whole numbers; add int = true",
+        ),
+        ({"warmup_epochs": {"low": 0, "high": 9, "int": True}}, "warmup_epochs.low must be >= 1"),
+        ({"label_smoothing": 1.0}, "label_smoothing must be < 1.0, got 1.0"),
         ({"model": {"n": {"low": 1.5, "high": 3, "int": True}}}, "model.n needs whole numbers"),
         ({"model": {"n": RATES | {"step": 0.4}}}, "does not divide 0.1..1; use high = 0.9"),
         ({"model": {"n": RATES | {"step": 0}}}, "model.n.step must be > 0.0, got 0"),

@@ -1,0 +1,75 @@
+"""The training loss of many slots. S slots, B batch, C classes, each its own prime."""
+
+import pytest
+import torch
+from torch import nn
+
+from objectives.training import losses
+from search_spaces.hparams import Hparams
+
+S, B, C = 5, 7, 3
+
+
+def draw(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    logits_SBC = 3.0 * torch.randn(S, B, C, generator=generator)
+    # Not every class is in the batch.
+    targets_B = torch.randint(C - 1, (B,), generator=generator)
+    weights_SC = 0.1 + torch.rand(S, C, generator=generator)
+    return logits_SBC, targets_B, weights_SC
+
+
+@pytest.mark.parametrize("smoothing", [None, [0.0, 0.1, 0.5, 0.99, 0.3]], ids=["none", "each"])
+def test_loss_and_gradient_equal_cross_entropy_loss(smoothing: list[float] | None) -> None:
+    logits_SBC, targets_B, weights_SC = draw(2)
+    logits_SBC.requires_grad_()
+    smoothing_S = None if smoothing is None else torch.tensor(smoothing)
+    ours_S = losses.cross_entropy(logits_SBC, targets_B, weights_SC, smoothing_S)
+    (grad_SBC,) = torch.autograd.grad(ours_S.sum(), [logits_SBC])
+    for slot in range(S):
+        logits_BC = logits_SBC[slot].detach().requires_grad_()
+        share = 0.0 if smoothing is None else smoothing[slot]
+        loss = nn.CrossEntropyLoss(weights_SC[slot], label_smoothing=share)(logits_BC, targets_B)
+        (grad_BC,) = torch.autograd.grad(loss, [logits_BC])
+        # Largest differences measured, 50 seeds: 2.7e-7 of the loss, 3.0e-8 of a gradient.
+        torch.testing.assert_close(ours_S[slot].detach(), loss.detach(), rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(grad_SBC[slot], grad_BC, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("neighbour", [1.0, torch.inf, torch.nan])
+def test_slot_is_bit_equal_beside_others_that_smooth(neighbour: float) -> None:
+    logits_SBC, targets_B, weights_SC = draw(3)
+    logits_SBC[2] *= neighbour
+    logits_SBC.requires_grad_()
+    smoothing = [0.0, 0.1, 0.2, 0.0, 0.3]
+    ours_S = losses.cross_entropy(logits_SBC, targets_B, weights_SC, torch.tensor(smoothing))
+    (grad_SBC,) = torch.autograd.grad(ours_S.sum(), [logits_SBC])
+    for slot in (0, 1, 3, 4):
+        row = slice(slot, slot + 1)
+        logits_1BC = logits_SBC[row].detach().requires_grad_()
+        share = torch.tensor([smoothing[slot]]) if smoothing[slot] else None
+        alone = losses.cross_entropy(logits_1BC, targets_B, weights_SC[row], share)
+        (grad_1BC,) = torch.autograd.grad(alone, [logits_1BC])
+        assert ours_S[slot].item() == alone.item()
+        assert torch.equal(grad_SBC[slot], grad_1BC[0])
+
+
+def test_infinite_loss_of_a_slot_that_does_not_smooth_stays_infinite() -> None:
+    logits_SBC, targets_B, weights_SC = draw(5)
+    # The true class of every example is called impossible.
+    logits_SBC[1] = torch.where(torch.arange(C) == 2, 0.0, -torch.inf)
+    smoothing_S = torch.tensor([0.1, 0.0, 0.0, 0.0, 0.0])
+    for share in (None, smoothing_S):
+        assert losses.cross_entropy(logits_SBC, targets_B, weights_SC, share)[1] == torch.inf
+
+
+def test_criterion_holds_what_the_trials_ask_for() -> None:
+    balanced_C = losses.balanced_weights(torch.tensor([0, 0, 0, 1, 1]), C)
+    # The third class is absent: it counts as one example.
+    assert balanced_C.tolist() == pytest.approx([5 / 9, 5 / 6, 5 / 3])
+    plain, balanced = Hparams(), Hparams(class_weights="balanced")
+    assert losses.criterion([plain, balanced], balanced_C).smoothing_S is None
+    criterion = losses.criterion([balanced, plain, Hparams(label_smoothing=0.25)], balanced_C)
+    assert criterion.weights_SC.tolist() == [balanced_C.tolist(), [1.0] * C, [1.0] * C]
+    assert criterion.smoothing_S is not None
+    assert criterion.smoothing_S.tolist() == [0.0, 0.0, 0.25]
