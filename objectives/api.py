@@ -94,11 +94,11 @@ class EpochReport:
     Attributes:
         slot: The slot that the trial holds.
         epoch: The trial's own epoch, from 1.
-        train_loss: Mean loss a training example, with dropout, weighted as trained.
+        train_loss: Mean loss a training example, with dropout, weighted and smoothed as trained.
         val_loss: Mean cross-entropy a validation example, unweighted, without dropout.
         confusion: Counts on validation, rows the true class, columns the predicted one, (C, C).
         learning_rate: The rate of the epoch's last step.
-        grad_norm: Mean over the epoch's steps of the gradient's L2 norm.
+        grad_norm: Mean over the epoch's steps of the gradient's L2 norm, before clipping.
         seconds: Wall-clock share of this trial in the epoch, training and validation.
         error: Why the trial cannot go on (an exception of its own), or None.
     """

@@ -310,5 +310,5 @@ def _known_study(connection: Connection, name: str, where: str) -> StudyRow:
     if not names:
         raise UnknownStudyError(f"{where}: no study {name!r}; the database holds none")
     nearest = difflib.get_close_matches(name, names, n=1)
-    guess = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise UnknownStudyError(f"{where}: no study {name!r}{guess} Known: {', '.join(names)}")
+    guess = f"did you mean {nearest[0]!r}? Known" if nearest else "known"
+    raise UnknownStudyError(f"{where}: no study {name!r}; {guess}: {', '.join(names)}")

@@ -1,8 +1,9 @@
 """The commands, and what becomes of their errors."""
 
+import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -59,7 +60,13 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """
     invocation = Invocation(tuple(sys.argv[1:] if args is None else args))
     try:
-        app(args=list(invocation.args), prog_name="bestepoch", obj=invocation)
+        # Not standalone: Click would show a mistake as a page of usage in a box.
+        code = app(
+            args=list(invocation.args),
+            prog_name="bestepoch",
+            obj=invocation,
+            standalone_mode=False,
+        )
     except Exception as error:
         if invocation.debug:
             raise
@@ -69,7 +76,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             # Soft: a terminal wraps by itself, and a log keeps one line a mistake.
             printer.print(redact(clean(line)), soft_wrap=True)
         sys.exit(code)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _explain(error: Exception) -> tuple[Sequence[str], int]:
@@ -81,7 +88,25 @@ def _explain(error: Exception) -> tuple[Sequence[str], int]:
         return error.lines, 2
     if isinstance(error, DataError | StorageError | UsageMistake):
         return str(error).splitlines(), 2
+    if isinstance(error, typer.Abort):
+        return ("aborted",), 130
+    if hasattr(error, "format_message"):  # what the parser of the command line raises
+        return _explain_usage(error), 2
     text = str(error).strip().splitlines()
     name = type(error).__name__
     first = f"unexpected {name}: {text[0]}" if text else f"unexpected {name}"
     return (first, "see where it came from with: bestepoch --debug COMMAND ..."), 1
+
+
+def _explain_usage(error: Any) -> Sequence[str]:
+    """Return one line for a mistake on the command line, none where help was shown instead."""
+    text = " ".join(error.format_message().split())
+    parameter = getattr(error, "param", None)
+    if parameter is None or not text:
+        return (text,) if text else ()
+    option = parameter.opts[0]
+    name = option if option.startswith("-") else parameter.name.upper()
+    if text.startswith("Missing"):
+        return (f"{name} is missing; see: {error.ctx.command_path} --help",)
+    *_, reason = re.sub(r"^Invalid value for '[^']*': ", "", text).split("Value error, ")
+    return (f"{name}: {reason[0].lower()}{reason[1:]}",)

@@ -118,7 +118,12 @@ def choose_format(wanted: Format | None, output: Path | None) -> Format:
     """Return the format: as told, else by the file's suffix, else a table for people."""
     if wanted is not None:
         return wanted
-    return "table" if output is None else _SUFFIXES.get(output.suffix.lower(), "table")
+    if output is None:
+        return "table"
+    if output.suffix.lower() not in _SUFFIXES:
+        known = ", ".join(_SUFFIXES)
+        raise UsageMistake(f"{output}: unknown suffix; give one of {known}, or --format")
+    return _SUFFIXES[output.suffix.lower()]
 
 
 def write_frame(frame: "pd.DataFrame", kind: Format, *, output: Path | None) -> None:

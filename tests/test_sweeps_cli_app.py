@@ -1,0 +1,46 @@
+"""Mistakes on the command line itself: one line each, exit code 2, no page of usage."""
+
+from pathlib import Path
+
+import pytest
+
+from sweeps import cli
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["run"], "TARGET is missing; see: bestepoch run --help"),
+        (["rum"], "No such command 'rum'. Did you mean 'run'?"),
+        (["run", "relation-cnn", "--trials", "many"], "--trials: input should be a valid integer"),
+        (["run", "relation-cnn", "--seeed", "1"], "No such option: --seeed"),
+        (["show", "relation-cnn", "x"], "TRIAL: input should be a valid integer"),
+        (["results", "relation-cnn", "--by", "worst"], "--by: 'worst' is not one of 'best', "),
+        (["list", "--format", "xml"], "--format: 'xml' is not one of 'table', 'csv', "),
+        (["list", "-o", "studies.xlsx"], "studies.xlsx: unknown suffix; give one of .csv, "),
+    ],
+)
+def test_mistake_of_the_command_line_is_one_line(
+    args: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(args)
+    assert exit_.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_command_shows_the_help_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main([])
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert "dashboard" in captured.out
+    assert captured.err == ""
