@@ -39,9 +39,9 @@ def list_studies(
     """List the studies of a database, oldest first."""
     from storage import locations, queries
 
+    kind = choose_format(format, output)
     url = locations.resolve_url(storage)
     frame = queries.studies(url)
-    kind = choose_format(format, output)
     if kind != "table":
         write_frame(frame, kind, output=output)
     elif output is not None:
@@ -66,8 +66,8 @@ def results(
     """Rank the trials of a study."""
     from storage import locations, queries
 
-    frame = queries.results(locations.resolve_url(storage), study, by)
     kind = choose_format(format, output)
+    frame = queries.results(locations.resolve_url(storage), study, by)
     if kind != "table":
         write_frame(frame, kind, output=output)
         return
