@@ -33,6 +33,8 @@ from storage.records import (
 )
 from sweeps.config import SweepConfig
 from sweeps.curves import running_best
+from sweeps.parameters import list_grid
+from sweeps.queued import list_waiting, queue_grid, suggest_fixed
 from sweeps.samplers import make_sampler, trial_seed
 from sweeps.stopping import Outcome, optuna_state_and_value
 
@@ -140,6 +142,8 @@ class Bookkeeper:
         )
         self._study_id = self._storage.get_study_id_from_name(config.study)
         self._known_ended: set[int] = set()
+        is_grid = config.sampler.name == "grid"
+        self._grid = list_grid(config.space, config.sampler.points) if is_grid else None
 
     def claim(self, limit: int) -> Claims:
         """Take up to ``limit`` trials: first those that nobody trains any more, then new ones.
@@ -161,17 +165,25 @@ class Bookkeeper:
                 if trial.state == TrialState.RUNNING and trial.number not in known
             ]
             claimed.extend([self._adopt(trial) for trial in orphans[: limit - len(claimed)]])
+            waiting = list_waiting(trials)
+            num_begun = len(trials) - len(waiting)
             in_flight = sum(trial.state == TrialState.RUNNING for trial in trials)
             room = min(
                 limit - len(claimed),
-                self._config.trials - len(trials),
+                self._config.trials - num_begun,
                 max(MIN_IN_FLIGHT, self._config.trials // IN_FLIGHT_SHARE) - in_flight,
             )
-            claimed.extend(self._ask(len(trials) + i) for i in range(max(room, 0)))
-            num_trials = max(len(trials), len(trials) + room)
+            room = max(room, 0)
+            is_exhausted = False
+            if self._grid is not None:
+                queued = queue_grid(self._study, self._grid, trials, num_wanted=room)
+                is_exhausted, room = queued < room, min(room, queued)
+            numbers = [*waiting, *range(len(trials), len(trials) + room)][:room]
+            claimed.extend(self._ask(number) for number in numbers)
         ended = queries.finished_curves(self._db, self._uuid, known=self._known_ended)
         self._known_ended.update(trial.trial for trial in ended)
-        is_complete = num_trials >= self._config.trials and not left and not orphans
+        is_target = num_begun + room >= self._config.trials or is_exhausted
+        is_complete = is_target and not left and not orphans
         return Claims(tuple(claimed), tuple(ended), is_complete)
 
     def enter(self, claim: Claim, data_epoch: int) -> Sequence[int]:
@@ -250,7 +262,7 @@ class Bookkeeper:
         return self._begin(trial)
 
     def _begin(self, trial: optuna.Trial) -> ClaimedTrial:
-        hparams = self._config.space.suggest(trial)
+        hparams = suggest_fixed(self._config.space, trial, self._storage)
         seed = trial_seed(self._config.seed, trial.number)
         claim = recorder.begin_trial(
             self._db,
@@ -265,7 +277,8 @@ class Bookkeeper:
         return ClaimedTrial(claim, seed, hparams, None)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        return make_sampler(self._config.sampler, self._config.seed, trial_number=number)
+        config = self._config
+        return make_sampler(config.sampler, config.seed, trial_number=number, space=config.space)
 
     def _tell_untold(self) -> None:
         """Tell Optuna of each trial that ended; the caller holds the study's lock."""

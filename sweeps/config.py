@@ -25,46 +25,28 @@ from search_spaces.hparams import OPTIMIZERS
 from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, show_value, suggest_names
 from search_spaces.presets import PRESETS, SWEEP_DEFAULTS, find_model_space_mistakes
 from search_spaces.space import Range, SearchSpace, describe_spec
+from sweeps.config_choices import (
+    STRICT,
+    Positive,
+    PrunerConfig,
+    SamplerConfig,
+    find_grid_mistakes,
+)
 from sweeps.config_errors import ConfigError, Source
+from sweeps.fixed_trials import check_trials, flatten_values, parse_value
+from sweeps.parameters import list_grid
 
-_STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-
-
-class SamplerConfig(BaseModel):
-    """The sampler: ``[sampler]`` of a sweep file."""
-
-    model_config = _STRICT
-
-    name: Literal["tpe", "random"] = "tpe"
-    n_startup_trials: NotNegative = 10
-    """Finished trials before ``tpe`` stops to sample at random; ``random`` has no use for it."""
+_TRIALS = 24
 
 
-class PrunerConfig(BaseModel):
-    """The pruner: ``[pruner]`` of a sweep file."""
-
-    model_config = _STRICT
-
-    name: Literal["median", "percentile", "none"] = "median"
-    n_startup_trials: NotNegative = 5
-    """Complete trials before the first one is pruned."""
-    n_warmup_epochs: NotNegative = 6
-    """Epochs of each trial at whose ends it is not pruned."""
-    percentile: Annotated[float, Field(gt=0.0, lt=100.0)] | None = Field(
-        default=None, validate_default=True
-    )
-    """Of ``percentile`` alone: the best share of the trials, in percent, that goes on; 25."""
-
-    @field_validator("percentile")
-    @classmethod
-    def _fit_name(cls, percentile: float | None, info: ValidationInfo) -> float | None:
-        name = info.data.get("name")
-        if name == "median" and percentile is not None:
-            raise Mistakes([Mistake((), 'belongs to pruner.name = "percentile", not to "median"')])
-        return 25.0 if name == "percentile" and percentile is None else percentile
+def _count_trials(settings: dict[str, Any]) -> int:
+    """Return how many trials a study has where nobody says it."""
+    sampler, space = settings.get("sampler"), settings.get("space")
+    if not isinstance(sampler, SamplerConfig) or sampler.name != "grid":
+        return _TRIALS
+    if not isinstance(space, SearchSpace):
+        return _TRIALS
+    return len(list_grid(space, sampler.points)) + len(settings.get("tries", ()))
 
 
 class SweepConfig(BaseModel):
@@ -74,13 +56,11 @@ class SweepConfig(BaseModel):
         pydantic.ValidationError: If a setting is wrong; ``load_config`` says so in one line each.
     """
 
-    model_config = _STRICT
+    model_config = ConfigDict(**STRICT, validate_by_name=True, validate_by_alias=True)
 
     objective: str
     study: str = ""
     """Name of the study; the objective's name unless told."""
-    trials: Positive = 24
-    """Trials that the study has in the end."""
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which no further epoch starts; None: no limit."""
     max_epochs: Positive = 40
@@ -101,6 +81,12 @@ class SweepConfig(BaseModel):
     space: SearchSpace = Field(default_factory=SearchSpace)
     sampler: SamplerConfig = SamplerConfig()
     pruner: PrunerConfig = PrunerConfig()
+    tries: Annotated[tuple[dict[str, Any], ...], Field(alias="try", strict=False)] = ()
+    """Trials to run first, by hyperparameter; what they leave out is sampled."""
+    warm_start: str | None = None
+    """A study of the same database, whose best configurations are trained here first."""
+    trials: Positive = Field(default_factory=_count_trials)
+    """Trials that the study has in the end; those of a grid unless told, else 24."""
     storage: str | None = None
     """URL of the database; None: the default one."""
 
@@ -156,11 +142,61 @@ class SweepConfig(BaseModel):
             raise Mistakes(mistakes)
         return space
 
+    @field_validator("sampler")
+    @classmethod
+    def _fit_grid(cls, sampler: SamplerConfig, info: ValidationInfo) -> SamplerConfig:
+        space = info.data.get("space")
+        mistakes = [] if space is None else find_grid_mistakes(sampler, space)
+        if mistakes:
+            raise Mistakes(mistakes)
+        return sampler
+
+    @field_validator("tries", mode="before")
+    @classmethod
+    def _flatten_tries(cls, tries: object) -> object:
+        if not isinstance(tries, list | tuple):
+            return tries
+        flat = [flatten_values(one) if isinstance(one, Mapping) else one for one in tries]
+        return [one for i, one in enumerate(flat) if one not in flat[:i]]
+
+    @field_validator("tries")
+    @classmethod
+    def _fit_tries(
+        cls, tries: tuple[dict[str, Any], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Any], ...]:
+        space = info.data.get("space")
+        if space is not None:
+            mistakes = check_trials(tries, space, info.data.get("objective", ""))
+            if mistakes:
+                raise Mistakes(mistakes)
+        return tries
+
+    @field_validator("warm_start")
+    @classmethod
+    def _fit_warm_start(cls, warm_start: str | None, info: ValidationInfo) -> str | None:
+        sampler = info.data.get("sampler")
+        if warm_start is not None and warm_start == info.data.get("study"):
+            raise Mistakes([Mistake((), "must be another study than this one")])
+        if warm_start is not None and sampler is not None and sampler.name == "grid":
+            raise Mistakes([Mistake((), "does not go with a grid, which is trained in full")])
+        return warm_start
+
+    @field_validator("trials")
+    @classmethod
+    def _fit_trials(cls, trials: int, info: ValidationInfo) -> int:
+        if "sampler" in info.data and info.data["sampler"].name == "grid":
+            most = _count_trials(info.data)
+            if trials > most:
+                text = f"must be <= {most}, the trials of the grid, got {trials}"
+                raise Mistakes([Mistake((), text)])
+        return trials
+
     def settings(self) -> dict[str, Any]:
         """Return what decides the study's results, in JSON values, for ``describe_changes``.
 
         Left out are those that decide how many results there are, where and how soon: study,
-        trials, max_minutes, workers, slots, device, storage; and what has no effect.
+        trials, try, warm_start, max_minutes, workers, slots, device, storage; and what has no
+        effect.
         """
         kept = {
             "objective",
@@ -174,11 +210,8 @@ class SweepConfig(BaseModel):
         settings = self.model_dump(mode="json", include=kept)
         if self.data is not None:
             settings["data"] = str(self.data.resolve())
-        settings["sampler"] = self.sampler.model_dump(mode="json")
-        if self.sampler.name == "random":
-            del settings["sampler"]["n_startup_trials"]
-        pruner = self.pruner.model_dump(mode="json", exclude_none=True)
-        settings["pruner"] = {"name": "none"} if self.pruner.name == "none" else pruner
+        settings["sampler"] = self.sampler.model_dump(mode="json", exclude_none=True)
+        settings["pruner"] = self.pruner.model_dump(mode="json", exclude_none=True)
         settings["space"] = self.space.to_table()
         return settings
 
@@ -203,7 +236,7 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
         if not is_assignment or not all(path):
             lines.append(f"--set {override}: expected key=value, such as space.dropout=0.5")
             continue
-        values = merge_tables(values, _nest(path, _parse_value(raw)))
+        values = merge_tables(values, _nest(path, parse_value(raw)))
         written.append((path, f"--set {override}"))
     for name, value in options.items():
         if value is None:
@@ -286,13 +319,6 @@ def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
     return text, values, []
 
 
-def _parse_value(raw: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        return raw
-
-
 def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
     for name in reversed(path):
         value = {name: value}
@@ -305,6 +331,8 @@ def _check(values: Mapping[str, Any]) -> tuple[SweepConfig | None, list[Mistake]
         return SweepConfig.model_validate(values), []
     except ValidationError as error:
         mistakes = list_mistakes(error, _find_known_keys)
+    # Pydantic's own line on a default that waits for a setting with a mistake of its own.
+    mistakes = [one for one in mistakes if "default factory" not in one.text]
     objective = values.get("objective")
     if isinstance(objective, str) and objective in PRESETS:
         mistakes += _find_hidden_mistakes(values.get("space"), objective)
@@ -337,7 +365,8 @@ def _find_known_keys(path: tuple[str, ...]) -> Sequence[str]:
         ("sampler",): SamplerConfig,
         ("pruner",): PrunerConfig,
     }
-    return tuple(tables.get(path, SweepConfig).model_fields)
+    fields = tables.get(path, SweepConfig).model_fields
+    return tuple(field.alias or name for name, field in fields.items())
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

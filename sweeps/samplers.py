@@ -4,43 +4,145 @@ Knows Optuna's samplers; knows neither studies nor trials.
 """
 
 import hashlib
+import importlib.util
+import logging
 import warnings
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 
-from sweeps.config import SamplerConfig
+from search_spaces.space import SearchSpace
+from sweeps.config_choices import SamplerConfig
+from sweeps.config_errors import ConfigError
+from sweeps.parameters import Parameter, list_parameters
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+#: What a sampler needs beside Optuna: the extra of its name installs it.
+_PACKAGES = {"cmaes": ("cmaes",), "gp": ("scipy", "torch"), "qmc": ("scipy",)}
 
 
-def make_sampler(config: SamplerConfig, seed: int, *, trial_number: int) -> BaseSampler:
+def require_packages(config: SamplerConfig) -> None:
+    """Check that what the sampler needs is installed.
+
+    Raises:
+        ConfigError: If it is not; the line names the extra that installs it.
+    """
+    for package in _PACKAGES.get(config.name, ()):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                [
+                    f"sampler {config.name!r} needs the package {package}, which is not "
+                    f"installed: pip install 'bestepoch[{config.name}]'"
+                ]
+            )
+
+
+def make_sampler(
+    config: SamplerConfig, seed: int, *, trial_number: int, space: SearchSpace | None = None
+) -> BaseSampler:
     """Return a fresh sampler for one ask, seeded by the study's seed and the trial's number.
 
-    A fresh one an ask, because two workers with one sampler seed ask for identical points.
+    A fresh one an ask, because two workers with one sampler seed ask for identical points. What
+    a sampler cannot model it samples at random, ``config_choices.describe_sampler`` says what;
+    Optuna's own warnings about it, one a parameter and trial, are off.
 
     Args:
-        config: The ``[sampler]`` of the sweep.
+        config: The ``[sampler]`` of the sweep. A grid's trials are queued with all their
+            parameters (``queued.py``), so its sampler has nothing left to sample.
         seed: The study's seed.
         trial_number: Trials that the study has so far; the number that the ask will get.
+        space: The search space; ``qmc`` needs it.
     """
     # NumPy's RandomState takes 32 bits.
     sampler_seed = _hash("sampler", seed, trial_number) >> 32
-    if config.name == "random":
-        return RandomSampler(seed=sampler_seed)
     with warnings.catch_warnings():
-        # ``group`` has been experimental since Optuna 2.8; a person can do nothing about it.
+        # TPE's ``group`` and QMCSampler are experimental; a person can do nothing about it.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(
-            n_startup_trials=config.n_startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            seed=sampler_seed,
-        )
+        if config.name == "qmc":
+            assert space is not None, "qmc is made for a search space"
+            return _WholeSpaceQmc(space, seed=_hash("qmc", seed, 0) >> 33, trial_seed=sampler_seed)
+        return _make_seeded(config, sampler_seed)
+
+
+def _make_seeded(config: SamplerConfig, seed: int) -> BaseSampler:
+    if config.name in ("random", "grid"):
+        return RandomSampler(seed=seed)
+    startup = config.n_startup_trials
+    assert startup is not None, "SamplerConfig fills the settings of its sampler"
+    if config.name == "gp":
+        # Optuna says at its first use that it would be a little faster with greenlet.
+        logging.getLogger("optuna._gp.batched_lbfgsb").setLevel(logging.ERROR)
+        return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if config.name == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    return TPESampler(
+        n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
+    )
 
 
 def trial_seed(seed: int, trial_number: int) -> int:
     """Return the seed of a trial's weights and dropout masks: 63 bits, equal on every machine."""
     return _hash("trial", seed, trial_number) >> 1
+
+
+def to_distribution(parameter: Parameter) -> BaseDistribution:
+    """Return a parameter as Optuna stores it."""
+    if parameter.choices:
+        return CategoricalDistribution(parameter.choices)
+    low, high, log = parameter.low, parameter.high, parameter.log
+    if parameter.is_int:
+        step = int(parameter.step or 1)
+        return IntDistribution(int(low), int(high), log=log, step=step)
+    return FloatDistribution(low, high, log=log, step=parameter.step)
+
+
+class _WholeSpaceQmc(QMCSampler):
+    """A scrambled Sobol sequence over all parameters of a space, conditional ones included.
+
+    Optuna's takes the parameters of the first finished trial and samples all others at random,
+    and every trial until one has finished. A trial takes the coordinates that it has a use for.
+
+    The sequence has the study's seed, not the trial's: Optuna counts its points in the study by
+    that seed, and with a new one each time every ask would be the first point of a sequence.
+    """
+
+    def __init__(self, space: SearchSpace, *, seed: int, trial_seed: int) -> None:
+        super().__init__(
+            qmc_type="sobol",
+            scramble=True,
+            seed=seed,
+            independent_sampler=RandomSampler(seed=trial_seed),
+            warn_independent_sampling=False,
+        )
+        parameters, _ = list_parameters(space)
+        self._whole_space = {
+            name: to_distribution(parameters[name])
+            for name in sorted(parameters)
+            if not parameters[name].is_single
+        }
+
+    def infer_relative_search_space(
+        self, study: "Study", trial: "FrozenTrial"
+    ) -> dict[str, BaseDistribution]:
+        """Return all parameters, in an order that does not depend on what was asked before."""
+        return self._whole_space
 
 
 def _hash(use: str, seed: int, trial_number: int) -> int:

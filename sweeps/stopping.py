@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeps.config import PrunerConfig
+from sweeps.config_choices import PrunerConfig
 from sweeps.curves import best_epoch, epochs_since_best, running_best
+from sweeps.pruners import HalvingPruner, make_scratch_study
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.study import Study
     from optuna.trial import TrialState
+
+    Pruner = BasePruner | HalvingPruner
 
 #: Complete trials that the rule of ``prune_patience`` needs at an epoch before it speaks.
 MIN_PEERS = 5
@@ -71,6 +74,7 @@ class Peers:
     def __init__(self, max_epochs: int) -> None:
         self._max_epochs = max_epochs
         self._bests: dict[int, list[float]] = {}
+        self._behind: list[list[float]] = []
         self._study: Study | None = None
 
     def __len__(self) -> int:
@@ -97,17 +101,29 @@ class Peers:
         if self._study is not None:
             _add_to_study(self._study, bests)
 
+    def add_behind(self, macro_f1s: Sequence[float]) -> None:
+        """Take in a trial that was found to be behind: ``asha`` and ``hyperband`` compare with it.
+
+        Without those that it has ended, successive halving would keep a share of the survivors
+        and never again one of average score. It stays out of the median, as in Optuna.
+
+        Args:
+            macro_f1s: Validation macro-F1 per epoch up to its end; epoch 1 first.
+        """
+        self._behind.append(running_best(macro_f1s))
+
     def find_median(self, epoch: int) -> float | None:
         """Return the median running best at an epoch; None with fewer than ``MIN_PEERS``."""
         at_epoch = [bests[epoch - 1] for bests in self._bests.values()]
         known = [best for best in at_epoch if not math.isnan(best)]
         return statistics.median(known) if len(known) >= MIN_PEERS else None
 
-    def is_pruned_by(self, pruner: "BasePruner", macro_f1s: Sequence[float]) -> bool:
-        """Return whether an Optuna pruner would end a trial at its last epoch.
+    def is_pruned_by(self, pruner: "Pruner", macro_f1s: Sequence[float]) -> bool:
+        """Return whether a pruner would end a trial at its last epoch.
 
         Args:
-            pruner: Any pruner of Optuna's; it sees running bests only.
+            pruner: It sees running bests only. Optuna's see those of the complete trials;
+                ``asha`` and ``hyperband`` also those of the trials behind that were added.
             macro_f1s: Validation macro-F1 per epoch of the running trial; epoch 1 first.
         """
         from optuna.trial import TrialState, create_trial
@@ -115,8 +131,11 @@ class Peers:
         bests = running_best(macro_f1s)
         if not bests or math.isnan(bests[-1]):
             return False  # Optuna's pruners end a trial that has no score yet.
+        if isinstance(pruner, HalvingPruner):
+            others = [*self._bests.values(), *self._behind]
+            return pruner.is_behind(bests, others, max_epochs=self._max_epochs)
         if self._study is None:
-            self._study = _make_study()
+            self._study = make_scratch_study()
             for peer in self._bests.values():
                 _add_to_study(self._study, peer)
         trial = create_trial(state=TrialState.RUNNING, intermediate_values=_to_values(bests))
@@ -142,7 +161,7 @@ class StopRule:
     prune_patience: int
     min_delta: float
     num_classes: int
-    pruner: "BasePruner | None"
+    pruner: "Pruner | None"
 
     def decide(
         self,
@@ -178,7 +197,10 @@ class StopRule:
             reason = f"reached epoch {epochs}, the last one; {_describe_best(macro_f1s)}"
             return Decision(Outcome.EXHAUSTED, reason)
         behind = self._find_lag(macro_f1s, waited, peers=peers)
-        return None if behind is None else Decision(Outcome.BEHIND, behind)
+        if behind is None:
+            return None
+        peers.add_behind(macro_f1s)
+        return Decision(Outcome.BEHIND, behind)
 
     def _find_divergence(
         self, train_losses: Sequence[float], val_losses: Sequence[float]
@@ -213,18 +235,30 @@ class StopRule:
             )
         if not peers.is_pruned_by(self.pruner, macro_f1s):
             return None
-        name = type(self.pruner).__name__
+        pruner = self.pruner
+        name = pruner.name if isinstance(pruner, HalvingPruner) else type(pruner).__name__
         return f"{name} ended it at epoch {epoch}; {_describe_best(macro_f1s)}"
 
 
-def make_pruner(config: PrunerConfig) -> "BasePruner | None":
-    """Return Optuna's pruner of a sweep's settings; None for "none"."""
+def make_pruner(config: PrunerConfig) -> "Pruner | None":
+    """Return the pruner of a sweep's settings; None for "none".
+
+    ``median`` and ``percentile`` see the complete trials of all workers, each carried forward
+    from its last epoch. ``asha`` and ``hyperband`` see these and the trials that this worker
+    found behind, each to its end.
+    """
     if config.name == "none":
         return None
+    if config.name in ("asha", "hyperband"):
+        assert config.min_epochs is not None, "PrunerConfig fills the settings of its pruner"
+        assert config.reduction_factor is not None, "PrunerConfig fills the settings"
+        return HalvingPruner(config.name, config.min_epochs, config.reduction_factor)
     from optuna.pruners import MedianPruner, PercentilePruner
 
     # Our epochs count from 1 and Optuna's steps from 0: after 3 epochs of warm-up, the end of
     # epoch 4 is the first at which a trial may be pruned.
+    assert config.n_warmup_epochs is not None, "PrunerConfig fills the settings of its pruner"
+    assert config.n_startup_trials is not None, "PrunerConfig fills the settings of its pruner"
     warmup_steps = config.n_warmup_epochs + 1
     if config.name == "median":
         return MedianPruner(n_startup_trials=config.n_startup_trials, n_warmup_steps=warmup_steps)
@@ -263,18 +297,6 @@ def optuna_state_and_value(
 def _describe_best(macro_f1s: Sequence[float]) -> str:
     epoch = best_epoch(macro_f1s)
     return "no score" if epoch is None else f"best {macro_f1s[epoch - 1]:.4f} at epoch {epoch}"
-
-
-def _make_study() -> "Study":
-    import optuna
-
-    # Optuna announces each new study on stderr; this one is nobody's.
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        return optuna.create_study(direction="maximize")
-    finally:
-        optuna.logging.set_verbosity(verbosity)
 
 
 def _add_to_study(study: "Study", bests: Sequence[float]) -> None:

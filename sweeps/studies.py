@@ -13,6 +13,8 @@ from storage.records import StudyRow
 from storage.schema import UUID_ATTRIBUTE
 from sweeps.config import SweepConfig, describe_changes
 from sweeps.config_errors import ConfigError
+from sweeps.queued import queue_first_trials, read_warm_start
+from sweeps.samplers import require_packages
 
 _SPACE_DRAWS = 64
 
@@ -38,8 +40,12 @@ def prepare(
 
     Raises:
         ConfigError: If the study was started with other settings and ``force`` is not given, if
-            it holds choices that Optuna cannot change, or if it is not ours.
+            it holds choices that Optuna cannot change, if it is not ours, if the study of
+            ``warm_start`` is unknown, or if the sampler needs a package that is not here.
     """
+    require_packages(config.sampler)
+    if config.warm_start is not None:
+        read_warm_start(config, db.url)  # a misspelt name must leave no empty study behind
     with db.study_lock(config.study):
         storage = db.optuna_storage()
         study = optuna.create_study(
@@ -82,6 +88,7 @@ def prepare(
             class_names=class_names,
             data_fingerprint=data_fingerprint,
         )
+        queue_first_trials(study, config, db.url)
     return str(study_uuid)
 
 

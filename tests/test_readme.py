@@ -54,7 +54,7 @@ def test_file_tree_names_every_module() -> None:
 
 
 def test_sweep_file_is_valid(tmp_path: Path) -> None:
-    (block,) = blocks("toml")
+    block = blocks("toml")[0]
     path = tmp_path / "sweep.toml"
     path.write_text(block)
     config = load_config(str(path))

@@ -170,7 +170,7 @@ percentile = 25
         f"{path}:9: space.learning_rate.by_optimizer.sgd must be > 0.0, got -1.0",
         f"{path}:11: unknown key 'filers' in [space.model]; did you mean 'filters'? Known: fil",
         f"{path}:12: space.model.filters must be a whole number, got 'many'",
-        f"{path}:14: sampler.name must be one of 'tpe' or 'random', got 'tpee'; did you mean 't",
+        f"{path}:14: sampler.name must be one of 'tpe', 'random', 'gp', 'cmaes', 'qmc' or 'grid",
         f'{path}:16: pruner.percentile belongs to pruner.name = "percentile", not to "median"',
         "--set device=gpu: device must be one of 'auto', 'cpu' or 'cuda', got 'gpu'",
         "--set space.beta1.low=x: space.beta1.low must be a number, got 'x'",
@@ -326,3 +326,43 @@ def test_a_key_that_came_later_with_its_default_is_no_change() -> None:
     for table in (old["space"]["dropout"], old["space"]["learning_rate"]):
         del table["int"]  # as if written by a version without it
     assert describe_changes(old, new) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            ["pruner.name=asha", "pruner.n_warmup_epochs=3"],
+            'pruner.name = "median" or "percentile"',
+        ),
+        (["pruner.name=asha", "pruner.n_warmup_epochs=3"], "did you mean 'min_epochs'?"),
+        (["pruner.reduction_factor=3"], 'belongs to pruner.name = "hyperband" or "asha"'),
+        (["pruner.name=asha", "pruner.reduction_facto=3"], "did you mean 'reduction_factor'?"),
+        (["pruner.name=asha", "pruner.reduction_factor=1"], "must be >= 2, got 1"),
+        (["sampler.points=3"], 'belongs to sampler.name = "grid", not to "tpe"'),
+        (["sampler.name=qmc", "sampler.n_startup_trials=3"], 'to sampler.name = "tpe" or "gp"'),
+        (["sampler.name=grid"], "sampler.points is missing: a grid needs it for the ranges of"),
+        (["sampler.name=grid", "sampler.points=40"], "more than 10,000 trials with 40 points"),
+        (["sampler.name=grid", "sampler.points=1", "trials=999"], "must be <= "),
+        (["study=a", "warm_start=a"], "warm_start must be another study"),
+        (["try=[{dropout=0.5}, {dropout=2}]"], "try.2.dropout must be < 1.0, got 2"),
+        (["try=[{drop=0.5}]"], "unknown key 'drop' in [try.1]; did you mean 'dropout'?"),
+    ],
+)
+def test_choices_of_sampler_pruner_and_first_trials_are_checked(
+    overrides: list[str], expected: str
+) -> None:
+    (line,) = find_lines(RELATION, *overrides)
+    assert expected in line
+
+
+def test_a_grid_has_as_many_trials_as_points_unless_told() -> None:
+    overrides = ["sampler.name=grid", "sampler.points=1"]
+    whole = load_config(RELATION, overrides)
+    assert whole.trials >= 10  # five optimizers, two batch sizes
+    assert load_config(RELATION, overrides, trials=3).trials == 3
+    tries = {"try": [{"dropout": 0.5}, {"dropout": 0.5}, {"model": {"filters": 50}}]}
+    config = load_config(RELATION, overrides, **tries)
+    assert config.tries == ({"dropout": 0.5}, {"model.filters": 50})
+    assert config.trials == whole.trials + 2
+    assert SweepConfig.model_validate_json(config.model_dump_json()) == config

@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
-from sweeps.config import SamplerConfig
-from sweeps.samplers import make_sampler, trial_seed
+from sweeps.config_choices import SamplerConfig, describe_sampler
+from sweeps.config_errors import ConfigError
+from sweeps.samplers import make_sampler, require_packages, trial_seed
 from sweeps.stopping import Outcome, optuna_state_and_value
 
 #: blake2b of "trial:0:0", 8 bytes, shifted right by one bit.
@@ -132,3 +133,78 @@ def test_trial_seed_is_the_same_in_another_process_and_version() -> None:
         check=True,
     )
     assert int(done.stdout) == PINNED
+
+
+def sample(name: str, num_trials: int, *, storage: str | None = None) -> optuna.Study:
+    """Ask and tell as a sweep would; raise on each warning."""
+    settings = {} if name in ("random", "qmc") else {"n_startup_trials": 5}
+    config = SamplerConfig(name=name, **settings)  # type: ignore[arg-type]
+    space = parse_space(SPACE)
+    study = optuna.create_study(direction="maximize", storage=storage)
+    for number in range(num_trials):
+        study.sampler = make_sampler(config, 3, trial_number=number, space=space)
+        trial = study.ask()
+        hparams = space.suggest(trial)
+        study.tell(trial, 1.0 - abs(hparams.learning_rate - 0.01))
+    return study
+
+
+def count_sampled_at_random(name: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the parameters of later trials for which a sampler asks a random one."""
+    seen: list[tuple[int, str]] = []
+    original = optuna.samplers.RandomSampler.sample_independent
+
+    def note(self: Any, study: Any, trial: Any, name: str, distribution: Any) -> Any:
+        seen.append((trial.number, name))
+        return original(self, study, trial, name, distribution)
+
+    monkeypatch.setattr(optuna.samplers.RandomSampler, "sample_independent", note)
+    sample(name, 16)
+    return {parameter for number, parameter in seen if number >= 11}
+
+
+@pytest.mark.parametrize("name", ["gp", "cmaes", "qmc"])
+def test_the_line_about_a_sampler_says_what_it_really_does(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if name == "cmaes":
+        pytest.importorskip("cmaes")
+    line = describe_sampler(SamplerConfig(name=name), parse_space(SPACE))  # type: ignore[arg-type]
+    said = set(line.partition("): ")[2].split(", ")) - {""}
+    really = count_sampled_at_random(name, monkeypatch)
+    # A trial asks only for what it has, so that some of them may not have come up.
+    assert {one.removeprefix("one_minus_") for one in really} <= said
+    assert bool(really) == bool(said)
+    expected = {
+        "gp": {"learning_rate", "learning_rate_sgd", "beta1", "momentum"},
+        "qmc": set(),
+    }
+    expected["cmaes"] = expected["gp"] | {"optimizer", "batch_size"}
+    assert said == expected[name]
+    # Optuna's logger writes [I ...] for its own new study; a worker lets only warnings through.
+    assert "[W " not in capfd.readouterr().err
+
+
+def test_qmc_covers_conditional_parameters_evenly() -> None:
+    # Of 64 points of one scrambled sequence each eighth of an axis holds 8, give or take few; of
+    # 64 random ones a standard deviation of 2.6.
+    study = sample("qmc", 64)
+    drawn = [trial.params["batch_size"] for trial in study.trials]
+    assert abs(drawn.count(50) - 32) <= 2
+    optimizers = [trial.params["optimizer"] for trial in study.trials]
+    assert {name: round(optimizers.count(name) / 64, 1) for name in set(optimizers)} == {
+        "adam": 0.3,
+        "rmsprop": 0.3,
+        "sgd": 0.3,
+    }
+    assert [trial.params for trial in sample("qmc", 9).trials] == [
+        trial.params for trial in study.trials[:9]
+    ]
+
+
+@pytest.mark.parametrize("name", ["cmaes", "gp", "qmc"])
+def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=rf"pip install 'bestepoch\[{name}\]'") as raised:
+        require_packages(SamplerConfig(name=name))  # type: ignore[arg-type]
+    assert len(raised.value.lines) == 1

@@ -320,3 +320,65 @@ def test_optuna_is_told_what_it_can_learn_from(
 def test_outcomes_are_stored_as_text() -> None:
     expected = ["stalled", "exhausted", "behind", "diverged", "failed", "interrupted"]
     assert [outcome.value for outcome in Outcome] == expected
+
+
+def end_all(rule: StopRule, tops: Sequence[float], peers: Peers) -> list[tuple[int, Outcome]]:
+    """Run trials that rise to these scores one after the other; return where each ended."""
+    ends = []
+    for number, top in enumerate(tops):
+        epoch, decision = run(rule, climb(top), peers)
+        ends.append((epoch, decision.outcome))
+        if decision.outcome in PEER_OUTCOMES:
+            peers.add(number, climb(top)[:epoch])
+    return ends
+
+
+def test_asha_lets_the_best_third_go_on_at_each_rung() -> None:
+    # By hand: rungs at epochs 2, 6 and 18 of 20; a trial goes on if it is among the best third
+    # of those that were there, or the best where there are fewer than three.
+    rule = make_rule(pruner=PrunerConfig(name="asha", min_epochs=2, reduction_factor=3))
+    tops = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.9]
+    assert end_all(rule, tops, Peers(MAX_EPOCHS)) == [
+        (20, Outcome.EXHAUSTED),
+        (2, Outcome.BEHIND),
+        (20, Outcome.EXHAUSTED),
+        (2, Outcome.BEHIND),  # of four the best one goes on, which is 0.6
+        (2, Outcome.BEHIND),
+        (6, Outcome.BEHIND),  # second of six, so past epoch 2; third of three at epoch 6
+        (20, Outcome.EXHAUSTED),
+    ]
+
+
+def test_asha_compares_with_those_it_has_ended() -> None:
+    rule = make_rule(pruner=PrunerConfig(name="asha", min_epochs=2, reduction_factor=3))
+    alone = make_peers(0.9)
+    assert run(rule, climb(0.5), alone)[0] == 2
+    among = make_peers(0.9)
+    for _ in range(5):
+        among.add_behind(climb(0.1)[:2])
+    # Second of seven: one that would be behind among survivors alone goes on.
+    assert run(rule, climb(0.5), among)[0] > 2
+
+
+def test_hyperband_compares_within_brackets_and_the_same_way_again() -> None:
+    rule = make_rule(pruner=PrunerConfig(name="hyperband", min_epochs=2, reduction_factor=3))
+    tops = [0.3 + 0.37 * number % 0.6 for number in range(40)]
+    ends = end_all(rule, tops, Peers(MAX_EPOCHS))
+    assert ends == end_all(rule, tops, Peers(MAX_EPOCHS))
+    # Brackets begin at epochs 2, 6 and 18; of each some trials end there.
+    assert {epoch for epoch, outcome in ends if outcome is Outcome.BEHIND} == {2, 6, 18}
+    assert ends[tops.index(max(tops))] == (20, Outcome.EXHAUSTED)
+
+
+@pytest.mark.parametrize("name", ["asha", "hyperband"])
+def test_halving_ends_no_trial_between_rungs_and_none_that_stalled(name: str) -> None:
+    pruner = PrunerConfig(name=name, min_epochs=7)  # type: ignore[arg-type]
+    rule = make_rule(4, 4, pruner=pruner)
+    peers = make_peers(*[0.9] * 9)
+    assert run(rule, [0.1] * MAX_EPOCHS, peers) == (
+        5,
+        Decision(Outcome.STALLED, "macro-F1 has not risen for 4 epochs; best 0.1000 at epoch 1"),
+    )
+    epoch, decision = run(rule, climb(0.1), peers)
+    assert (epoch, decision.outcome) == (7, Outcome.BEHIND)
+    assert decision.reason == f"{name} ended it at epoch 7; best 0.0350 at epoch 7"

@@ -1,8 +1,9 @@
 """``run``: starts a sweep or carries it on, and ends with its ranked answer."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -46,6 +47,18 @@ def run(
     max_minutes: Annotated[
         float | None, typer.Option(help="Minutes after which no further epoch starts.")
     ] = None,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="NAME=VALUE,...",
+            help="A trial to run first: learning_rate=0.001,optimizer=adam. May be repeated.",
+        ),
+    ] = None,
+    warm_start: Annotated[
+        str | None,
+        typer.Option(metavar="STUDY", help="Train this study's five best configurations first."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,10 +90,28 @@ def run(
         workers=workers,
         seed=seed,
         max_minutes=max_minutes,
+        warm_start=warm_start,
+        **{"try": _parse_tries(tries or ())},
     )
     end = _run(config, force=force, is_quiet=quiet)
     invocation: Invocation = context.obj
     raise typer.Exit(_report(config, end, again=invocation.args, is_quiet=quiet))
+
+
+def _parse_tries(tries: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Return the trials of ``--try``; None: there is none, so that those of the file count."""
+    from sweeps.config_errors import ConfigError
+    from sweeps.fixed_trials import parse_trial
+
+    trials, mistakes = [], []
+    for text in tries:
+        try:
+            trials.append(parse_trial(text))
+        except ValueError as error:
+            mistakes.append(f"--try {text}: {error}")
+    if mistakes:
+        raise ConfigError(mistakes)
+    return trials or None
 
 
 def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
@@ -148,6 +179,7 @@ def _list_varying(config: "SweepConfig") -> list[str]:
 
 def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> None:
     from storage import locations
+    from sweeps.config_choices import describe_sampler
 
     url = locations.redact(locations.resolve_url(config.storage))
     varying = _list_varying(config)
@@ -158,7 +190,12 @@ def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> N
         "study": f"{config.study}, objective {config.objective}, {config.trials} trials",
         "database": url,
         "space": space,
+        "sampler": describe_sampler(config.sampler, config.space),
     }
+    if config.warm_start is not None:
+        from sweeps.queued import describe_warm_start
+
+        lines["first"] = describe_warm_start(config, locations.resolve_url(config.storage))
     if num_ended:
         more = "; for more give --trials" if num_ended >= config.trials else ""
         lines["so far"] = f"{num_ended} of {config.trials} trials have ended{more}"

@@ -1,0 +1,163 @@
+"""The sampler and the pruner of a sweep: their names, and the settings that each of them has.
+
+Imports neither torch nor Optuna, so that a mistake is answered at once.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from search_spaces.mistakes import Mistake, Mistakes, suggest_names
+from search_spaces.space import SearchSpace
+from sweeps.parameters import (
+    MAX_GRID,
+    find_ranges,
+    list_grid,
+    list_parameters,
+    show_parameters,
+)
+
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+SamplerName = Literal["tpe", "random", "gp", "cmaes", "qmc", "grid"]
+PrunerName = Literal["median", "percentile", "hyperband", "asha", "none"]
+
+#: The settings of each sampler and pruner, and what they are unless told.
+_SAMPLERS: Mapping[str, Mapping[str, Any]] = {
+    "tpe": {"n_startup_trials": 10},
+    "random": {},
+    "gp": {"n_startup_trials": 10},
+    "cmaes": {"n_startup_trials": 10},
+    "qmc": {},
+    "grid": {"points": None},
+}
+_HALVING = {"min_epochs": 3, "reduction_factor": 3}
+_MEDIAN = {"n_startup_trials": 5, "n_warmup_epochs": 6}
+_PRUNERS: Mapping[str, Mapping[str, Any]] = {
+    "median": _MEDIAN,
+    "percentile": {**_MEDIAN, "percentile": 25.0},
+    "hyperband": _HALVING,
+    "asha": _HALVING,
+    "none": {},
+}
+#: Whoever switches to one of these need not take the settings of another out of the file.
+_TOLERANT = ("random", "none")
+
+
+class SamplerConfig(BaseModel):
+    """The sampler: ``[sampler]`` of a sweep file. A setting that it has no use for is None."""
+
+    model_config = STRICT
+
+    name: SamplerName = "tpe"
+    n_startup_trials: NotNegative | None = None
+    """Of ``tpe``, ``gp`` and ``cmaes``: finished trials before it stops sampling at random; 10."""
+    points: Positive | None = None
+    """Of ``grid`` alone: values of each range, its ends included."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        return _fill_settings(values, _SAMPLERS, known=tuple(cls.model_fields), table="sampler")
+
+
+class PrunerConfig(BaseModel):
+    """The pruner: ``[pruner]`` of a sweep file. A setting that it has no use for is None."""
+
+    model_config = STRICT
+
+    name: PrunerName = "median"
+    n_startup_trials: NotNegative | None = None
+    """Of ``median`` and ``percentile``: complete trials before the first one is pruned; 5."""
+    n_warmup_epochs: NotNegative | None = None
+    """Of the same: epochs of each trial at whose ends it is not pruned; 6."""
+    percentile: Annotated[float, Field(gt=0.0, lt=100.0)] | None = None
+    """Of ``percentile`` alone: the best share of the trials, in percent, that goes on; 25."""
+    min_epochs: Positive | None = None
+    """Of ``hyperband`` and ``asha``: the epoch at which trials are compared first; 3."""
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """Of the same: one in so many goes on, to so many times the epochs; 3."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: object) -> object:
+        return _fill_settings(values, _PRUNERS, known=tuple(cls.model_fields), table="pruner")
+
+
+def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mistake]:
+    """List why a space has no grid; empty for the other samplers."""
+    if sampler.name != "grid":
+        return []
+    ranges = find_ranges(space)
+    if ranges and sampler.points is None:
+        text = f"is missing: a grid needs it for the ranges of {', '.join(ranges)}"
+        return [Mistake(("points",), text)]
+    if len(list_grid(space, sampler.points)) > MAX_GRID:
+        text = f"{sampler.points} points" if ranges else "these choices"
+        text = (
+            f"makes a grid of more than {MAX_GRID:,} trials with {text}; take fewer, or fix some"
+        )
+        return [Mistake((), text)]
+    return []
+
+
+def describe_sampler(sampler: SamplerConfig, space: SearchSpace) -> str:
+    """Return one line for people: which of this space's parameters it samples at random.
+
+    What each of them really does was measured with Optuna 5.0.0: GPSampler and CmaEsSampler see
+    the parameters that all finished trials have in common, CmaEsSampler no choices, and TPE takes
+    parameters that occur together as a group. ``qmc`` is given the whole space (``samplers.py``).
+    """
+    parameters, conditional = list_parameters(space)
+    parameters = {name: one for name, one in parameters.items() if not one.is_single}
+    conditional &= frozenset(parameters)
+    if sampler.name == "grid":
+        return f"grid of {len(list_grid(space, sampler.points))} trials"
+    if sampler.name == "random":
+        return "random"
+    if sampler.name in ("tpe", "qmc"):
+        return f"{sampler.name}, for every hyperparameter"
+    choices = frozenset(name for name, one in parameters.items() if one.choices)
+    at_random = conditional | choices if sampler.name == "cmaes" else conditional
+    if not at_random:
+        return f"{sampler.name}, for every hyperparameter"
+    why = "choices, or not in every trial" if at_random & choices else "not in every trial"
+    return f"{sampler.name}; at random ({why}): {show_parameters(parameters, at_random)}"
+
+
+def _fill_settings(
+    values: object,
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    known: tuple[str, ...],
+    table: str,
+) -> object:
+    """Return a table with its defaults; a setting of another sampler or pruner is a mistake."""
+    if not isinstance(values, Mapping):
+        return values
+    given = {key: value for key, value in values.items() if value is not None}
+    name = given.get("name", next(iter(settings)))
+    if not isinstance(name, str) or name not in settings:
+        return given
+    if name in _TOLERANT:
+        return {key: value for key, value in given.items() if key == "name" or key not in known}
+    own, mistakes = settings[name], []
+    for key in given:
+        if key in known and key != "name" and key not in own:
+            owners = " or ".join(f'"{one}"' for one, its in settings.items() if key in its)
+            hint = suggest_names(key, own) if own else "it has no settings"
+            text = f'belongs to {table}.name = {owners}, not to "{name}"'
+            # Without a name that is near, the owner says more than a list.
+            text += f"; {hint}" if hint.startswith("did") else ""
+            mistakes.append(Mistake((key,), text))
+    if mistakes:
+        raise Mistakes(mistakes)
+    return {**own, **given}
+
+
+assert set(_SAMPLERS) == set(get_args(SamplerName))
+assert set(_PRUNERS) == set(get_args(PrunerName))

@@ -1,0 +1,76 @@
+"""The README's worked examples: each sweep file loads, each command is understood."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import sweeps
+from sweeps.cli.app import main
+from sweeps.config import SweepConfig, load_config
+from sweeps.config_choices import PrunerName, SamplerName
+from sweeps.workers import SweepEnd
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("bestepoch run relation-cnn ")
+]
+
+
+def load(text: str, folder: Path) -> SweepConfig:
+    path = folder / "sweep.toml"
+    path.write_text(text)
+    return load_config(str(path))
+
+
+@pytest.mark.parametrize("text", FILES)
+def test_sweep_file_loads(text: str, tmp_path: Path) -> None:
+    load(text, tmp_path)
+
+
+def test_conditional_space_gives_each_optimizer_its_own(tmp_path: Path) -> None:
+    (text,) = [text for text in FILES if "two-optimizers" in text]
+    space = dict(load(text, tmp_path).space.describe())
+    assert space["momentum"].endswith("sgd only")
+    assert "(sgd: log 0.1..1)" in space["learning_rate"]
+
+
+def test_named_trials_of_a_file_are_read(tmp_path: Path) -> None:
+    (text,) = [text for text in FILES if "from-mine" in text]
+    first, second = load(text, tmp_path).tries
+    assert first == {"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.9}
+    assert second["model.filters"] == 150
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_understood(
+    command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[SweepConfig] = []
+
+    def run(config: SweepConfig, **_: object) -> SweepEnd:
+        seen.append(config)
+        return SweepEnd(config.study, "", "done", None, 0)
+
+    monkeypatch.setattr(sweeps, "run", run)
+    monkeypatch.chdir(tmp_path)
+    args = [*shlex.split(command)[1:], "--quiet"]
+    with pytest.raises(SystemExit):
+        main(args)
+    (config,) = seen
+    if "--warm-start" in command:
+        assert (config.study, config.warm_start) == ("second", "relation-cnn")
+    if "--try" in command:
+        values = {"learning_rate": 0.001, "optimizer": "adam", "dropout": 0.5}
+        assert config.tries == (values,)
+
+
+def test_every_sampler_and_pruner_has_its_row() -> None:
+    assert len(COMMANDS) >= 2
+    for name in (*SamplerName.__args__, *PrunerName.__args__):  # type: ignore[attr-defined]
+        assert f"\n| `{name}` | " in README, name

@@ -1,0 +1,125 @@
+"""Trials that a person names: what is refused, what is applied, what Optuna is told."""
+
+from typing import Any
+
+import optuna
+import pytest
+
+import sweeps
+from search_spaces.hparams import Hparams
+from sweeps.fixed_trials import (
+    drop_foreign_values,
+    find_parameters,
+    find_value_mistakes,
+    flatten_values,
+    parse_trial,
+    pin_values,
+)
+
+RELATION = "relation-cnn"
+SPACE = sweeps.load_config(RELATION).space
+
+
+def draw(values: dict[str, Any], seed: int) -> tuple[Hparams, dict[str, Any]]:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    trial = study.ask()
+    return pin_values(SPACE, values).suggest(trial), trial.params
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "learning_rate=0.001,optimizer=adam",
+            {"learning_rate": 0.001, "optimizer": "adam"},
+        ),
+        (" beta1 = 9e-1 , model.filters=100", {"beta1": 0.9, "model.filters": 100}),
+        ("optimizer='sgd'", {"optimizer": "sgd"}),
+    ],
+)
+def test_a_trial_of_the_command_line_is_read(text: str, expected: dict[str, Any]) -> None:
+    assert parse_trial(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "adam", "dropout=", "=3", "dropout=0.1,", "a=1,a=2"])
+def test_a_trial_that_assigns_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected name=value|twice"):
+        parse_trial(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"learning_rate": -1.0}, "must be > 0"),
+        ({"learning_rat": 1.0}, "did you mean 'learning_rate'?"),
+        ({"optimizer": "adamw2"}, "must be one of"),
+        ({"dropout": [0.1, 0.2]}, "must be one value"),
+        ({"model.window": 4}, "must be odd"),
+        ({"model.filers": 4}, "did you mean 'filters'?"),
+        ({"momentum": 0.9}, "has no use in each trial"),  # only if sgd is sampled
+        ({"momentum": 0.9, "optimizer": "adam"}, "has no use in each trial"),
+    ],
+)
+def test_what_no_trial_can_have_is_a_mistake(values: dict[str, Any], words: str) -> None:
+    (mistake,) = find_value_mistakes(values, SPACE, RELATION)
+    assert words in mistake.text
+    assert any(name.endswith(mistake.path[-1]) for name in values)
+
+
+def test_values_are_applied_exactly_and_the_rest_is_sampled() -> None:
+    values = {"optimizer": "adam", "learning_rate": 7.5, "beta1": 0.1, "model.filters": 77}
+    assert find_value_mistakes(values, SPACE, RELATION) == []
+    seen = set()
+    for seed in range(5):
+        hparams, params = draw(values, seed)
+        assert (hparams.optimizer, hparams.learning_rate) == ("adam", 7.5)
+        assert hparams.betas is not None
+        assert hparams.betas[0] == 0.1
+        assert hparams.model["filters"] == 77
+        assert set(params) == {"one_minus_beta2", "dropout", "batch_size"}
+        seen.add(hparams.dropout)
+    assert len(seen) == 5
+
+
+def test_optuna_is_told_in_its_own_terms() -> None:
+    values = {
+        "optimizer": "sgd",
+        "learning_rate": 0.7,
+        "batch_size": 75,  # no choice of the space
+        "momentum": 0.99,  # outside the range
+        "model.filters": 77,  # fixed in the space
+    }
+    _, params = draw(values, 0)
+    told = {one.name: value for one, value in find_parameters(SPACE, values, params)}
+    assert told == {"optimizer": "sgd", "learning_rate_sgd": 0.7, "momentum": 0.99}
+    betas = {"optimizer": "adam", "beta1": 0.9, "beta2": 0.999}
+    _, params = draw(betas, 0)
+    told = {one.name: value for one, value in find_parameters(SPACE, betas, params)}
+    assert told == {"optimizer": "adam", "one_minus_beta1": 0.1, "one_minus_beta2": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("params", "dropped"),
+    [
+        ({"optimizer": "adam", "learning_rate": 0.001, "betas": [0.9, 0.999]}, []),
+        ({"optimizer": "sgd", "learning_rate": 0.001}, ["learning_rate"]),
+        ({"optimizer": "adam", "betas": [0.5, 0.999]}, ["beta1"]),
+        ({"dropout": 0.5, "model": {"filters": 100, "hidden": 3}}, ["model.hidden"]),
+        ({"dropout": 0.1, "model": {"filters": 50}}, ["dropout", "model.filters"]),
+        ({"batch_size": 75, "class_weights": "none"}, ["batch_size"]),
+        ({"class_weights": "balanced"}, ["class_weights"]),
+    ],
+)
+def test_what_a_space_cannot_take_is_dropped(params: dict[str, Any], dropped: list[str]) -> None:
+    values = flatten_values(params)
+    kept, left_out = drop_foreign_values(values, SPACE, RELATION)
+    assert sorted(left_out) == dropped
+    assert kept == {name: one for name, one in values.items() if name not in dropped}
+
+
+def test_an_optimizer_that_is_dropped_takes_its_rate_along() -> None:
+    space = sweeps.load_config(RELATION, ["space.optimizer=['adam', 'sgd']"]).space
+    values = {"optimizer": "rmsprop", "learning_rate": 0.005, "dropout": 0.5}
+    # 0.005 would do for adam, not for sgd, and the trial may become either.
+    kept, dropped = drop_foreign_values(values, space, RELATION)
+    assert (kept, dropped) == ({"dropout": 0.5}, ["optimizer", "learning_rate"])
