@@ -384,6 +384,8 @@ def _show_setting(settings: Mapping[str, Any], key: str) -> str:
     if key not in settings:
         return "not set"
     value = settings[key]
+    if key == "data" and value is None:
+        return "what ships with the objective"
     if isinstance(value, Range):
         return describe_spec(value)
     return " | ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -95,6 +95,7 @@ class Engine:
             num_classes=len(trainer.class_names),
             pruner=make_pruner(config.pruner),
         )
+        self._judged: set[int] = set()
         self._failures_in_a_row = 0
         self._last_failure = ""
         self._notes: set[str] = set()
@@ -161,6 +162,8 @@ class Engine:
         for ended in claims.ended:
             if Outcome(ended.outcome) in PEER_OUTCOMES:
                 self._peers.add(ended.trial, ended.macro_f1)
+            elif Outcome(ended.outcome) is Outcome.BEHIND and ended.trial not in self._judged:
+                self._peers.add_behind(ended.macro_f1)
         for claimed in claims.trials:
             training = _Training(claimed)
             self._trials[training.number] = training
@@ -249,6 +252,7 @@ class Engine:
     def _finish(self, training: _Training, decision: Decision, thread: ThreadPoolExecutor) -> None:
         """Store a trial's weights and result, and free its slot."""
         del self._trials[training.number]
+        self._judged.add(training.number)
         curve, claim, place = training.curve, training.claimed.claim, training.place
         weights_file, weights_sha256 = None, None
         if place is not None and curve.best_epoch is not None:

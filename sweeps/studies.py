@@ -27,8 +27,8 @@ def prepare(
     data_fingerprint: str,
     force: bool,
     now: datetime,
-) -> str:
-    """Create the study, or check that its settings are those of the sweep; return its UUID.
+) -> tuple[str, list[str]]:
+    """Create the study, or check that its settings are those of the sweep.
 
     Args:
         db: The database.
@@ -38,6 +38,9 @@ def prepare(
         force: Carry a study on although its settings have changed.
         now: The present moment, aware.
 
+    Returns:
+        The study's UUID, and a line for each setting that ``force`` has changed.
+
     Raises:
         ConfigError: If the study was started with other settings and ``force`` is not given, if
             it holds choices that Optuna cannot change, if it is not ours, if the study of
@@ -46,6 +49,7 @@ def prepare(
     require_packages(config.sampler)
     if config.warm_start is not None:
         read_warm_start(config, db.url)  # a misspelt name must leave no empty study behind
+    changes: list[str] = []
     with db.study_lock(config.study):
         storage = db.optuna_storage()
         study = optuna.create_study(
@@ -89,7 +93,7 @@ def prepare(
             data_fingerprint=data_fingerprint,
         )
         queue_first_trials(study, config, db.url)
-    return str(study_uuid)
+    return str(study_uuid), changes
 
 
 def _changes(stored: StudyRow, config: SweepConfig, data_fingerprint: str) -> list[str]:

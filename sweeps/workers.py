@@ -80,7 +80,8 @@ def run(
     started = time.monotonic()
     url = resolve_url(config.storage)
     config = config.model_copy(update={"storage": url})
-    study_uuid, devices = _prepare(config, force=force)
+    emit = on_event or (lambda event: None)
+    study_uuid, devices = _prepare(config, emit, force=force)
     seconds = None if config.max_minutes is None else config.max_minutes * 60
     orders = [
         Orders(
@@ -93,7 +94,7 @@ def run(
         )
         for worker, device in enumerate(devices)
     ]
-    pool = _Pool(on_event or (lambda event: None))
+    pool = _Pool(emit)
     with _stop_on_signals(pool.request_stop):
         ending, reason = pool.run(orders)
     if ending == "done":
@@ -103,7 +104,9 @@ def run(
     return SweepEnd(config.study, redact(url), ending, reason, _EXIT_CODES[ending])
 
 
-def _prepare(config: SweepConfig, *, force: bool) -> tuple[str, list[str]]:
+def _prepare(
+    config: SweepConfig, emit: Callable[[Event], None], *, force: bool
+) -> tuple[str, list[str]]:
     """Check the data and create the study; return its UUID and a device for each worker."""
     import optuna
     import torch
@@ -117,7 +120,7 @@ def _prepare(config: SweepConfig, *, force: bool) -> tuple[str, list[str]]:
     data = find_objective(config.objective).load(config.data)
     assert config.storage is not None
     with open_database(config.storage, create=True) as db:
-        study_uuid = studies.prepare(
+        study_uuid, changes = studies.prepare(
             db,
             config,
             class_names=data.class_names,
@@ -125,6 +128,13 @@ def _prepare(config: SweepConfig, *, force: bool) -> tuple[str, list[str]]:
             force=force,
             now=datetime.now(UTC),
         )
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
+    source = "the data that ship" if config.data is None else str(config.data)
+    emit(Note(0, f"{source}: {sizes} examples of {len(data.class_names)} classes"))
+    if changes:
+        told = "; ".join(changes)
+        emit(Note(0, f"carried on with other settings, old trials keep theirs: {told}"))
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     if config.device == "cuda" and not gpus:
         from sweeps.config_errors import ConfigError

@@ -192,12 +192,12 @@ def test_quiet_run_prints_the_table_alone(
 def test_long_study_shows_its_head(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study([(ADAM, [0.01 * number], "stalled") for number in range(1, 24)])
+    write_study([(ADAM, [0.01 * number], "stalled") for number in range(1, 34)])
     monkeypatch.setattr(sweeps.workers, "run", fake_run(("done", None, 0)))
     assert call("run", "relation-cnn", "--study", "relation", "--quiet") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[2:12]] == [str(n) for n in range(22, 12, -1)]
-    assert lines[12] == "... 13 more: bestepoch results relation"
+    assert [line.split()[1] for line in lines[2:12]] == [str(n) for n in range(32, 22, -1)]
+    assert lines[12] == "... 23 more: bestepoch results relation"
 
 
 def make_progress(ended: set[int], *, target: int = 24) -> tuple[Progress, list[float]]:

@@ -308,7 +308,7 @@ def test_changes_are_named_in_words() -> None:
     old = json.loads(json.dumps(load_config(RELATION, before, data="/a.csv").settings()))
     assert describe_changes(old, load_config(RELATION, after).settings()) == [
         "patience: 6 -> 8",
-        "data: /a.csv -> None",
+        "data: /a.csv -> what ships with the objective",
         "pruner.name: median -> none",
         "pruner.n_startup_trials: 5 -> not set",
         "pruner.n_warmup_epochs: 6 -> not set",

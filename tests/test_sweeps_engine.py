@@ -120,7 +120,7 @@ def run_engine(
     worker: int = 0,
 ) -> list[Event]:
     """Run one worker to its end, or to the end of so many turns; return its events."""
-    study_uuid = studies.prepare(
+    study_uuid, _ = studies.prepare(
         db,
         config,
         class_names=CLASSES,

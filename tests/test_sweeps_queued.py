@@ -36,7 +36,7 @@ def make_config(url: str, *overrides: str, **options: object) -> SweepConfig:
 
 
 def prepare(db: Database, config: SweepConfig) -> Bookkeeper:
-    study_uuid = studies.prepare(
+    study_uuid, _ = studies.prepare(
         db, config, class_names=("no", "yes"), data_fingerprint="data", force=False, now=NOW
     )
     return make_book(db, config, study_uuid)
@@ -128,7 +128,7 @@ def test_no_queued_trial_runs_twice_with_eight_workers(db: Database) -> None:
     # By enqueue_trial() and ask() without a lock, 18 of 300 did.
     tries = [{"optimizer": "adam", "learning_rate": 0.001 + 0.0001 * i} for i in range(60)]
     config = make_config(db.url, trials=60, **{"try": tries})
-    uuid = studies.prepare(
+    uuid, _ = studies.prepare(
         db, config, class_names=("no", "yes"), data_fingerprint="data", force=False, now=NOW
     )
     rates: list[float] = []

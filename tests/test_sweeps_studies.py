@@ -21,7 +21,7 @@ def db(sqlite_url: str) -> Iterator[Database]:
 
 
 def prepare(db: Database, *overrides: str, force: bool = False, data: str = "data") -> str:
-    return studies.prepare(
+    study_uuid, _ = studies.prepare(
         db,
         sweeps.load_config("relation-cnn", overrides, storage=db.url),
         class_names=("no", "yes"),
@@ -29,6 +29,7 @@ def prepare(db: Database, *overrides: str, force: bool = False, data: str = "dat
         force=force,
         now=datetime.now(UTC),
     )
+    return study_uuid
 
 
 def ask_one(db: Database, *overrides: str) -> None:

@@ -1,5 +1,6 @@
 """``run``: starts a sweep or carries it on, and ends with its ranked answer."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
     from sweeps.cli.progress import Progress
     from sweeps.config import SweepConfig
+    from sweeps.events import Event
     from sweeps.workers import SweepEnd
 
 #: Up to this many trials the table is whole; of more it shows the head.
-MAX_ROWS = 20
+MAX_ROWS = 30
 HEAD_ROWS = 10
 _MAX_FAILURES = 3
 
@@ -121,11 +123,18 @@ def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
 
     printer = console()
     progress = _make_progress(config)
-    if not is_quiet:
-        _print_head(config, printer, num_ended=len(progress.ended))
+    num_ended = len(progress.ended)
+    head = [] if is_quiet else _head_lines(config, num_ended=num_ended, width=printer.width)
     try:
         with Display(progress, printer, is_quiet=is_quiet) as display:
-            return sweeps.run(config, force=force, on_event=display.show)
+
+            def show(event: "Event") -> None:
+                # With the first event the settings and the data have been found sound.
+                while head:
+                    printer.print(head.pop(0), soft_wrap=True)
+                display.show(event)
+
+            return sweeps.run(config, force=force, on_event=show)
     except KeyboardInterrupt:
         return SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
 
@@ -177,7 +186,8 @@ def _list_varying(config: "SweepConfig") -> list[str]:
     return sorted(names, key=lambda name: name in OPTIMIZERS_WITH)
 
 
-def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> None:
+def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[str]:
+    """Return what is printed of the study before its first trial."""
     from storage import locations
     from sweeps.config_choices import describe_sampler
 
@@ -185,7 +195,7 @@ def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> N
     varying = _list_varying(config)
     names = [name.removeprefix("model.") for name in varying]
     fixed = len(config.space.describe()) - len(varying)
-    space = f"{len(varying)} hyperparameters vary, {fixed} are fixed: {', '.join(names)}"
+    space = f"{len(varying)} hyperparameters vary: {', '.join(names)}; {fixed} are fixed"
     lines = {
         "study": f"{config.study}, objective {config.objective}, {config.trials} trials",
         "database": url,
@@ -199,8 +209,17 @@ def _print_head(config: "SweepConfig", printer: Console, *, num_ended: int) -> N
     if num_ended:
         more = "; for more give --trials" if num_ended >= config.trials else ""
         lines["so far"] = f"{num_ended} of {config.trials} trials have ended{more}"
-    for name, text in lines.items():
-        printer.print(f"{name:<9} {text}", overflow="fold")
+    return [
+        textwrap.fill(
+            clean(text),
+            width=width,
+            initial_indent=f"{name:<9} ",
+            subsequent_indent=" " * 10,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, text in lines.items()
+    ]
 
 
 def _report(
