@@ -1,4 +1,4 @@
-"""Databases for tests: an SQLite file, and a PostgreSQL server where there is one.
+"""What tests share: databases (an SQLite file, a PostgreSQL server where there is one), a folder.
 
 The server is the one of ``BESTEPOCH_TEST_POSTGRES`` (its user must be allowed to create
 databases), else a temporary one from the programs of this machine.
@@ -30,6 +30,26 @@ else
 fi
 rm -rf "$1"
 """
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, as in a worker: sums keep their order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
+    return tmp_path
 
 
 @pytest.fixture

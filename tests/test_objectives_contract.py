@@ -1,6 +1,6 @@
 """Every lane obeys ``objectives/api.py``, fused or not, and outlives a model that raises."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,10 @@ from objectives.training.lane import FusedLane
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STEPS, F, H, C = 7, 5, 13, 3
 NUM_TRAIN, NUM_VALIDATION, BATCH_SIZE = 43, 31, 10
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Flat(nn.Module):

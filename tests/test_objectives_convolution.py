@@ -1,7 +1,5 @@
 """Shapes: S slots, B batch, L steps, K inputs of a window, F filters, each axis its own prime."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch.func import vmap
@@ -9,15 +7,9 @@ from torch.nn import functional
 
 from objectives.training.convolution import largest_response, windows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 S = 5
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def draw(

@@ -1,7 +1,7 @@
 """Shapes: S slots, B batch, F features, H hidden units, C classes, each axis its own prime."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,10 @@ from torch.nn import functional
 
 from objectives.training import fusion, layers
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 B, F, H, C = 5, 17, 19, 3
 WORDS = 23
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def features() -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Shapes: S slots, B batch, F features, H hidden units, C classes, each axis its own prime."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from objectives.training import optimizers
 from search_spaces.hparams import OPTIMIZERS, Hparams
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 B, F, H, C = 5, 7, 11, 2
 NUM_STEPS = 200
@@ -68,14 +70,6 @@ ADDED = {
 }
 CASES = [(name, table[name]) for table in (HPARAMS, ADDED) for name in OPTIMIZERS]
 CASE_IDS = [f"{name}{suffix}" for suffix in ("", "-decayed") for name in OPTIMIZERS]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def torch_optimizer(params: list[torch.Tensor], hparams: Hparams) -> torch.optim.Optimizer:

@@ -24,6 +24,8 @@ from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps import cli
 from sweeps.cli.output import short_number
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 UUID = "4c0f1f0e-0000-4000-8000-000000000001"
@@ -51,15 +53,6 @@ TRIALS: list[tuple[dict[str, Any], list[float], str | None]] = [
     (ADAM | {"dropout": 0.2}, [0.20, 0.25], None),
     (ADAM | {"dropout": 0.3}, [], "failed"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
-    return tmp_path
 
 
 def call(*args: str) -> int:

@@ -8,16 +8,9 @@ from storage.database import open_database
 from sweeps import cli
 from sweeps.cli import doctor
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
-    return tmp_path
 
 
 def call(*args: str) -> int:

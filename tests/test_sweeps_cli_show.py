@@ -13,6 +13,8 @@ from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps import cli
 from sweeps.cli import show
 
+pytestmark = pytest.mark.usefixtures("folder")
+
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 UUID = "4c0f1f0e-0000-4000-8000-000000000001"
 PARAMS: dict[str, Any] = {
@@ -31,15 +33,6 @@ TRIALS: list[tuple[list[float], str | None]] = [
     ([0.11, math.nan, math.nan], "diverged"),
     ([0.20, 0.25], None),
 ]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder, and a terminal of 80 columns."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
-    return tmp_path
 
 
 def call(*args: str) -> int:

@@ -176,7 +176,10 @@ def test_eight_workers_start_at_once_on_an_empty_database_and_hit_the_target(dat
 
 
 @pytest.mark.postgres
-def test_workers_share_a_study_on_postgresql(data: Path, postgres_url: str) -> None:
+def test_workers_share_a_study_on_postgresql(
+    data: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)  # where the weights of a server's studies lie
     config = make_config(data, "max_epochs=3", trials=9, workers=3, storage=postgres_url)
     end = sweeps.run(config)
     assert (end.ending, end.reason) == ("done", None)
