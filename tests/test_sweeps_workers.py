@@ -18,7 +18,16 @@ import sweeps
 from storage import queries
 from storage.database import open_database
 from sweeps.config import SweepConfig
-from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, from_line, to_line
+from sweeps.events import (
+    EpochDone,
+    Event,
+    Note,
+    TrialEnded,
+    TrialStarted,
+    WorkerEnded,
+    from_line,
+    to_line,
+)
 from sweeps.workers import SweepEnd
 
 WORDS = {"whole": ("part", "piece", "member"), "kind": ("type", "sort", "form")}
@@ -172,7 +181,9 @@ def test_eight_workers_start_at_once_on_an_empty_database_and_hit_the_target(dat
     assert TrialState.RUNNING not in states
     ended = [e.trial for e in events if isinstance(e, TrialEnded)]
     assert sorted(ended) == list(range(50))
-    assert len({e.worker for e in events if isinstance(e, TrialStarted)}) > 1
+    ended_workers = [e.worker for e in events if isinstance(e, WorkerEnded) and e.ending == "done"]
+    assert sorted(ended_workers) == list(range(8))  # each lived to the end, none was replaced
+    assert not any(isinstance(e, Note) and "died" in e.text for e in events)
 
 
 @pytest.mark.postgres
