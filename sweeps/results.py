@@ -1,5 +1,6 @@
 """A trial's result from its curve: the facts that the tables keep. Pure functions."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,13 +10,13 @@ import numpy.typing as npt
 from objectives.api import EpochReport
 from objectives.training.metrics import class_scores
 from storage.records import Claim, ClassScore, EpochRow, TrialResult
-from sweeps.curves import best_epoch, epochs_to_fraction, running_best, tail_mean
+from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
 from sweeps.stopping import Decision, optuna_state_and_value
 
 
 @dataclass(slots=True)
 class Curve:
-    """What a trial has done so far; epoch 1 first. ``best`` is the best epoch's report."""
+    """What a trial has done so far, epoch 1 first, and the confusion matrix of its best epoch."""
 
     train_losses: list[float] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
@@ -114,4 +115,5 @@ def best_class_scores(curve: Curve, class_names: Sequence[str]) -> tuple[ClassSc
 
 def last_best(curve: Curve) -> float:
     """Return the running best at the last epoch; NaN if there is none."""
-    return running_best(curve.macro_f1s)[-1]
+    best = curve.best_macro_f1
+    return math.nan if best is None else best

@@ -12,10 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from sweeps.config import SweepConfig
 from sweeps.events import Event, Note, WorkerEnded, from_line
 from sweeps.worker import STOP, Orders
+
+if TYPE_CHECKING:
+    from storage.database import Database
 
 #: Workers that may die and be replaced in one run; past that something kills them all.
 MAX_REPLACEMENTS = 3
@@ -145,12 +149,10 @@ def _prepare(
     return study_uuid, ["cpu"] * (config.workers or len(os.sched_getaffinity(0)))
 
 
-def _find_emptiness(db: "object", study_uuid: str) -> str | None:
+def _find_emptiness(db: "Database", study_uuid: str) -> str | None:
     """Return why a complete study has no score, or None if it has one."""
     from storage import queries
-    from storage.database import Database
 
-    assert isinstance(db, Database)
     ended = queries.finished_curves(db, study_uuid)
     if any(trial.value for trial in ended) or not ended:
         return None

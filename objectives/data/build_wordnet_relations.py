@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from objectives.data.files import write_npz
 from objectives.data.relations import assign_splits, parse_sentence, tokenize
 
 SEED = 0
@@ -256,14 +257,7 @@ def write_vectors(
         "words": np.frombuffer("\n".join(words[i] for i in kept).encode(), dtype=np.uint8),
         "vectors": vectors[kept].astype(np.float16),
     }
-    # Not np.savez_compressed: it promises nothing about the time stamps in the archive.
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, array in arrays.items():
-            member = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            member.compress_type = zipfile.ZIP_DEFLATED
-            buffer = io.BytesIO()
-            np.save(buffer, array)
-            archive.writestr(member, buffer.getvalue(), compresslevel=9)
+    write_npz(path, arrays)
     return len(kept)
 
 

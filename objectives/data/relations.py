@@ -24,7 +24,8 @@ SHIPPED = Path(__file__).parent / "wordnet_relations.tsv.gz"
 SPLITS = ("train", "validation", "test")
 #: How the rows of a file without a split column are shared between SPLITS.
 SHARES = (0.70, 0.15, 0.15)
-_SPLIT_NAMES = {
+#: What a split may be called in a file, lower case.
+SPLIT_NAMES = {
     "train": "train",
     "validation": "validation",
     "dev": "validation",
@@ -97,7 +98,7 @@ def read_relations(path: Path | None, *, seed: int = 0) -> RelationTable:
     if rows.splits is None:
         splits = assign_splits(tokens, rows.labels, seed=seed)
     else:
-        splits = [_SPLIT_NAMES[name.lower()] for name in rows.splits]
+        splits = [SPLIT_NAMES[name.lower()] for name in rows.splits]
     _check_classes(source, rows, splits)
     entities = np.array(heads, dtype=np.int64).reshape(-1, 2)
     return RelationTable(
@@ -178,7 +179,7 @@ def _split_mistakes(rows: Rows) -> list[tuple[int, str]]:
     return [
         (number, f"unknown split {name!r}; expected train, validation (also dev, val) or test")
         for number, name in zip(rows.numbers, rows.splits, strict=True)
-        if name.lower() not in _SPLIT_NAMES
+        if name.lower() not in SPLIT_NAMES
     ]
 
 

@@ -18,20 +18,13 @@ import numpy.typing as npt
 
 from objectives.api import DataError
 from objectives.data import files
-from objectives.data.relations import assign_splits
+from objectives.data.relations import SPLIT_NAMES, assign_splits
 
 #: The file that ships with the project.
 SHIPPED = Path(__file__).parent / "adult.npz"
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".npz")
 EXPECTED = "a column label, columns of numbers and, if you like, split"
-_SPLIT_NAMES = {
-    "train": "train",
-    "validation": "validation",
-    "dev": "validation",
-    "val": "validation",
-    "test": "test",
-}
 _NUMBER_KINDS = "biuf"
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -215,10 +208,10 @@ def read_splits(columns: Columns) -> list[str] | None:
         return None
     names = read_texts(columns, "split")
     for row, name in enumerate(names):
-        if name.lower() not in _SPLIT_NAMES:
+        if name.lower() not in SPLIT_NAMES:
             expected = "expected train, validation (also dev, val) or test"
             raise columns.error(row, f"unknown split {name!r}; {expected}")
-    return [_SPLIT_NAMES[name.lower()] for name in names]
+    return [SPLIT_NAMES[name.lower()] for name in names]
 
 
 def check_classes(columns: Columns, labels: Sequence[str], splits: Sequence[str]) -> None:
