@@ -16,10 +16,10 @@ __all__ = ["load_config", "run"]
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
-    """Return a sweep's settings; see ``sweeps.config.load_config``."""
-    from sweeps import config
+    """Return a sweep's settings; see ``sweeps.config_files.load_config``."""
+    from sweeps import config_files
 
-    return config.load_config(target, overrides, **options)
+    return config_files.load_config(target, overrides, **options)
 
 
 def run(

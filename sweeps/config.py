@@ -5,8 +5,7 @@ Optuna, so that a mistake is answered at once.
 """
 
 import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,17 +13,14 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from search_spaces import space as search_space
-from search_spaces.hparams import OPTIMIZERS
-from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, show_value, suggest_names
+from search_spaces.mistakes import Mistake, Mistakes, show_value, suggest_names
 from search_spaces.presets import PRESETS, SWEEP_DEFAULTS, find_model_space_mistakes
-from search_spaces.space import Range, SearchSpace, describe_spec
+from search_spaces.space import SearchSpace
 from sweeps.config_choices import (
     STRICT,
     Positive,
@@ -32,8 +28,8 @@ from sweeps.config_choices import (
     SamplerConfig,
     find_grid_mistakes,
 )
-from sweeps.config_errors import ConfigError, Source
-from sweeps.fixed_trials import check_trials, flatten_values, parse_value
+from sweeps.config_merge import merge_space
+from sweeps.fixed_trials import check_trials, flatten_values
 from sweeps.parameters import list_grid
 
 _TRIALS = 24
@@ -214,178 +210,3 @@ class SweepConfig(BaseModel):
         settings["pruner"] = self.pruner.model_dump(mode="json", exclude_none=True)
         settings["space"] = self.space.to_table()
         return settings
-
-
-def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> SweepConfig:
-    """Return the settings of a sweep: preset < file < ``overrides`` < ``options``.
-
-    Args:
-        target: An objective's name, or the path of a sweep file, which ends in ``.toml``.
-        overrides: ``key.path=value`` each; the value is TOML, or else a bare text.
-        options: Settings by name; None is not given. ``sampler`` and ``pruner`` may be a name.
-
-    Raises:
-        ConfigError: All mistakes at once, one line each, with the file's line or the option.
-    """
-    written: list[tuple[tuple[str, ...], str]] = []
-    text, values, lines = _read_target(target)
-    readable = not lines
-    for override in overrides:
-        key, is_assignment, raw = override.partition("=")
-        path = tuple(part.strip() for part in key.split("."))
-        if not is_assignment or not all(path):
-            lines.append(f"--set {override}: expected key=value, such as space.dropout=0.5")
-            continue
-        values = merge_tables(values, _nest(path, parse_value(raw)))
-        written.append((path, f"--set {override}"))
-    for name, value in options.items():
-        if value is None:
-            continue
-        is_short = name in ("sampler", "pruner") and isinstance(value, str)
-        values = merge_tables(values, {name: {"name": value} if is_short else value})
-        written.append(((name,), f"--{name.replace('_', '-')}"))
-    config, mistakes = _check(values)
-    source = Source(target, text, tuple(written))
-    if readable:
-        lines += [source.to_line(mistake) for mistake in mistakes]
-    if config is None or lines:
-        raise ConfigError(lines)
-    return config
-
-
-def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List how two ``SweepConfig.settings()`` differ, such as ``patience: 6 -> 8``."""
-    before, after = dict(_flatten(old)), dict(_flatten(new))
-    keys = [*before, *(key for key in after if key not in before)]
-    return [
-        f"{key}: {_show_setting(before, key)} -> {_show_setting(after, key)}"
-        for key in keys
-        if before.get(key) != after.get(key) or (key in before) != (key in after)
-    ]
-
-
-def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with the keys of ``over``; a table merges key by key, all else replaces."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        if isinstance(below, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge_tables(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def merge_space(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a preset's space with what a person gave of it, hyperparameter by hyperparameter.
-
-    The preset's ranges of optimizers that the person left out are dropped: in a person's own
-    table they would be a mistake.
-    """
-    merged = merge_tables(preset, given)
-    chosen = merged.get("optimizer")
-    optimizers = chosen if isinstance(chosen, list | tuple) else [chosen]
-    for name, spec in merged.items():
-        by_optimizer = spec.get("by_optimizer") if isinstance(spec, Mapping) else None
-        if not isinstance(by_optimizer, Mapping):
-            continue
-        table = given.get(name)
-        own = table.get("by_optimizer") if isinstance(table, Mapping) else None
-        kept = [*optimizers, *(own if isinstance(own, Mapping) else ())]
-        fitting = {one: sub for one, sub in by_optimizer.items() if one in kept}
-        merged[name] = {**spec, "by_optimizer": fitting}
-    return merged
-
-
-def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
-    """Return the text and the values of a sweep file or an objective, and why it has none."""
-    if not target.endswith(".toml"):
-        if target in PRESETS:
-            return "", {"objective": target}, []
-        hint = suggest_names(target, PRESETS)
-        return "", {}, [f"{target}: no such objective, nor a sweep file (.toml); {hint}"]
-    path = Path(target)
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
-    except OSError as error:
-        return "", {}, [f"{target}: cannot be read: {error.strerror or error}"]
-    except UnicodeDecodeError as error:
-        return "", {}, [f"{target}: is not UTF-8 text (byte {error.start})"]
-    except tomllib.TOMLDecodeError as error:
-        return "", {}, [f"{target}: is not valid TOML: {error}"]
-    if isinstance(values.get("data"), str):
-        values["data"] = path.parent / values["data"]
-    return text, values, []
-
-
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    for name in reversed(path):
-        value = {name: value}
-    nested: dict[str, Any] = value
-    return nested
-
-
-def _check(values: Mapping[str, Any]) -> tuple[SweepConfig | None, list[Mistake]]:
-    try:
-        return SweepConfig.model_validate(values), []
-    except ValidationError as error:
-        mistakes = list_mistakes(error, _find_known_keys)
-    # Pydantic's own line on a default that waits for a setting with a mistake of its own.
-    mistakes = [one for one in mistakes if "default factory" not in one.text]
-    objective = values.get("objective")
-    if isinstance(objective, str) and objective in PRESETS:
-        mistakes += _find_hidden_mistakes(values.get("space"), objective)
-        return None, list(dict.fromkeys(mistakes))
-    # Without a preset half a range is no mistake of the person's.
-    mistakes = [one for one in mistakes if one.text != "is missing"]
-    if objective is None:
-        known = ", ".join(PRESETS)
-        mistakes.insert(0, Mistake(("objective",), f"is missing; known: {known}"))
-    return None, mistakes
-
-
-def _find_hidden_mistakes(space: object, objective: str) -> list[Mistake]:
-    """List what Pydantic hides: it does not judge a model's limits in a space with a mistake."""
-    model = space.get("model") if isinstance(space, Mapping) else None
-    found: list[Mistake] = []
-    for name, spec in (model if isinstance(model, Mapping) else {}).items():
-        try:
-            alone = SearchSpace(optimizer=list(OPTIMIZERS), model={name: spec})
-        except ValidationError:
-            continue
-        found += find_model_space_mistakes(alone, objective)
-    return [one._replace(path=("space", *one.path)) for one in found]
-
-
-def _find_known_keys(path: tuple[str, ...]) -> Sequence[str]:
-    if path[:1] == ("space",):
-        return search_space.find_known_keys(path[1:])
-    tables: dict[tuple[str, ...], type[BaseModel]] = {
-        ("sampler",): SamplerConfig,
-        ("pruner",): PrunerConfig,
-    }
-    fields = tables.get(path, SweepConfig).model_fields
-    return tuple(field.alias or name for name, field in fields.items())
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping) and "low" in value:
-            # Compared as a range: an older study's table lacks the keys that came later.
-            yield f"{prefix}{key}", Range.model_validate(value)
-        elif isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _show_setting(settings: Mapping[str, Any], key: str) -> str:
-    if key not in settings:
-        return "not set"
-    value = settings[key]
-    if key == "data" and value is None:
-        return "what ships with the objective"
-    if isinstance(value, Range):
-        return describe_spec(value)
-    return " | ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -11,7 +11,8 @@ from storage import queries, recorder
 from storage.database import Database
 from storage.records import StudyRow
 from storage.schema import UUID_ATTRIBUTE
-from sweeps.config import SweepConfig, describe_changes
+from sweeps.config import SweepConfig
+from sweeps.config_changes import describe_changes
 from sweeps.config_errors import ConfigError
 from sweeps.queued import queue_first_trials, read_warm_start
 from sweeps.samplers import require_packages

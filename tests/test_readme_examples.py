@@ -8,8 +8,9 @@ import pytest
 
 import sweeps
 from sweeps.cli.app import main
-from sweeps.config import SweepConfig, load_config
+from sweeps.config import SweepConfig
 from sweeps.config_choices import PrunerName, SamplerName
+from sweeps.config_files import load_config
 from sweeps.workers import SweepEnd
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

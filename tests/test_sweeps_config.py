@@ -11,8 +11,10 @@ import pytest
 
 from search_spaces.presets import PRESETS
 from search_spaces.space import Range, SearchSpace, parse_space
-from sweeps.config import SweepConfig, describe_changes, load_config
+from sweeps.config import SweepConfig
+from sweeps.config_changes import describe_changes
 from sweeps.config_errors import ConfigError, find_line
+from sweeps.config_files import load_config
 
 RELATION = "relation-cnn"
 

@@ -7,7 +7,7 @@ Shapes: S slots, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,12 +16,19 @@ import torch
 from torch import nn
 
 from objectives.api import EpochReport
-from objectives.training import layers, losses, optimizers, random, schedules, weights
+from objectives.training import (
+    layers,
+    losses,
+    optimizers,
+    random,
+    schedules,
+    validation,
+    weights,
+)
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
+from objectives.training.rows import Group, Rows
 from search_spaces.hparams import OPTIMIZERS, Hparams
-
-_Group = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +45,6 @@ class _Trial:
     rate: schedules.Rate
     epochs: int = 0
     steps: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """The tensors of S trials, each (S, *shape), by name; row i belongs to trial i."""
-
-    own: _Group
-    first: _Group
-    second: _Group
-    best: _Group
-
-    def groups(self) -> tuple[_Group, ...]:
-        return self.own, self.first, self.second, self.best
-
-    def take(self, index: Sequence[int]) -> "_Rows":
-        """Return copies of the rows in ``index``, in its order."""
-
-        def taken(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor[torch.tensor(index, dtype=torch.int64, device=tensor.device)]
-
-        return _Rows(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
-
-    def extended(self, other: "_Rows") -> "_Rows":
-        pairs = zip(self.groups(), other.groups(), strict=True)
-        return _Rows(*({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs))
 
 
 class FusedLane:
@@ -103,8 +85,8 @@ class FusedLane:
         self._data_seed = data_seed
         self._trials: list[_Trial] = []
         self._num_admitted = 0
-        self._rows: _Rows | None = None
-        self._scratch: _Group = {}
+        self._rows: Rows | None = None
+        self._scratch: Group = {}
         self._dropouts = [
             name
             for name, module in program.model.named_modules()
@@ -127,7 +109,7 @@ class FusedLane:
         first, second = (
             {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
         )
-        row = _Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
+        row = Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
         self._num_admitted += 1
         rate = schedules.first_rate(hparams)
         self._trials.append(_Trial(self._num_admitted, slot, seed, hparams, rate))
@@ -218,7 +200,9 @@ class FusedLane:
             )
             loss_sums_S += losses_S * len(batch)
             norm_sums_S += norms_S
-        val_losses, confusions = self._validate(start, stop)
+        val_losses, confusions = validation.validate(
+            self._program, self._own(start, stop), self._validation, self._num_classes
+        )
         train_losses = (loss_sums_S / len(self._train)).tolist()
         norms = (norm_sums_S / len(batches)).tolist()
         seconds = (time.perf_counter() - started) / len(trials)
@@ -250,7 +234,7 @@ class FusedLane:
         targets_B: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimizer step; return the losses and the gradients' norms, both (S,)."""
-        own = {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
+        own = self._own(start, stop)
         own.update({f"{name}.key": keys_S for name in self._dropouts})
         leaves = {name: own[name].detach().requires_grad_() for name in self._program.trained}
         logits_SBC = self._program.logits({**own, **leaves}, inputs)
@@ -305,26 +289,8 @@ class FusedLane:
             scratch=self._scratch[name][first:last],
         )
 
-    @torch.no_grad()
-    def _validate(self, start: int, stop: int) -> tuple[list[float], list[np.ndarray]]:
-        """Return validation losses and confusion matrices, (C, C), of the rows."""
-        own = {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
-        slots, classes = stop - start, self._num_classes
-        device = self._validation.targets.device
-        loss_sums_S = torch.zeros(slots, dtype=torch.float64, device=device)
-        counts = torch.zeros(slots * classes * classes, dtype=torch.int64, device=device)
-        slot_base = torch.arange(slots, device=device).unsqueeze(1) * classes * classes
-        ones_SC = torch.ones(slots, classes, device=device)
-        self._program.model.eval()
-        for batch in self._validation.evaluation_batches():
-            inputs, targets_B = self._validation.batch(batch)
-            logits_SBC = self._program.logits(own, inputs)
-            losses_S = losses.cross_entropy(logits_SBC, targets_B, ones_SC)
-            loss_sums_S += losses_S * len(batch)
-            cells = slot_base + targets_B * classes + logits_SBC.argmax(dim=-1)
-            counts += torch.bincount(cells.flatten(), minlength=len(counts))
-        confusions = counts.view(slots, classes, classes).cpu().numpy()
-        return (loss_sums_S / len(self._validation)).tolist(), list(confusions)
+    def _own(self, start: int, stop: int) -> Group:
+        return {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
 
     def _families(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the slices of rows, between two bounds, that share an optimizer."""
@@ -346,7 +312,7 @@ class FusedLane:
     def _row_of(self, slot: int) -> int:
         return next(i for i, trial in enumerate(self._trials) if trial.slot == slot)
 
-    def _settled(self) -> _Rows:
+    def _settled(self) -> Rows:
         assert self._rows is not None, "the lane has had no trial yet"
         return self._rows
 

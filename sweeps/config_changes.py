@@ -1,0 +1,39 @@
+"""How the settings of two runs of a study differ, in words for a person."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from search_spaces.space import Range, describe_spec
+
+
+def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """List how two ``SweepConfig.settings()`` differ, such as ``patience: 6 -> 8``."""
+    before, after = dict(_flatten(old)), dict(_flatten(new))
+    keys = [*before, *(key for key in after if key not in before)]
+    return [
+        f"{key}: {_show_setting(before, key)} -> {_show_setting(after, key)}"
+        for key in keys
+        if before.get(key) != after.get(key) or (key in before) != (key in after)
+    ]
+
+
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping) and "low" in value:
+            # Compared as a range: an older study's table lacks the keys that came later.
+            yield f"{prefix}{key}", Range.model_validate(value)
+        elif isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _show_setting(settings: Mapping[str, Any], key: str) -> str:
+    if key not in settings:
+        return "not set"
+    value = settings[key]
+    if key == "data" and value is None:
+        return "what ships with the objective"
+    if isinstance(value, Range):
+        return describe_spec(value)
+    return " | ".join(map(str, value)) if isinstance(value, list) else str(value)
