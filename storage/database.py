@@ -143,13 +143,14 @@ class Database:
         """
         if self._optuna is None:
             from optuna.exceptions import OptunaError
-            from optuna.storages import RDBStorage
+
+            from storage.optuna_storage import TrialStorage
 
             # Optuna passes the URL through str.format.
             url = self.url.replace("{", "{{").replace("}", "}}")
             try:
                 with self._lock(None):
-                    self._optuna = RDBStorage(url, engine_kwargs=_engine_options(self._url))
+                    self._optuna = TrialStorage(url, engine_kwargs=_engine_options(self._url))
             except (RuntimeError, OptunaError, DBAPIError) as error:
                 raise StorageError(_error_line(self.where, error, self._url)) from None
         return self._optuna

@@ -15,9 +15,15 @@ from storage.locations import StorageError
 Step = Callable[[Connection], None]
 Begin = Callable[[], AbstractContextManager[Connection]]
 
+
+def _add_outcome_index(connection: Connection) -> None:
+    columns = "study_uuid, outcome, told, trial"
+    connection.execute(text(f"CREATE INDEX trial_results_by_outcome ON trial_results ({columns})"))
+
+
 #: What leads from the version before to this one; version 1 is ``_create_all``. A step that has
 #: been released never changes.
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {2: _add_outcome_index}
 
 
 def latest_version(*, steps: Mapping[int, Step] = STEPS) -> int:

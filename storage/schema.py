@@ -23,6 +23,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
     Integer,
     MetaData,
     Table,
@@ -161,6 +162,13 @@ TRIAL_RESULTS = Table(
     _col("started_at", UtcDateTime, "when this attempt began, UTC"),
     _maybe("finished_at", UtcDateTime, "when the trial ended, UTC; null while running"),
     comment="One row a trial: its owner, its outcome and its scores.",
+)
+
+#: The engine asks at each epoch which trials have ended, run, or are to be told: from this index,
+#: it need not read 10,000 wide rows.
+TRIALS_BY_OUTCOME = Index(
+    "trial_results_by_outcome",
+    *(TRIAL_RESULTS.c[name] for name in ("study_uuid", "outcome", "told", "trial")),
 )
 
 EPOCH_RECORDS = Table(

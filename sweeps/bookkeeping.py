@@ -149,8 +149,11 @@ class Bookkeeper:
         """Take up to ``limit`` trials: first those that nobody trains any more, then new ones.
 
         Args:
-            limit: Trials that this worker has room for, 0 or more.
+            limit: Trials that this worker has room for. With 0 the study is not locked, and the
+                trials that have ended are all that is looked for.
         """
+        if limit == 0:
+            return Claims((), self._newly_ended(), is_complete=False)
         claimed: list[ClaimedTrial] = []
         with self._db.study_lock(self._config.study):
             unfinished = queries.unfinished_trials(self._db, self._uuid)
@@ -180,11 +183,14 @@ class Bookkeeper:
                 is_exhausted, room = queued < room, min(room, queued)
             numbers = [*waiting, *range(len(trials), len(trials) + room)][:room]
             claimed.extend(self._ask(number) for number in numbers)
-        ended = queries.finished_curves(self._db, self._uuid, known=self._known_ended)
-        self._known_ended.update(trial.trial for trial in ended)
         is_target = num_begun + room >= self._config.trials or is_exhausted
         is_complete = is_target and not left and not orphans
-        return Claims(tuple(claimed), tuple(ended), is_complete)
+        return Claims(tuple(claimed), self._newly_ended(), is_complete)
+
+    def _newly_ended(self) -> tuple[EndedTrial, ...]:
+        ended = queries.finished_curves(self._db, self._uuid, known=self._known_ended)
+        self._known_ended.update(trial.trial for trial in ended)
+        return tuple(ended)
 
     def enter(self, claim: Claim, data_epoch: int) -> Sequence[int]:
         """Write how many data epochs the trial's lane had behind it; return it if it is lost."""

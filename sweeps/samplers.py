@@ -4,10 +4,12 @@ Knows Optuna's samplers; knows neither studies nor trials.
 """
 
 import hashlib
+import heapq
 import importlib.util
 import logging
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import optuna
 from optuna.distributions import (
@@ -24,6 +26,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import SearchSpace
 from sweeps.config_choices import SamplerConfig
@@ -32,7 +35,10 @@ from sweeps.parameters import Parameter, list_parameters
 
 if TYPE_CHECKING:
     from optuna.study import Study
-    from optuna.trial import FrozenTrial
+
+#: Finished trials that TPE learns from; see ``select_history``.
+MAX_HISTORY = 1000
+_BEST_OF_HISTORY = 100
 
 #: What a sampler needs beside Optuna: the extra of its name installs it.
 _PACKAGES = {"cmaes": ("cmaes",), "gp": ("scipy", "torch"), "qmc": ("scipy",)}
@@ -92,7 +98,7 @@ def _make_seeded(config: SamplerConfig, seed: int) -> BaseSampler:
         return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
     if config.name == "cmaes":
         return CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
-    return TPESampler(
+    return _BoundedTpe(
         n_startup_trials=startup, multivariate=True, group=True, constant_liar=True, seed=seed
     )
 
@@ -111,6 +117,85 @@ def to_distribution(parameter: Parameter) -> BaseDistribution:
         step = int(parameter.step or 1)
         return IntDistribution(int(low), int(high), log=log, step=step)
     return FloatDistribution(low, high, log=log, step=parameter.step)
+
+
+class _BoundedTpe(TPESampler):
+    """TPE that learns from 1,000 trials at most, so that an ask stays quick in a long study.
+
+    TPE compares the density of the best 25 trials with that of all others. The best stay, and of
+    the others an even selection: their density is the same, estimated from fewer points.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._view: _BoundedStudy | None = None
+
+    def infer_relative_search_space(
+        self, study: "Study", trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return the parameters that are modelled jointly, as TPE does."""
+        return super().infer_relative_search_space(self._bounded(study, trial), trial)
+
+    def sample_relative(
+        self, study: "Study", trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return values for those parameters, as TPE does."""
+        return super().sample_relative(self._bounded(study, trial), trial, search_space)
+
+    def sample_independent(
+        self,
+        study: "Study",
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return a value for one parameter, as TPE does."""
+        view = self._bounded(study, trial)
+        return super().sample_independent(view, trial, param_name, param_distribution)
+
+    def _bounded(self, study: "Study", trial: FrozenTrial) -> "Study":
+        # One view an ask: what it has read is read once, and only the next ask sees more.
+        if self._view is None or self._view.trial != trial.number:
+            self._view = _BoundedStudy(study, trial.number)
+        return cast("Study", self._view)
+
+
+class _BoundedStudy:
+    """A study as a sampler sees it in one ask: few of its finished trials."""
+
+    def __init__(self, study: "Study", trial: int) -> None:
+        self.trial = trial
+        self._study = study
+        self._trials: list[FrozenTrial] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self, deepcopy: bool, states: Container[TrialState], use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        assert not deepcopy, "TPE changes no trial"
+        if self._trials is None:
+            self._trials = select_history(self._study.get_trials(deepcopy=False))
+        return [trial for trial in self._trials if trial.state in states]
+
+
+def select_history(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that TPE learns from, by number: all, or 1,000 of the finished ones.
+
+    Of these the 100 with the highest value (pruned ones only after all others, as TPE ranks
+    them), and an even selection of the rest. All that wait or run are kept.
+    """
+    finished = [trial for trial in trials if trial.state.is_finished()]
+    if len(finished) <= MAX_HISTORY:
+        return list(trials)
+    complete = {t.number: cast(float, t.value) for t in finished if t.state == TrialState.COMPLETE}
+    best = set(heapq.nlargest(_BEST_OF_HISTORY, complete, key=complete.__getitem__))
+    others = [trial.number for trial in finished if trial.number not in best]
+    room = MAX_HISTORY - len(best)
+    kept = best | {others[i * len(others) // room] for i in range(room)}
+    kept.update(trial.number for trial in trials if not trial.state.is_finished())
+    return [trial for trial in trials if trial.number in kept]
 
 
 class _WholeSpaceQmc(QMCSampler):
@@ -139,7 +224,7 @@ class _WholeSpaceQmc(QMCSampler):
         }
 
     def infer_relative_search_space(
-        self, study: "Study", trial: "FrozenTrial"
+        self, study: "Study", trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """Return all parameters, in an order that does not depend on what was asked before."""
         return self._whole_space

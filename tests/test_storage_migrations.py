@@ -37,7 +37,7 @@ def add_mood(connection: Connection) -> None:
 def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
         assert tables(db) == OURS
-        assert versions(db) == [1]
+        assert versions(db) == [2]
         with db.read() as connection:
             assert set(inspect(connection).get_view_names()) == {"best_epochs", "last_epochs"}
             for view in (schema.BEST_EPOCHS, schema.LAST_EPOCHS):
@@ -51,25 +51,25 @@ def test_upgrade_again_changes_nothing(storage_url: str) -> None:
     for _ in range(2):
         with open_database(storage_url, create=True) as db:
             migrations.upgrade(db.write, where="here")
-            assert versions(db) == [1]
+            assert versions(db) == [2]
 
 
 def test_older_database_takes_each_step_once(storage_url: str) -> None:
     taken = []
 
-    def second(connection: Connection) -> None:
-        taken.append(2)
+    def third(connection: Connection) -> None:
+        taken.append(3)
         add_mood(connection)
 
-    steps = {2: second, 3: lambda connection: taken.append(3)}
+    steps = {3: third, 4: lambda connection: taken.append(4)}
     with open_database(storage_url, create=True) as db:
         for _ in range(2):
             migrations.upgrade(db.write, where="here", steps=steps)
-        assert versions(db) == [1, 2, 3]
-        assert taken == [2, 3]
+        assert versions(db) == [2, 3, 4]
+        assert taken == [3, 4]
     # To this program it is newer now.
     for create in (False, True):
-        with pytest.raises(StorageError, match=r"newer bestepoch .*version 3, this one knows 1"):
+        with pytest.raises(StorageError, match=r"newer bestepoch .*version 4, this one knows 2"):
             open_database(storage_url, create=create)
 
 
@@ -91,11 +91,23 @@ def test_step_that_fails_leaves_the_version_before(storage_url: str) -> None:
 
     with open_database(storage_url, create=True) as db:
         with pytest.raises(ZeroDivisionError):
-            migrations.upgrade(db.write, where="here", steps={2: broken})
-        assert versions(db) == [1]
+            migrations.upgrade(db.write, where="here", steps={3: broken})
+        assert versions(db) == [2]
         with db.read() as connection:
             names = {each["name"] for each in inspect(connection).get_columns("trial_results")}
         assert "mood" not in names
+
+
+def test_first_version_gets_the_index_on_outcomes(storage_url: str) -> None:
+    with open_database(storage_url, create=True) as db:
+        with db.write() as connection:
+            connection.execute(text("DROP INDEX trial_results_by_outcome"))
+            connection.execute(text("UPDATE bestepoch_schema SET version = 1"))
+        migrations.upgrade(db.write, where="here")
+        assert versions(db) == [1, 2]
+        with db.read() as connection:
+            (index,) = inspect(connection).get_indexes("trial_results")
+        assert index["column_names"] == [each.name for each in schema.TRIALS_BY_OUTCOME.columns]
 
 
 class Killed(BaseException):

@@ -14,7 +14,13 @@ from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
 from sweeps.config_choices import SamplerConfig, describe_sampler
 from sweeps.config_errors import ConfigError
-from sweeps.samplers import make_sampler, require_packages, trial_seed
+from sweeps.samplers import (
+    MAX_HISTORY,
+    make_sampler,
+    require_packages,
+    select_history,
+    trial_seed,
+)
 from sweeps.stopping import Outcome, optuna_state_and_value
 
 #: blake2b of "trial:0:0", 8 bytes, shifted right by one bit.
@@ -208,3 +214,69 @@ def test_a_missing_package_names_its_extra(name: str, monkeypatch: pytest.Monkey
     with pytest.raises(ConfigError, match=rf"pip install 'bestepoch\[{name}\]'") as raised:
         require_packages(SamplerConfig(name=name))  # type: ignore[arg-type]
     assert len(raised.value.lines) == 1
+
+
+def long_study(num_trials: int) -> optuna.Study:
+    """A study of finished trials with scores between 0 and 1, every seventh one pruned."""
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.RandomSampler(seed=5)
+    )
+    for number in range(num_trials):
+        trial = study.ask()
+        parse_space(SPACE).suggest(trial)
+        score = (number * 7919 % 10007) / 10007
+        trial.report(score, step=1)
+        if number % 7 == 0:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, score)
+    return study
+
+
+def test_tpe_keeps_the_best_of_a_long_history_and_what_runs() -> None:
+    study = long_study(MAX_HISTORY + 503)
+    running = study.ask().number
+    trials = study.get_trials(deepcopy=False)
+    kept = select_history(trials)
+    numbers = [trial.number for trial in kept]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == MAX_HISTORY + 1
+    assert running in numbers
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    best = sorted(complete, key=lambda trial: trial.value or 0.0)[-100:]
+    assert {trial.number for trial in best} <= set(numbers)
+    # The others are spread evenly: each tenth of the study keeps about as many.
+    tenths = [
+        sum(number * 10 // len(trials) == tenth for number in numbers) for tenth in range(10)
+    ]
+    assert max(tenths) - min(tenths) < 30
+
+
+def test_tpe_asks_as_optunas_own_while_the_history_is_short() -> None:
+    study = long_study(60)
+    ours = make_sampler(SamplerConfig(name="tpe"), 11, trial_number=60)
+    seed = int(ours._rng.rng.get_state()[1][0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        theirs = optuna.samplers.TPESampler(
+            n_startup_trials=10, multivariate=True, group=True, constant_liar=True, seed=seed
+        )
+    asked = []
+    for sampler in (ours, theirs):
+        study.sampler = sampler
+        trial = study.ask()
+        parse_space(SPACE).suggest(trial)
+        asked.append(trial.params)
+        study.tell(trial, state=TrialState.FAIL)
+    assert asked[0] == asked[1]
+    assert "optimizer" in asked[0]
+
+
+def test_tpe_learns_from_a_long_history() -> None:
+    study = long_study(0)
+    for _ in range(MAX_HISTORY + 200):
+        finish(study, study.ask())
+    config = SamplerConfig(name="tpe")
+    diverged = [finish(study, ask(study, config, seed=1)) for _ in range(20)]
+    # At random half of the 20 would.
+    assert sum(diverged) <= 4
