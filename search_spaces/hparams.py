@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from search_spaces.mistakes import Mistake, find_model_mistakes
 
 OptimizerName = Literal[
-    "adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "sgd"
+    "adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "sgd", "armijo"
 ]
 ScheduleName = Literal["constant", "plateau", "cosine", "step", "warmup"]
 ModelValue = bool | int | float | str
@@ -20,6 +20,9 @@ ModelValue = bool | int | float | str
 OPTIMIZERS: tuple[str, ...] = get_args(OptimizerName)
 SCHEDULES: tuple[str, ...] = get_args(ScheduleName)
 ADAM_FAMILY = frozenset({"adam", "adamw", "adamax", "nadam"})
+LINE_SEARCHES = frozenset({"armijo"})
+#: Optimizers that are told how far to go; armijo finds out.
+RATED: tuple[str, ...] = tuple(name for name in OPTIMIZERS if name not in LINE_SEARCHES)
 
 #: Which optimizers have a hyperparameter that not every optimizer has.
 OPTIMIZERS_WITH: Mapping[str, frozenset[str]] = {
@@ -28,6 +31,12 @@ OPTIMIZERS_WITH: Mapping[str, frozenset[str]] = {
     "momentum": frozenset({"sgd", "rmsprop"}),
     "nesterov": frozenset({"sgd"}),
     "rho": frozenset({"adadelta"}),
+    "learning_rate": frozenset(RATED),
+    "weight_decay": frozenset(RATED),
+    "clip_norm": frozenset(RATED),
+    "schedule": frozenset(RATED),
+    "sufficient_decrease": LINE_SEARCHES,
+    "shrink": LINE_SEARCHES,
 }
 
 #: Which schedules have a hyperparameter of the learning rate's schedule.
@@ -41,16 +50,22 @@ SCHEDULES_WITH: Mapping[str, frozenset[str]] = {
 
 #: By field: what it hangs on, which values of that have it, and its value unless told.
 _OWNED: Mapping[str, tuple[str, frozenset[str], object]] = {
+    "learning_rate": ("optimizer", OPTIMIZERS_WITH["learning_rate"], 1e-3),
     "betas": ("optimizer", ADAM_FAMILY, (0.9, 0.999)),
     "momentum": ("optimizer", OPTIMIZERS_WITH["momentum"], 0.0),
     "nesterov": ("optimizer", OPTIMIZERS_WITH["nesterov"], False),
     "rho": ("optimizer", OPTIMIZERS_WITH["rho"], 0.9),
+    "sufficient_decrease": ("optimizer", LINE_SEARCHES, 0.1),
+    "shrink": ("optimizer", LINE_SEARCHES, 0.5),
     "factor": ("schedule", SCHEDULES_WITH["factor"], 0.1),
     "plateau_patience": ("schedule", SCHEDULES_WITH["plateau_patience"], 10),
     "schedule_epochs": ("schedule", SCHEDULES_WITH["schedule_epochs"], 40),
     "step_epochs": ("schedule", SCHEDULES_WITH["step_epochs"], 10),
     "warmup_epochs": ("schedule", SCHEDULES_WITH["warmup_epochs"], 5),
 }
+
+#: What a line search does not have, and the value that says so.
+_OFF: Mapping[str, object] = {"weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
 
 #: What every trial had before the hyperparameter existed. Not stored, or the trials of an old
 #: study would seem to differ from its new ones.
@@ -77,8 +92,9 @@ class Hparams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     optimizer: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
-    """Step size, in the optimizer's own unit; PyTorch's ``lr``. A schedule multiplies it."""
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
+    """Step size, in the optimizer's own unit; PyTorch's ``lr``. A schedule multiplies it. 0.001
+    unless told."""
     betas: tuple[Beta, Beta] | None = None
     """Decay of Adam's first and second moment a step; (0.9, 0.999) unless told."""
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
@@ -87,6 +103,12 @@ class Hparams(BaseModel):
     """Whether sgd looks ahead along its velocity; without momentum it has no effect."""
     rho: Beta | None = None
     """Decay of adadelta's two averages a step; 0.9 unless told."""
+    sufficient_decrease: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the decrease that the gradient promises which a step of armijo must bring; 0.1
+    unless told (the c of Vaswani et al. 2019, "Painless stochastic gradient")."""
+    shrink: Annotated[float, Field(gt=0.0, le=0.9)] | None = None
+    """What armijo multiplies a step by that does not; 0.5 unless told. Above 0.9 a search would
+    take hundreds of passes."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """L2 penalty, added to the gradient times the weight; adamw shrinks the weights instead, by
     ``learning_rate * weight_decay``. 0 is off, for adamw too, where PyTorch has 0.01."""
@@ -138,6 +160,10 @@ class Hparams(BaseModel):
         for name, (key, owners, _) in _OWNED.items():
             if getattr(self, name) is not None and getattr(self, key) not in owners:
                 yield f"{name} belongs to {sorted(owners)}, got {key} {getattr(self, key)!r}"
+        for name, off in _OFF.items():
+            if self.optimizer in LINE_SEARCHES and getattr(self, name) != off:
+                owners = OPTIMIZERS_WITH[name]
+                yield f"{name} belongs to {sorted(owners)}, got optimizer {self.optimizer!r}"
 
     def to_params(self) -> dict[str, object]:
         """Return what is stored and shown: JSON values, without what the trial does not have.

@@ -58,6 +58,7 @@ _WHOLE_NUMBERS = frozenset({"plateau_patience", "schedule_epochs", "step_epochs"
 _DRAWN = (
     "learning_rate", "momentum", "dropout", "batch_size", "class_weights", "nesterov", "rho",
     "weight_decay", "clip_norm", "label_smoothing", *SCHEDULES_WITH,
+    "sufficient_decrease", "shrink",
 )  # fmt: skip
 
 
@@ -84,6 +85,8 @@ class SearchSpace(BaseModel):
     momentum: Spec | None = None
     nesterov: Spec | None = None
     rho: Spec | None = None
+    sufficient_decrease: Spec | None = None
+    shrink: Spec | None = None
     weight_decay: Spec | None = None
     clip_norm: Spec | None = None
     schedule: Spec | None = None
@@ -137,12 +140,16 @@ class SearchSpace(BaseModel):
     @property
     def schedules(self) -> tuple[str, ...]:
         """The schedules of the learning rate that a trial can have."""
+        if OPTIMIZERS_WITH["schedule"].isdisjoint(self.optimizers):
+            return ("constant",)
         return _list_names(self.schedule, default="constant")
 
     def suggest(self, trial: TrialLike) -> Hparams:
         """Return the trial's hyperparameters, asking it for those that vary and apply."""
         optimizer = str(draw(trial, "optimizer", self.optimizer or "adam"))
-        schedule = str(draw(trial, "schedule", self.schedule or "constant"))
+        schedule = "constant"
+        if optimizer in OPTIMIZERS_WITH["schedule"]:
+            schedule = str(draw(trial, "schedule", self.schedule or "constant"))
         values: dict[str, Any] = {"optimizer": optimizer, "schedule": schedule}
         for name in _DRAWN:
             spec = getattr(self, name)
@@ -183,7 +190,7 @@ class SearchSpace(BaseModel):
         return lines
 
     def _find_owners(self, name: str) -> str | None:
-        """Return ", sgd only" where not every trial has it, None where none does."""
+        """Return ", sgd only" or ", not armijo" where some trials lack it, None where all do."""
         text = ""
         for possible, known in (
             (self.optimizers, OPTIMIZERS_WITH.get(name, OPTIMIZERS)),
@@ -192,7 +199,11 @@ class SearchSpace(BaseModel):
             owners = [one for one in possible if one in known]
             if not owners:
                 return None
-            text += "" if len(owners) == len(possible) else f", {'/'.join(owners)} only"
+            lacking = [one for one in possible if one not in known]
+            if lacking == ["armijo"] and len(owners) > 1:
+                text += ", not armijo"
+            elif lacking:
+                text += f", {'/'.join(owners)} only"
         return text
 
     def to_table(self) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class EpochRow:
         val_loss: Mean validation loss, nats an example.
         macro_f1: Validation macro-F1, 0 to 1.
         class_f1: Validation F1 of each class by index, 0 to 1.
-        learning_rate: Rate of the epoch's last step.
+        learning_rate: Rate of the epoch's last step; for armijo the mean accepted step.
         grad_norm: Mean L2 norm of the gradient.
         seconds: Wall-clock share of the trial.
     """

@@ -22,7 +22,7 @@ from objectives.data import relations
 from objectives.relation_cnn import RelationCnn
 from objectives.training import random
 from objectives.training.trainer import ModelTrainer
-from search_spaces.hparams import OPTIMIZERS, Hparams
+from search_spaces.hparams import RATED, Hparams
 
 BATCH_SIZE = 20
 NUM_CLASSES = 3
@@ -362,7 +362,7 @@ def test_lane_equals_a_plain_loop_for_every_optimizer(
             class_weights=class_weights,
             **added,
         )
-        for name in OPTIMIZERS
+        for name in RATED
     ]
     lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
     lane.admit(len(trials), 99, DIVERGING.hparams)

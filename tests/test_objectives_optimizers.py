@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from objectives.training import optimizers
-from search_spaces.hparams import OPTIMIZERS, Hparams
+from search_spaces.hparams import RATED, Hparams
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -68,8 +68,8 @@ ADDED = {
     for name, hparams in HPARAMS.items()
     for ahead in [{"nesterov": True} if name == "sgd" else {}]
 }
-CASES = [(name, table[name]) for table in (HPARAMS, ADDED) for name in OPTIMIZERS]
-CASE_IDS = [f"{name}{suffix}" for suffix in ("", "-decayed") for name in OPTIMIZERS]
+CASES = [(name, table[name]) for table in (HPARAMS, ADDED) for name in RATED]
+CASE_IDS = [f"{name}{suffix}" for suffix in ("", "-decayed") for name in RATED]
 
 
 def torch_optimizer(params: list[torch.Tensor], hparams: Hparams) -> torch.optim.Optimizer:
@@ -214,7 +214,7 @@ def test_row_with_nan_leaves_the_others_unchanged(healthy: list[Hparams]) -> Non
         assert torch.equal(without[[0, 2]], beside[[0, 2]])
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", RATED)
 def test_weights_without_gradient_stay_finite_and_equal_to_torch_optim(optimizer: str) -> None:
     # Word vectors of rare words: one gradient, then thousands of zeros, until every moment is 0
     # or the smallest number there is; one column never has a gradient at all.
@@ -278,7 +278,7 @@ def test_rows_of_different_age_have_their_own_bias_correction(
             torch.testing.assert_close(ours[slot], theirs.detach(), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", RATED)
 def test_plain_row_is_bit_equal_beside_rows_that_use_more(optimizer: str) -> None:
     plain, decayed, other = ADDED[optimizer]
     generator = torch.Generator().manual_seed(13)

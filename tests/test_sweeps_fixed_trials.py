@@ -58,6 +58,8 @@ def test_a_trial_that_assigns_nothing_is_refused(text: str) -> None:
         ({"model.filers": 4}, "did you mean 'filters'?"),
         ({"momentum": 0.9}, "has no use in each trial"),  # only if sgd is sampled
         ({"momentum": 0.9, "optimizer": "adam"}, "has no use in each trial"),
+        ({"learning_rate": 0.1, "optimizer": "armijo"}, "has no use in each trial"),
+        ({"shrink": 0.95}, "must be <= 0.9"),
     ],
 )
 def test_what_no_trial_can_have_is_a_mistake(values: dict[str, Any], words: str) -> None:
@@ -123,3 +125,16 @@ def test_an_optimizer_that_is_dropped_takes_its_rate_along() -> None:
     # 0.005 would do for adam, not for sgd, and the trial may become either.
     kept, dropped = drop_foreign_values(values, space, RELATION)
     assert (kept, dropped) == ({"dropout": 0.5}, ["optimizer", "learning_rate"])
+
+
+def test_armijo_trial_is_named_without_a_rate_and_travels_to_another_study() -> None:
+    hparams, params = draw({"optimizer": "armijo", "shrink": 0.8}, 3)
+    assert (hparams.learning_rate, hparams.shrink) == (None, 0.8)
+    assert set(params) == {"dropout", "batch_size"}
+    values = flatten_values(hparams.to_params())
+    mixed = sweeps.load_config(RELATION, ["space.optimizer=['adam','armijo']"]).space
+    kept, dropped = drop_foreign_values(values, mixed, RELATION)
+    # Its shrink is not the default, and the space does not sample it.
+    assert (kept["optimizer"], dropped) == ("armijo", ["shrink"])
+    _, dropped = drop_foreign_values(values, SPACE, RELATION)
+    assert sorted(dropped) == ["optimizer", "shrink", "sufficient_decrease"]

@@ -7,7 +7,7 @@ Shapes: S slots, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch import nn
 from objectives.api import EpochReport
 from objectives.training import (
     layers,
+    line_search,
     losses,
     optimizers,
     random,
@@ -27,8 +28,8 @@ from objectives.training import (
 )
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
-from objectives.training.rows import Group, Rows
-from search_spaces.hparams import OPTIMIZERS, Hparams
+from objectives.training.rows import Group, Rows, between
+from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class FusedLane:
     def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
         """Give a trial the slot; its initial weights depend on its seed alone."""
         assert all(trial.slot != slot for trial in self._trials), f"slot {slot} is taken"
+        is_search = hparams.optimizer in LINE_SEARCHES
+        assert not self._trials or is_search == self._is_search(), "a lane of another code path"
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             module = layers.batchable(self._build())
@@ -109,6 +112,8 @@ class FusedLane:
         first, second = (
             {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
         )
+        if is_search:
+            first, second = line_search.first_state(self._train.targets.device), {}
         row = Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
         self._num_admitted += 1
         rate = schedules.first_rate(hparams)
@@ -203,6 +208,7 @@ class FusedLane:
         val_losses, confusions = validation.validate(
             self._program, self._own(start, stop), self._validation, self._num_classes
         )
+        rates = self._rates(start, stop, len(batches))
         train_losses = (loss_sums_S / len(self._train)).tolist()
         norms = (norm_sums_S / len(batches)).tolist()
         seconds = (time.perf_counter() - started) / len(trials)
@@ -216,7 +222,7 @@ class FusedLane:
                     train_loss=train_losses[i],
                     val_loss=val_losses[i],
                     confusion=confusions[i],
-                    learning_rate=trial.rate.learning_rate,
+                    learning_rate=rates[i],
                     grad_norm=norms[i],
                     seconds=seconds,
                 )
@@ -234,24 +240,57 @@ class FusedLane:
         targets_B: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take one optimizer step; return the losses and the gradients' norms, both (S,)."""
+        is_search = self._is_search()
+
+        def losses_at(weights: Group, own: Group) -> torch.Tensor:
+            # A key of its own a pass: layers.Dropout takes one that it has met for a second call.
+            own = own | {f"{name}.key": keys_S.clone() for name in self._dropouts}
+            if is_search and self._program.note is not None:
+                # The model may draw from torch's generator: the same in every pass of a step.
+                torch.manual_seed(int(keys_S[0]))
+            logits_SBC = self._program.logits({**own, **weights}, inputs)
+            return criterion.losses(logits_SBC, targets_B)
+
         own = self._own(start, stop)
-        own.update({f"{name}.key": keys_S for name in self._dropouts})
         leaves = {name: own[name].detach().requires_grad_() for name in self._program.trained}
-        logits_SBC = self._program.logits({**own, **leaves}, inputs)
-        losses_S = criterion.losses(logits_SBC, targets_B)
+        losses_S = losses_at(leaves, own)
         # Slots are independent, so the gradient of the sum is each trial's own.
         gradients = torch.autograd.grad(
             losses_S.sum(), list(leaves.values()), materialize_grads=True
         )
         grads = dict(zip(leaves, gradients, strict=True))
         # Before clipping, so that a report shows how large the gradients were.
-        norms_S = self._gradient_norms(grads, start, stop)
+        scratch = between(self._scratch, start, stop)
+        norms_S = optimizers.norms(grads, scratch)
+        if is_search:
+            buffers = {name: own[name] for name in self._program.own}
+            line_search.step(
+                # Copies of the buffers: running statistics see each batch once.
+                lambda weights: losses_at(weights, {n: b.clone() for n, b in buffers.items()}),
+                {name: own[name] for name in leaves},
+                grads,
+                losses_S=losses_S.detach(),
+                norms_S=norms_S,
+                hparams_S=[trial.hparams for trial in self._trials[start:stop]],
+                epoch_share=len(targets_B) / len(self._train),
+                state=between(self._settled().first, start, stop),
+                scratch=scratch,
+            )
+        else:
+            self._update(start, stop, step, grads, norms_S)
+        return losses_S.detach(), norms_S
+
+    def _update(
+        self, start: int, stop: int, step: int, grads: Group, norms_S: torch.Tensor
+    ) -> None:
+        """Let each optimizer family step its own rows."""
         bounds = [trial.hparams.clip_norm for trial in self._trials[start:stop]]
         if any(bound is not None for bound in bounds):
-            grads = dict(zip(leaves, optimizers.clip(gradients, norms_S, bounds), strict=True))
+            clipped = optimizers.clip(list(grads.values()), norms_S, bounds)
+            grads = dict(zip(grads, clipped, strict=True))
         for first, last in self._families(start, stop):
             rows = [
-                self._optimizer_tensors(name, grads[name], start, first, last) for name in leaves
+                self._optimizer_tensors(name, grads[name], start, first, last) for name in grads
             ]
             trials = self._trials[first:last]
             optimizers.step(
@@ -261,21 +300,15 @@ class FusedLane:
                 learning_rates_S=[trial.rate.learning_rate for trial in trials],
                 steps_S=[trial.steps + step + 1 for trial in trials],
             )
-        return losses_S.detach(), norms_S
 
-    def _gradient_norms(
-        self, grads: Mapping[str, torch.Tensor], start: int, stop: int
-    ) -> torch.Tensor:
-        """Return the L2 norm of each slot's gradient, (S,)."""
-        # Not vector_norm, nor a sum over the parameters as rows: how many slots lie beside a slot
-        # would change its last bit. A sum along a row does not see the other rows.
-        squares_S = [
-            torch.mul(grad, grad, out=self._scratch[name][start:stop])
-            .view(stop - start, -1)
-            .sum(dim=1)
-            for name, grad in grads.items()
-        ]
-        return torch.stack(squares_S, dim=1).sum(dim=1).sqrt_()
+    def _rates(self, start: int, stop: int, num_steps: int) -> list[float]:
+        """Return the learning rate that each trial reports of the epoch that it has trained."""
+        if self._is_search():
+            return line_search.mean_steps(between(self._settled().first, start, stop), num_steps)
+        return [trial.rate.learning_rate for trial in self._trials[start:stop]]
+
+    def _is_search(self) -> bool:
+        return self._trials[0].hparams.optimizer in LINE_SEARCHES
 
     def _optimizer_tensors(
         self, name: str, grad: torch.Tensor, start: int, first: int, last: int
@@ -290,7 +323,7 @@ class FusedLane:
         )
 
     def _own(self, start: int, stop: int) -> Group:
-        return {name: tensor[start:stop] for name, tensor in self._settled().own.items()}
+        return between(self._settled().own, start, stop)
 
     def _families(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Return the slices of rows, between two bounds, that share an optimizer."""

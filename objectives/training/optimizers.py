@@ -2,7 +2,8 @@
 
 Each update is PyTorch's own (``torch.optim``, the single-tensor path, its default constants),
 written for rows: the hyperparameters are tensors, one value a slot, so that one program serves
-every slot and no step waits for the host. Shapes: S slots.
+every slot and no step waits for the host. armijo, which searches its steps, is none of them: see
+``line_search``. Shapes: S slots.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -77,16 +78,30 @@ def step(
         scalars["kept" if decoupled else "weight_decay"] = (
             1 - lr_S * weight_decay_S if decoupled else weight_decay_S
         )
-    values = {name: torch.from_numpy(value) for name, value in scalars.items()}
     update = _UPDATES[optimizer]
+    rows_of: dict[tuple[torch.dtype, int], dict[str, torch.Tensor]] = {}
     for tensor in tensors:
-        tail = [1] * (tensor.param.dim() - 1)
-        dtype, device = tensor.param.dtype, tensor.param.device
-        rows = {
-            name: torch.as_tensor(value, dtype=dtype, device=device).view(-1, *tail)
-            for name, value in values.items()
-        }
-        update(_decayed(tensor, rows), rows, _EPS[optimizer])
+        # Once a step and not once a parameter: together they cost more than the update itself.
+        kind = (tensor.param.dtype, tensor.param.dim())
+        if kind not in rows_of:
+            rows_of[kind] = _as_rows(scalars, tensor.param)
+        update(_decayed(tensor, rows_of[kind]), rows_of[kind], _EPS[optimizer])
+
+
+def norms(grads: Mapping[str, torch.Tensor], scratch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the L2 norm of each slot's gradient, (S,).
+
+    Args:
+        grads: The gradients by parameter, (S, *shape) each.
+        scratch: Room for one of each shape; its contents are lost.
+    """
+    # Not vector_norm, nor a sum over the parameters as rows: how many slots lie beside a slot
+    # would change its last bit. A sum along a row does not see the other rows.
+    squares_S = [
+        torch.mul(grad, grad, out=scratch[name]).view(len(grad), -1).sum(dim=1)
+        for name, grad in grads.items()
+    ]
+    return torch.stack(squares_S, dim=1).sum(dim=1).sqrt_()
 
 
 def clip(
@@ -106,6 +121,15 @@ def clip(
     scales_S = (bounds_S / (norms_S + 1e-6)).clamp(max=1.0)
     scales_S = torch.where(bounds_S.isnan(), 1.0, scales_S)
     return [grad * scales_S.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
+
+
+def _as_rows(scalars: _Scalars, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return each scalar as a view, (S, 1, ...), of one tensor beside ``like``."""
+    values_KS = torch.from_numpy(np.stack(list(scalars.values()))).to(like.device, like.dtype)
+    tail = [1] * (like.dim() - 1)
+    return {
+        name: row.view(-1, *tail) for name, row in zip(scalars, values_KS.unbind(), strict=True)
+    }
 
 
 def _decayed(t: Tensors, rows: Mapping[str, torch.Tensor]) -> Tensors:

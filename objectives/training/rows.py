@@ -13,7 +13,14 @@ Group = dict[str, torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The tensors of S trials, each (S, *shape), by name; row i belongs to trial i."""
+    """The tensors of S trials, each (S, *shape), by name; row i belongs to trial i.
+
+    Attributes:
+        own: Weights and buffers.
+        first: First moments by weight; of armijo what ``line_search.first_state`` names.
+        second: Second moments by weight; of armijo nothing.
+        best: What ``own`` was at the best epoch.
+    """
 
     own: Group
     first: Group
@@ -36,3 +43,8 @@ class Rows:
         """Return these rows and, after them, copies of the other's."""
         pairs = zip(self.groups(), other.groups(), strict=True)
         return Rows(*({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs))
+
+
+def between(group: Group, start: int, stop: int) -> Group:
+    """Return views of the rows from ``start`` to before ``stop``."""
+    return {name: tensor[start:stop] for name, tensor in group.items()}

@@ -20,7 +20,7 @@ class Rate:
     """A trial's learning rate in its next epoch, and what its schedule remembers.
 
     Attributes:
-        learning_rate: The rate of every step of the epoch.
+        learning_rate: The rate of every step of the epoch; NaN for armijo, which searches.
         best_loss: Smallest validation loss so far, for plateau.
         bad_epochs: Epochs since then, or since the last fall, for plateau.
     """
@@ -52,6 +52,8 @@ def next_rate(rate: Rate, hparams: Hparams, *, epochs: int, val_loss: float) -> 
 def _scheduled(hparams: Hparams, epochs: int) -> float:
     """Return the rate after a number of epochs that nothing but the number decides."""
     rate = hparams.learning_rate
+    if rate is None:
+        return math.nan
     if hparams.schedule == "cosine":
         assert hparams.schedule_epochs is not None
         return rate * (1 + math.cos(math.pi * epochs / hparams.schedule_epochs)) / 2
