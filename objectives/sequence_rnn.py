@@ -13,7 +13,8 @@ from torch import nn
 
 from objectives.api import Data, Split
 from objectives.data.sequences import read_sequences
-from objectives.data.tables import encode_labels, standardize
+from objectives.data.tables import standardize
+from objectives.data.targets import encode_targets
 from objectives.training.recurrent import CellName, Recurrent
 
 
@@ -27,7 +28,7 @@ class SequenceRnn:
         table = read_sequences(source)
         is_train = np.repeat(table.splits == "train", table.lengths)
         steps = standardize(table.steps, is_train)
-        class_names, targets = encode_labels(table.labels)
+        class_names, targets = encode_targets(table.labels, table.soft)
 
         def split(name: str) -> Split:
             chosen = np.flatnonzero(table.splits == name)

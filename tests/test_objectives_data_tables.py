@@ -10,7 +10,7 @@ import pytest
 
 from objectives.api import DataError
 from objectives.data import files
-from objectives.data.tables import encode_labels, read_table, standardize
+from objectives.data.tables import read_table, standardize
 
 #: age, member, label, split; 7 rows.
 AGES = [31.0, 45.5, 22.0, -3.0, 1e3, 0.0, 17.0]
@@ -206,12 +206,6 @@ def test_standardized_on_train_alone() -> None:
     np.testing.assert_array_equal(ours[:, 2], features[:, 2])  # zeros and ones
     np.testing.assert_allclose(ours[is_train, 5], 0.0, atol=1e-15)  # constant in train
     assert ours.dtype == np.float32
-
-
-def test_classes_are_sorted() -> None:
-    names, targets = encode_labels(["b", "c", "a", "b"])
-    assert names == ("a", "b", "c")
-    assert targets.tolist() == [1, 2, 0, 1]
 
 
 def test_written_npz_has_the_same_bytes_each_time(tmp_path: Path) -> None:

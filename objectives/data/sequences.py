@@ -15,6 +15,7 @@ import numpy.typing as npt
 from objectives.api import DataError
 from objectives.data import files, tables
 from objectives.data.relations import assign_splits
+from objectives.data.targets import SoftLabels, split_columns
 
 #: The file that ships with the project.
 SHIPPED = Path(__file__).parent / "spoken_digits.npz"
@@ -33,14 +34,16 @@ class SequenceTable:
     Attributes:
         steps: The steps of all sequences one after the other, not standardised, (R, F).
         lengths: Steps of each sequence, one or more, (N,); their sum is R.
-        labels: Class of each sequence.
+        labels: Class of each sequence; of a distribution the likeliest, the earliest on ties.
         splits: "train", "validation" or "test", (N,).
+        soft: The distributions, where the file has some in place of labels.
     """
 
     steps: tables.Numbers
     lengths: npt.NDArray[np.int64]
     labels: tuple[str, ...]
     splits: npt.NDArray[np.str_]
+    soft: SoftLabels | None = None
 
 
 def read_sequences(path: Path | None, *, seed: int = 0) -> SequenceTable:
@@ -49,8 +52,9 @@ def read_sequences(path: Path | None, *, seed: int = 0) -> SequenceTable:
     An npz file holds the arrays sequences, (R, F), lengths, (N,), labels, (N,), and optionally
     split, (N,). A table holds a row a step, with the columns sequence (any name, equal for the
     steps of one), step (a number that orders them), label, optionally split, and numbers; its
-    rows may stand in any order. Without a split the sequences are shared 70/15/15, each label
-    apart, and equal sequences stay on one side.
+    rows may stand in any order. A label may be a class distribution: labels of (N, C), with the
+    names in class_names, or a column label.NAME for each class. Without a split the sequences
+    are shared 70/15/15, each label apart, and equal sequences stay on one side.
 
     Args:
         path: The file, or None.
@@ -63,7 +67,7 @@ def read_sequences(path: Path | None, *, seed: int = 0) -> SequenceTable:
     source = SHIPPED if path is None else path
     ending, _ = files.find_ending(source, tables.ENDINGS)
     examples, steps, lengths = _read_npz(source) if ending == ".npz" else _read_long(source)
-    labels = tables.read_labels(examples)
+    labels, soft = tables.read_targets(examples)
     splits = tables.read_splits(examples)
     if splits is None:
         ends = np.cumsum(lengths)
@@ -72,8 +76,11 @@ def read_sequences(path: Path | None, *, seed: int = 0) -> SequenceTable:
             for end, length in zip(ends, lengths, strict=True)
         ]
         splits = assign_splits(groups, labels, seed=seed)
-    tables.check_classes(examples, labels, splits)
-    return SequenceTable(steps, lengths, labels, np.array(splits, dtype=np.str_))
+    if soft is None:
+        tables.check_classes(examples, labels, splits)
+    else:
+        tables.check_splits(examples, splits)
+    return SequenceTable(steps, lengths, labels, np.array(splits, dtype=np.str_), soft)
 
 
 _Parts = tuple[tables.Columns, tables.Numbers, npt.NDArray[np.int64]]
@@ -94,7 +101,8 @@ def _read_npz(path: Path) -> _Parts:
             "numbers, a row for each step of all sequences, (steps, features)"
         )
     for name in ("lengths", "labels", "split"):
-        if name in arrays and (arrays[name].ndim != 1 or len(arrays[name]) != len(lengths)):
+        dims = (1, 2) if name == "labels" else (1,)
+        if name in arrays and (arrays[name].ndim not in dims or len(arrays[name]) != lengths.size):
             raise DataError(
                 f"{path}: array {name!r} has the shape {arrays[name].shape}; expected one for "
                 f"each of {files.count_of(lengths.size, 'sequence')}"
@@ -108,11 +116,12 @@ def _read_npz(path: Path) -> _Parts:
     if not len(lengths):
         raise DataError(f"{path}: no sequences; expected {EXPECTED_NPZ}")
     names = {"labels": "label", "split": "split"}
-    values = {
-        names[name]: tables.column_of_array(array)
-        for name, array in arrays.items()
-        if name in names
-    }
+    values: dict[str, tables.Column] = {}
+    for name, array in arrays.items():
+        if name == "labels" and array.ndim == 2:
+            values |= split_columns(path, array, arrays.get("class_names"))
+        elif name in names:
+            values[names[name]] = tables.column_of_array(array)
     examples = tables.Columns(path, "sequence", range(1, len(lengths) + 1), values)
     return examples, _finite(examples, steps, lengths), lengths
 
@@ -143,16 +152,16 @@ def _finite(
 def _read_long(path: Path) -> _Parts:
     """Return what ``_read_npz`` does, from a table with a row a step."""
     columns = tables.read_columns(path, ("sequence", "step", "label"), expected=EXPECTED_TABLE)
-    told = ("sequence", "step", "label", "split")
-    names = [name for name in columns.values if name not in told]
+    told = ("sequence", "step")
+    names = [name for name in columns.values if tables.is_feature(name) and name not in told]
     if not names:
-        raise DataError(f"{path}: no feature columns beside {', '.join(told[:3])}")
+        raise DataError(f"{path}: no feature columns beside {', '.join((*told, 'label'))}")
     features = np.stack([tables.read_numbers(columns, name) for name in names], axis=1)
     numbers = tables.read_numbers(columns, "step")
     sequences = tables.read_texts(columns, "sequence")
     if "" in sequences:
         raise columns.error(sequences.index(""), "column 'sequence' is empty; expected its name")
-    tables.read_labels(columns)  # of every row, or an empty one would pass for another label
+    tables.read_targets(columns)  # of every row, or an empty one would pass for another label
     numbered: dict[str, int] = {}
     owners = np.array([numbered.setdefault(name, len(numbered)) for name in sequences])
     order = np.lexsort((numbers, owners))
@@ -166,8 +175,8 @@ def _read_long(path: Path) -> _Parts:
     first_rows = np.unique(owners, return_index=True)[1].tolist()
     values: dict[str, tables.Column] = {
         name: _one_value_each(columns, name, owners=owners.tolist(), first_rows=first_rows)
-        for name in ("label", "split")
-        if name in columns.values
+        for name in columns.values
+        if not tables.is_feature(name)
     }
     rows = [columns.rows[row] for row in first_rows]
     examples = tables.Columns(path, columns.unit, rows, values)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from objectives.api import DataError
 from objectives.data import files
 from objectives.data.relations import SPLIT_NAMES, assign_splits
+from objectives.data.targets import SOFT_PREFIX, SoftLabels, check_distributions, split_columns
 
 #: The file that ships with the project.
 SHIPPED = Path(__file__).parent / "adult.npz"
@@ -61,14 +62,16 @@ class NumericTable:
     Attributes:
         feature_names: Name of each feature.
         features: As they stand in the file, not standardised; true is 1; (N, F).
-        labels: Class of each row.
+        labels: Class of each row; of a distribution the likeliest, the earliest on ties.
         splits: "train", "validation" or "test", (N,).
+        soft: The distributions, where the file has some in place of labels.
     """
 
     feature_names: tuple[str, ...]
     features: Numbers
     labels: tuple[str, ...]
     splits: npt.NDArray[np.str_]
+    soft: SoftLabels | None = None
 
 
 def read_table(path: Path | None, *, seed: int = 0) -> NumericTable:
@@ -76,8 +79,9 @@ def read_table(path: Path | None, *, seed: int = 0) -> NumericTable:
 
     A file has a column label, optionally split (train; validation, dev or val; test), and every
     other column holds numbers, true or false. An npz file holds an array a column, (N,), or of
-    several features, (N, F). Without a split the rows are shared 70/15/15, each label apart, and
-    equal rows stay on one side.
+    several features, (N, F). In place of label a column label.NAME for each class may hold its
+    share, or in an npz file the array labels, (N, C), with the names in class_names. Without a
+    split the rows are shared 70/15/15, each label apart, and equal rows stay on one side.
 
     Args:
         path: The file, or None.
@@ -88,17 +92,20 @@ def read_table(path: Path | None, *, seed: int = 0) -> NumericTable:
             that is wrong, and what was expected.
     """
     columns = read_columns(SHIPPED if path is None else path, ("label",), expected=EXPECTED)
-    names = tuple(name for name in columns.values if name not in ("label", "split"))
+    names = tuple(name for name in columns.values if is_feature(name))
     if not names:
         raise DataError(f"{columns.path}: no feature columns beside label; expected {EXPECTED}")
     features = np.stack([read_numbers(columns, name) for name in names], axis=1)
-    labels = read_labels(columns)
+    labels, soft = read_targets(columns)
     splits = read_splits(columns)
     if splits is None:
         groups = [hashlib.sha256(row.tobytes()).digest() for row in features]
         splits = assign_splits(groups, labels, seed=seed)
-    check_classes(columns, labels, splits)
-    return NumericTable(names, features, labels, np.array(splits, dtype=np.str_))
+    if soft is None:
+        check_classes(columns, labels, splits)
+    else:
+        check_splits(columns, splits)
+    return NumericTable(names, features, labels, np.array(splits, dtype=np.str_), soft)
 
 
 def standardize(features: Numbers, is_train: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
@@ -120,18 +127,12 @@ def standardize(features: Numbers, is_train: npt.NDArray[np.bool_]) -> npt.NDArr
     return ((features - mean) / deviation).astype(np.float32)
 
 
-def encode_labels(labels: Sequence[str]) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Return the classes, sorted, and the class of each label by index, (N,)."""
-    names, targets = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
-    return tuple(names.tolist()), targets.astype(np.int64)
-
-
 def read_columns(path: Path, required: Sequence[str], *, expected: str) -> Columns:
     """Return the columns of a file; its ending says the format, and gzip if it ends with ``.gz``.
 
     Args:
         path: The file.
-        required: Columns that must be there.
+        required: Columns that must be there; label.NAME will do for label.
         expected: What the columns should be, in words.
 
     Raises:
@@ -147,8 +148,10 @@ def read_columns(path: Path, required: Sequence[str], *, expected: str) -> Colum
         columns = _columns_of_parquet(path, content)
     else:
         columns = _columns_of_text(path, files.decode(path, content), is_tsv=ending == ".tsv")
+    is_soft = any(name.startswith(SOFT_PREFIX) for name in columns.values)
     for name in required:
-        _require(columns, name, expected)
+        if name != "label" or not is_soft:
+            _require(columns, name, expected)
     if not columns.rows:
         raise DataError(f"{path}: no rows; expected {expected}")
     return columns
@@ -185,17 +188,40 @@ def read_texts(columns: Columns, name: str) -> tuple[str, ...]:
     return tuple("" if value != value else _show(value) for value in column.tolist())
 
 
-def read_labels(columns: Columns) -> tuple[str, ...]:
-    """Return the class of each row.
+def is_feature(name: str) -> bool:
+    """Return whether a column is neither label, label.NAME nor split."""
+    return name not in ("label", "split") and not name.startswith(SOFT_PREFIX)
+
+
+def read_targets(columns: Columns) -> tuple[tuple[str, ...], SoftLabels | None]:
+    """Return the class of each row, and the distributions that they are the likeliest of, if any.
 
     Raises:
-        DataError: If a row has none.
+        DataError: If a row has no class, or no distribution.
     """
+    found = [name for name in columns.values if name.startswith(SOFT_PREFIX)]
+    if found:
+        soft = _read_soft(columns, found)
+        return soft.likeliest(), soft
     labels = read_texts(columns, "label")
     if "" in labels:
         row = labels.index("")
         raise columns.error(row, "the label is empty; expected the name of a class")
-    return labels
+    return labels, None
+
+
+def _read_soft(columns: Columns, found: Sequence[str]) -> SoftLabels:
+    if "label" in columns.values:
+        text = f"columns 'label' and {found[0]!r}; expected one label or its distribution"
+        raise DataError(f"{columns.path}: {text}")
+    names = tuple(name.removeprefix(SOFT_PREFIX).strip() for name in found)
+    if len(names) < 2 or "" in names or len(set(names)) < len(names):
+        text = f"found {', '.join(map(repr, found))} as the distribution of the label; expected"
+        raise DataError(f"{columns.path}: {text} label.NAME for each of two or more classes")
+    rows = np.stack([read_numbers(columns, name) for name in found], axis=1)
+    where = str(columns.path)
+    shares = check_distributions(rows, where, unit=columns.unit, places=columns.rows)
+    return SoftLabels(names, shares)
 
 
 def read_splits(columns: Columns) -> list[str] | None:
@@ -235,14 +261,19 @@ def check_classes(columns: Columns, labels: Sequence[str], splits: Sequence[str]
         if count == 1:
             text = f"class {label!r} stands nowhere else; expected two or more of each class"
             raise columns.error(labels.index(label), text)
-    for name in ("train", "validation"):
-        if name not in splits:
-            raise DataError(f"{columns.path}: nothing is in the split {name!r}; expected both")
+    check_splits(columns, splits)
     trained = {label for label, split in zip(labels, splits, strict=True) if split == "train"}
     for row, label in enumerate(labels):
         if label not in trained:
             text = f"class {label!r} of the split {splits[row]!r} is absent from train"
             raise columns.error(row, f"{text}; expected every class there")
+
+
+def check_splits(columns: Columns, splits: Sequence[str]) -> None:
+    """Raise ``DataError`` if nothing is in the split for training, or in that for validation."""
+    for name in ("train", "validation"):
+        if name not in splits:
+            raise DataError(f"{columns.path}: nothing is in the split {name!r}; expected both")
 
 
 def column_of_array(array: npt.NDArray[Any]) -> Column:
@@ -338,6 +369,11 @@ def _column_of_arrow(column: Any) -> Column:
 
 def _columns_of_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> Columns:
     values: dict[str, Column] = {}
+    arrays = dict(arrays)
+    targets = [name for name in ("label", "labels") if arrays.get(name, np.empty(0)).ndim == 2]
+    if len(targets) == 2:
+        raise DataError(f"{path}: class distributions in 'label' and in 'labels'; expected one")
+    class_names = arrays.pop("class_names", None) if targets else None
     sizes = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
     num_rows = sizes.get("label", max(sizes.values(), default=0))
     for name, array in arrays.items():
@@ -346,7 +382,9 @@ def _columns_of_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> Columns:
                 f"{path}: array {name!r} has the shape {array.shape}; expected ({num_rows},) or "
                 f"({num_rows}, features), as many rows as in the others"
             )
-        if array.ndim == 1:
+        if name in targets:
+            values |= split_columns(path, array, class_names)
+        elif array.ndim == 1:
             values[name] = column_of_array(array)
         else:
             for i in range(array.shape[1]):

@@ -1,6 +1,6 @@
 """A split of a data set on a device, cut into batches that are trimmed to their longest example.
 
-Shapes: N examples, B batch, L steps.
+Shapes: N examples, B batch, L steps, C classes.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,14 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class TensorSplit:
-    """A split's arrays as tensors; lengths also on the host, where they decide the trimming."""
+    """A split's arrays as tensors; lengths also on the host, where they decide the trimming.
+
+    Attributes:
+        inputs: Arguments of the model, each (N, ...).
+        targets: Classes, (N,), or distributions over them, (N, C).
+        lengths: Real steps of each example, (N,), or None.
+        lengths_on_host: The same as an array.
+    """
 
     inputs: tuple[torch.Tensor, ...]
     targets: torch.Tensor
@@ -31,7 +38,7 @@ class TensorSplit:
         return len(self.targets)
 
     def batch(self, rows: Rows) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """Return the model's inputs and the targets, (B,), of the examples in ``rows``."""
+        """Return the model's inputs and the targets, (B,) or (B, C), of the examples."""
         index = torch.from_numpy(rows).to(self.targets.device)
         inputs = tuple(array[index] for array in self.inputs)
         if self.lengths is not None and self.lengths_on_host is not None:

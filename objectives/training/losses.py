@@ -1,6 +1,7 @@
 """The loss of many trials on one batch, each with its own class weights and label smoothing.
 
-Equal to ``torch.nn.CrossEntropyLoss(weight=..., label_smoothing=...)`` a slot.
+Equal to ``torch.nn.CrossEntropyLoss(weight=..., label_smoothing=...)`` a slot, whether a target is
+a class or a distribution over the classes.
 Shapes: S slots, B batch, C classes.
 """
 
@@ -24,9 +25,9 @@ class Criterion:
     weights_SC: torch.Tensor
     smoothing_S: torch.Tensor | None
 
-    def losses(self, logits_SBC: torch.Tensor, targets_B: torch.Tensor) -> torch.Tensor:
-        """Return each slot's mean cross-entropy, (S,)."""
-        return cross_entropy(logits_SBC, targets_B, self.weights_SC, self.smoothing_S)
+    def losses(self, logits_SBC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each slot's mean cross-entropy, (S,); see ``cross_entropy``."""
+        return cross_entropy(logits_SBC, targets, self.weights_SC, self.smoothing_S)
 
 
 def criterion(hparams_S: Sequence[Hparams], balanced_C: torch.Tensor) -> Criterion:
@@ -40,7 +41,7 @@ def criterion(hparams_S: Sequence[Hparams], balanced_C: torch.Tensor) -> Criteri
 
 def cross_entropy(
     logits_SBC: torch.Tensor,
-    targets_B: torch.Tensor,
+    targets: torch.Tensor,
     weights_SC: torch.Tensor,
     smoothing_S: torch.Tensor | None = None,
 ) -> torch.Tensor:
@@ -48,11 +49,40 @@ def cross_entropy(
 
     Args:
         logits_SBC: What the model says.
-        targets_B: True classes.
-        weights_SC: Weight of each class; the mean is over the weights of the true classes.
+        targets: True classes, (B,), or distributions over the classes, (B, C).
+        weights_SC: Weight of each class. For classes the mean is over the weights of the true
+            ones; for distributions it is over the examples, as PyTorch's.
         smoothing_S: Share of each target that is spread over all classes, or None: no slot
             smooths. A slot of 0 gets the loss and gradient that it has without, to the bit.
     """
+    if targets.dim() == 1:
+        return _of_classes(logits_SBC, targets, weights_SC, smoothing_S)
+    return _of_distributions(logits_SBC, targets, weights_SC, smoothing_S)
+
+
+def true_classes(targets: torch.Tensor) -> torch.Tensor:
+    """Return the class of each target, (B,); of a distribution the likeliest, earliest on ties."""
+    return targets if targets.dim() == 1 else targets.argmax(dim=-1)
+
+
+def balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
+    """Return examples / (classes * examples of the class), (C,); an absent class counts as 1.
+
+    A distribution counts for each class by its share; a sum below 1 counts as 1.
+    """
+    if targets.dim() == 1:
+        counts_C = torch.bincount(targets, minlength=num_classes)
+    else:
+        counts_C = targets.sum(dim=0, dtype=torch.float64)
+    return len(targets) / (num_classes * counts_C.clamp_(min=1).to(torch.float32))
+
+
+def _of_classes(
+    logits_SBC: torch.Tensor,
+    targets_B: torch.Tensor,
+    weights_SC: torch.Tensor,
+    smoothing_S: torch.Tensor | None,
+) -> torch.Tensor:
     index = targets_B.view(1, -1, 1).expand(logits_SBC.shape[0], -1, 1)
     log_shares_SBC = logits_SBC.log_softmax(dim=-1)
     losses_SB = -log_shares_SBC.gather(2, index).squeeze(2)
@@ -68,7 +98,17 @@ def cross_entropy(
     return torch.where(smoothing_S == 0, plain_S, smooth_S)
 
 
-def balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Return examples / (classes * examples of the class), (C,); an absent class counts as 1."""
-    counts_C = torch.bincount(targets, minlength=num_classes).clamp_(min=1)
-    return len(targets) / (num_classes * counts_C.to(torch.float32))
+def _of_distributions(
+    logits_SBC: torch.Tensor,
+    targets_BC: torch.Tensor,
+    weights_SC: torch.Tensor,
+    smoothing_S: torch.Tensor | None,
+) -> torch.Tensor:
+    targets_SBC = targets_BC.unsqueeze(0)
+    if smoothing_S is not None:
+        share_S11 = smoothing_S.view(-1, 1, 1)
+        # A share of 0 leaves every bit: times 1, plus 0.
+        targets_SBC = targets_SBC * (1 - share_S11) + share_S11 / targets_BC.shape[1]
+    log_shares_SBC = logits_SBC.log_softmax(dim=-1)
+    losses_SB = -(log_shares_SBC * targets_SBC * weights_SC.unsqueeze(1)).sum(dim=-1)
+    return losses_SB.sum(dim=1) / len(targets_BC)

@@ -22,7 +22,7 @@ def validate(
     Args:
         program: The model.
         own: Every trained parameter and own buffer, (S, *shape).
-        split: Examples to validate on.
+        split: Examples to validate on; the true class of a distribution is its likeliest.
         num_classes: C.
     """
     slots = len(next(iter(own.values())))
@@ -33,11 +33,11 @@ def validate(
     ones_SC = torch.ones(slots, num_classes, device=device)
     program.model.eval()
     for batch in split.evaluation_batches():
-        inputs, targets_B = split.batch(batch)
+        inputs, targets = split.batch(batch)
         logits_SBC = program.logits(own, inputs)
-        losses_S = losses.cross_entropy(logits_SBC, targets_B, ones_SC)
+        losses_S = losses.cross_entropy(logits_SBC, targets, ones_SC)
         loss_sums_S += losses_S * len(batch)
-        cells = slot_base + targets_B * num_classes + logits_SBC.argmax(dim=-1)
+        cells = slot_base + losses.true_classes(targets) * num_classes + logits_SBC.argmax(dim=-1)
         counts += torch.bincount(cells.flatten(), minlength=len(counts))
     confusions = counts.view(slots, num_classes, num_classes).cpu().numpy()
     return (loss_sums_S / len(split)).tolist(), list(confusions)

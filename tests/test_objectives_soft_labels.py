@@ -1,0 +1,155 @@
+"""Trials that train on class distributions, in a lane of several.
+
+61 training examples in batches of 20 (the last has 1), layers of 17, 13 and 3.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import nn
+
+from objectives.api import Data, EpochReport, Split
+from objectives.training.trainer import ModelTrainer
+from search_spaces.hparams import Hparams
+
+C = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class SoftMlp:
+    """An objective whose targets are the shares of a teacher."""
+
+    name = "soft-mlp"
+
+    def load(self, source: Path | None) -> Data:
+        rng = np.random.default_rng(5)
+        teacher = rng.normal(size=(17, C))
+
+        def split(num_examples: int) -> Split:
+            features = rng.normal(size=(num_examples, 17)).astype(np.float32)
+            shares = np.exp(features @ teacher + np.array([0.0, 0.5, 1.0]))
+            shares /= shares.sum(axis=1, keepdims=True)
+            return Split(inputs=(features,), targets=shares.astype(np.float32))
+
+        return Data(split(61), split(41), split(11), class_names=("a", "b", "c"))
+
+    def build_model(self, data: Data, **model: Any) -> nn.Module:
+        return nn.Sequential(
+            nn.Linear(17, 13), nn.ReLU(), nn.Dropout(model.get("dropout", 0.25)), nn.Linear(13, C)
+        )
+
+
+def with_targets(data: Data, *, one_hot: bool) -> Data:
+    """Return the data with the likeliest class of each row, as a class or as a distribution."""
+
+    def convert(split: Split) -> Split:
+        classes = split.targets.argmax(axis=1)
+        shares: npt.NDArray[np.float32] = np.eye(C, dtype=np.float32)[classes]
+        return replace(split, targets=shares if one_hot else classes.astype(np.int64))
+
+    return replace(
+        data,
+        train=convert(data.train),
+        validation=convert(data.validation),
+        test=convert(data.test),
+    )
+
+
+def train(data: Data, trials: list[Hparams], *, epochs: int = 4) -> list[list[EpochReport]]:
+    """Return the curve of each trial, all in one lane; its slot decides its seed."""
+    trainer = ModelTrainer(SoftMlp(), data, data_seed=3)
+    lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
+    for slot, hparams in enumerate(trials):
+        lane.admit(slot, 7 if hparams == TRIALS[1] else 11 + slot, hparams)
+    return [
+        list(curve) for curve in zip(*(lane.train_epoch() for _ in range(epochs)), strict=True)
+    ]
+
+
+TRIALS = [
+    Hparams(batch_size=20, learning_rate=0.01),
+    Hparams(batch_size=20, learning_rate=0.02, class_weights="balanced", label_smoothing=0.1),
+    Hparams(batch_size=20, optimizer="sgd", learning_rate=1e12),  # diverges
+]
+
+
+def as_bits(report: EpochReport) -> tuple[str, ...]:
+    numbers = (report.train_loss, report.val_loss, report.grad_norm)
+    return (*(number.hex() for number in numbers), str(report.confusion.tolist()))
+
+
+def test_one_hot_distributions_train_to_the_curve_of_the_classes() -> None:
+    data = SoftMlp().load(None)
+    # Balanced weights are left out: PyTorch divides them otherwise for distributions.
+    trials = [TRIALS[0], TRIALS[0].model_copy(update={"label_smoothing": 0.2})]
+    soft = train(with_targets(data, one_hot=True), trials)
+    hard = train(with_targets(data, one_hot=False), trials)
+    for soft_curve, hard_curve in zip(soft, hard, strict=True):
+        for ours, theirs in zip(soft_curve, hard_curve, strict=True):
+            assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-6)
+            assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-6)
+            assert np.array_equal(ours.confusion, theirs.confusion)
+
+
+def test_trial_on_distributions_is_bit_equal_in_company() -> None:
+    data = SoftMlp().load(None)
+    (alone,) = train(data, [TRIALS[1]])
+    beside = train(data, TRIALS)[1]
+    assert [as_bits(one) for one in beside] == [as_bits(one) for one in alone]
+    assert not np.isfinite(train(data, TRIALS)[2][-1].train_loss)
+
+
+def test_curve_equals_that_of_a_plain_loop() -> None:
+    data = SoftMlp().load(None)
+    hparams = Hparams(batch_size=61, optimizer="sgd", learning_rate=0.5, dropout=0.0)
+    ours = train(data, [hparams], epochs=5)[0]
+    torch.manual_seed(11)
+    model = SoftMlp().build_model(data, dropout=0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    train_x, train_y = (torch.from_numpy(x) for x in (*data.train.inputs, data.train.targets))
+    val_x, val_y = (
+        torch.from_numpy(x) for x in (*data.validation.inputs, data.validation.targets)
+    )
+    for report in ours:
+        loss = nn.functional.cross_entropy(model(train_x), train_y)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        with torch.no_grad():
+            logits = model(val_x)
+        assert report.train_loss == pytest.approx(loss.item(), abs=1e-6)
+        expected = nn.functional.cross_entropy(logits, val_y).item()
+        assert report.val_loss == pytest.approx(expected, abs=1e-6)
+        # Rows of the confusion: the true class is the likeliest of the distribution.
+        true = np.asarray(data.validation.targets).argmax(axis=1)
+        assert report.confusion.sum(axis=1).tolist() == np.bincount(true, minlength=C).tolist()
+        predicted = logits.argmax(dim=1).numpy()
+        assert report.confusion.trace() == (true == predicted).sum()
+
+
+def test_fingerprint_tells_distributions_from_others_and_from_classes() -> None:
+    data = SoftMlp().load(None)
+    moved = np.array(data.train.targets)
+    moved[4, :2] = moved[4, 1::-1]
+    others = [
+        data,
+        with_targets(data, one_hot=True),
+        with_targets(data, one_hot=False),
+        replace(data, train=replace(data.train, targets=moved)),
+    ]
+    prints = {ModelTrainer(SoftMlp(), one).fingerprint for one in others}
+    assert len(prints) == len(others)
+    assert ModelTrainer(SoftMlp(), SoftMlp().load(None)).fingerprint in prints
