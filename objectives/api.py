@@ -28,14 +28,16 @@ class Split:
 
     Attributes:
         inputs: The arguments of the model's ``forward``, each (N, ...).
-        targets: Class of each example, (N,) int64 in [0, C).
+        targets: Class of each example, (N,) int64 in [0, C); or a distribution over the classes
+            for each (a soft label), (N, C) float32, non-negative and with the sum 1. Scores take
+            the likeliest class of a distribution for the true one, the earliest on ties.
         lengths: Real steps of each example, (N,) int64, or None where nothing is padded. If
             given, inputs of two or more axes are (N, L, ...), padded at the end; batches are
             trimmed to their longest example and ``forward`` gets the lengths, (B,), last.
     """
 
     inputs: tuple[npt.NDArray[Any], ...]
-    targets: npt.NDArray[np.int64]
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
     lengths: npt.NDArray[np.int64] | None = None
 
 
@@ -71,7 +73,11 @@ class Objective(Protocol):
         """
 
     def build_model(self, data: Data, **model: Any) -> Any:
-        """Return a fresh ``nn.Module``: initial weights drawn from torch's default generator."""
+        """Return a fresh ``nn.Module``: initial weights drawn from torch's default generator.
+
+        Its ``forward`` takes a batch of ``Split.inputs`` and returns logits, (B, C), or for two
+        classes one of the second class, (B, 1).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,12 @@ class FusionKey:
     Attributes:
         batch_size: Training examples a step.
         model: Arguments of ``build_model``, sorted; they decide the tensors' shapes.
+        code_path: How a step is taken: "gradient", or "armijo", whose steps take more passes.
     """
 
     batch_size: int
     model: tuple[tuple[str, Any], ...]
+    code_path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,8 @@ class EpochReport:
         train_loss: Mean loss a training example, with dropout, weighted and smoothed as trained.
         val_loss: Mean cross-entropy a validation example, unweighted, without dropout.
         confusion: Counts on validation, rows the true class, columns the predicted one, (C, C).
-        learning_rate: The rate of the epoch's last step.
+        learning_rate: The rate of the epoch's last step; for armijo the mean accepted step, one
+            that was not taken counting as 0.
         grad_norm: Mean over the epoch's steps of the gradient's L2 norm, before clipping.
         seconds: Wall-clock share of this trial in the epoch, training and validation.
         error: Why the trial cannot go on (an exception of its own), or None.
@@ -112,6 +121,19 @@ class EpochReport:
     grad_norm: float
     seconds: float
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotChoice:
+    """How many slots a lane gets, and what was measured for it.
+
+    Attributes:
+        slots: The choice, 1 or more.
+        step_s: Slots, and seconds a training step a trial with so many, in the order measured.
+    """
+
+    slots: int
+    step_s: tuple[tuple[int, float], ...]
 
 
 class Lane(Protocol):
@@ -156,3 +178,15 @@ class Trainer(Protocol):
 
     def open_lane(self, key: FusionKey, data_epoch: int) -> Lane:
         """Return an empty lane whose clock stands at ``data_epoch`` (0: nothing trained)."""
+
+    def choose_slots(
+        self, key: FusionKey, hparams: Hparams, *, most: int, num_workers: int
+    ) -> SlotChoice:
+        """Return how many slots cost a trial of this lane least, by timing a few steps.
+
+        Args:
+            key: The lane's.
+            hparams: Those of its first trial.
+            most: Most slots that could be filled.
+            num_workers: Processes that share the device's memory.
+        """

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Mapping
 
 from objectives.api import Objective
+from objectives.references import parse_reference, resolve_reference
 from search_spaces.mistakes import suggest_names
 
 #: Module and class of each objective that ships with the project.
@@ -17,9 +18,18 @@ _PLACES: Mapping[str, tuple[str, str]] = {
 def find_objective(name: str) -> Objective:
     """Return the objective of this name; its module, and so torch, is imported now.
 
+    Args:
+        name: One that ships (``relation-cnn``), or one's own: ``file.py``, ``file.py:Class`` or
+            ``package.module:Class``, the last two with an installed module or the current folder.
+
     Raises:
+        ObjectiveError: If one's own cannot be imported or is no objective.
         ValueError: If there is none; the line offers the nearest name.
     """
+    if parse_reference(name) is not None:
+        from objectives.own import find_own
+
+        return find_own(resolve_reference(name))
     if name not in _PLACES:
         raise ValueError(f"no such objective: {name!r}; {suggest_names(name, _PLACES)}")
     module, kind = _PLACES[name]

@@ -96,7 +96,6 @@ class RelationCnnModel(nn.Module):
     """
 
     word_vectors: torch.Tensor
-    takes_stacked_weights = True  # fusion.STACKABLE
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from objectives.api import Data, Split
-from objectives.data.tables import encode_labels, read_table, standardize
+from objectives.data.tables import read_table, standardize
+from objectives.data.targets import encode_targets
 
 
 class TabularMlp:
@@ -23,7 +24,7 @@ class TabularMlp:
         """Return the rows of a file, or those of Adult, standardised on train."""
         table = read_table(source)
         features = standardize(table.features, table.splits == "train")
-        class_names, targets = encode_labels(table.labels)
+        class_names, targets = encode_targets(table.labels, table.soft)
 
         def split(name: str) -> Split:
             rows = np.flatnonzero(table.splits == name)
@@ -44,10 +45,8 @@ class TabularMlp:
 class TabularMlpModel(nn.Module):
     """Hidden layers of one width with ReLU and dropout, and an output layer.
 
-    For two classes the output layer has one unit, and its z becomes the logits (0, z): softmax
-    cross-entropy on these is binary cross-entropy with logits on z, because softmax((0, z)) is
-    (sigmoid(-z), sigmoid(z)). So two classes cost one output, as in any binary classifier, and
-    the trainer knows one loss alone.
+    For two classes the output layer has one unit, as in any binary classifier: the logit of the
+    second class, of which the trainer makes the logits (0, z) (``fusion.widen``).
 
     Args:
         num_features: F.
@@ -73,12 +72,9 @@ class TabularMlpModel(nn.Module):
             layers += [nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout)]
             width = hidden_width
         self.hidden = nn.Sequential(*layers)
-        self.is_binary = num_classes == 2
-        self.output = nn.Linear(width, 1 if self.is_binary else num_classes)
+        self.output = nn.Linear(width, 1 if num_classes == 2 else num_classes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return logits, (B, C), for features of (B, F)."""
+        """Return logits, (B, C), or (B, 1) for two classes, for features of (B, F)."""
         logits: torch.Tensor = self.output(self.hidden(features))
-        if self.is_binary:
-            return torch.cat([torch.zeros_like(logits), logits], dim=-1)
         return logits

@@ -114,6 +114,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+#: The search space of a person's own objective, hyperparameter by hyperparameter unless told.
+OWN_SPACE: Mapping[str, Any] = {
+    "optimizer": ["adam", "sgd"],
+    "learning_rate": {
+        "low": 3e-4,
+        "high": 3e-2,
+        "log": True,
+        "by_optimizer": {
+            "adadelta": {"low": 0.1, "high": 3.0},
+            "sgd": {"low": 0.01, "high": 0.5},
+        },
+    },
+    "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+    "batch_size": [32, 64],
+}
+
 #: Sweep settings by objective, where they differ from the defaults of ``SweepConfig``.
 SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {"max_epochs": 30, "patience": 5, "prune_patience": 3, "min_delta": 0.001},

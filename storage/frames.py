@@ -26,6 +26,16 @@ STUDIES: Mapping[str, str] = {
     "best_macro_f1": "float64",
 }
 
+#: ``lane`` and ``step_seconds``: JSON objects.
+LANE_SLOTS: Mapping[str, str] = {
+    "token": "string",
+    "lane": "string",
+    "device": "string",
+    "slots": "int64",
+    "step_seconds": "string",
+    "measured_at": MOMENT,
+}
+
 #: Hyperparameters, missing where the optimizer or the study has none; ``model``: JSON object.
 HYPERPARAMETERS: Mapping[str, str] = {
     "optimizer": "string",

@@ -21,9 +21,23 @@ def _add_outcome_index(connection: Connection) -> None:
     connection.execute(text(f"CREATE INDEX trial_results_by_outcome ON trial_results ({columns})"))
 
 
+def _add_lane_slots(connection: Connection) -> None:
+    moment = "DATETIME" if connection.dialect.name == "sqlite" else "TIMESTAMP WITH TIME ZONE"
+    tail = " WITHOUT ROWID" if connection.dialect.name == "sqlite" else ""
+    connection.execute(
+        text(
+            "CREATE TABLE lane_slots (study_uuid TEXT NOT NULL, token TEXT NOT NULL,"
+            " lane TEXT NOT NULL, device TEXT NOT NULL, slots INTEGER NOT NULL,"
+            f" step_seconds TEXT NOT NULL, measured_at {moment} NOT NULL,"
+            " PRIMARY KEY (study_uuid, token, lane), FOREIGN KEY(study_uuid)"
+            f" REFERENCES bestepoch_studies (uuid) ON DELETE CASCADE){tail}"
+        )
+    )
+
+
 #: What leads from the version before to this one; version 1 is ``_create_all``. A step that has
 #: been released never changes.
-STEPS: Mapping[int, Step] = {2: _add_outcome_index}
+STEPS: Mapping[int, Step] = {2: _add_outcome_index, 3: _add_lane_slots}
 
 
 def latest_version(*, steps: Mapping[int, Step] = STEPS) -> int:

@@ -21,6 +21,7 @@ from storage.schema import (
     ENDED,
     EPOCH_RECORDS,
     INTERRUPTED,
+    LANE_SLOTS,
     LAST_EPOCHS,
     RANKED,
     STUDIES,
@@ -203,6 +204,18 @@ def study_settings(url: str, study: str) -> StudyRow:
     """
     with open_database(url, create=False) as db, db.read() as connection:
         return _known_study(connection, study, db.where)
+
+
+def lane_slots(url: str, study: str) -> "pd.DataFrame":
+    """Return one row a lane that a worker timed (``frames.LANE_SLOTS``). Does not write.
+
+    Raises:
+        StorageError: If the database cannot be opened.
+        UnknownStudyError: If there is no such study.
+    """
+    query = select(*(LANE_SLOTS.c[name] for name in frames.LANE_SLOTS))
+    query = query.order_by(LANE_SLOTS.c.measured_at, LANE_SLOTS.c.token, LANE_SLOTS.c.lane)
+    return _study_frame(url, study, query, LANE_SLOTS.c.study_uuid, frames.LANE_SLOTS)
 
 
 def find_study(db: Database, name: str) -> StudyRow | None:

@@ -6,8 +6,6 @@ can know whether the commit happened, so the caller repeats it. Whoever writes a
 Optuna, and never reads the clock.
 """
 
-import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
@@ -16,6 +14,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Executable, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from storage import encoding
 from storage.database import Database, check_study_name
 from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
 from storage.schema import (
@@ -23,6 +22,7 @@ from storage.schema import (
     ENDED,
     EPOCH_RECORDS,
     INTERRUPTED,
+    LANE_SLOTS,
     STUDIES,
     TRIAL_RESULTS,
 )
@@ -77,8 +77,8 @@ def create_study(
         "name": check_study_name(name),
         "objective": objective,
         "created_at": now,
-        "config": _json(config),
-        "class_names": None if class_names is None else _json(list(class_names)),
+        "config": encoding.to_json(config),
+        "class_names": None if class_names is None else encoding.to_json(list(class_names)),
         "data_fingerprint": data_fingerprint,
     }
     of_this_name = select(STUDIES.c.uuid).where(STUDIES.c.name == name)
@@ -105,9 +105,9 @@ def update_study_config(
 
     A study that does not exist is left so.
     """
-    values: dict[str, Any] = {"config": _json(config)}
+    values: dict[str, Any] = {"config": encoding.to_json(config)}
     if class_names is not None:
-        values["class_names"] = _json(list(class_names))
+        values["class_names"] = encoding.to_json(list(class_names))
     if data_fingerprint is not None:
         values["data_fingerprint"] = data_fingerprint
     with db.write() as connection:
@@ -146,8 +146,13 @@ def begin_trial(
         name = connection.execute(study.with_for_update(read=True)).scalar()
         if name is None:
             raise LostTrial([trial])
-        row = _NO_RESULT | _owner_values(owner, now) | asdict(claim)
-        row |= {"study": name, "seed": seed, "first_data_epoch": None, "params": _json(params)}
+        row = _NO_RESULT | encoding.owner_columns(owner, now) | asdict(claim)
+        row |= {
+            "study": name,
+            "seed": seed,
+            "first_data_epoch": None,
+            "params": encoding.to_json(params),
+        }
         row |= {"data_fingerprint": data_fingerprint}
         connection.execute(_insert_or_ignore(connection, TRIAL_RESULTS), row)
         _lock_claim(connection, claim)
@@ -181,7 +186,7 @@ def restart_trial(
         _TRIAL.outcome.is_(None) | (_TRIAL.outcome == INTERRUPTED),
     )
     with db.write() as connection:
-        values = _NO_RESULT | _owner_values(owner, now) | {"attempt": claim.attempt}
+        values = _NO_RESULT | encoding.owner_columns(owner, now) | {"attempt": claim.attempt}
         connection.execute(take.values(values))
         _lock_claim(connection, claim)
     return claim
@@ -211,12 +216,46 @@ def record_epochs(db: Database, rows: Sequence[EpochRow]) -> None:
         return
     with db.write() as connection:
         owned = _lock_running(connection, {row.claim for row in rows})
-        values = [_epoch_values(row) for row in rows if owned.get(row.claim)]
+        values = [encoding.epoch_columns(row) for row in rows if owned.get(row.claim)]
         if values:
             connection.execute(_insert_or_ignore(connection, EPOCH_RECORDS), values)
     lost = sorted({row.claim.trial for row in rows if row.claim not in owned})
     if lost:
         raise LostTrial(lost)
+
+
+def record_slots(
+    db: Database,
+    *,
+    study_uuid: str,
+    owner: Owner,
+    lane: Mapping[str, Any],
+    slots: int,
+    step_seconds: Mapping[int, float],
+    now: datetime,
+) -> None:
+    """Write how many slots a worker gave to a lane, and the times that decided it.
+
+    Args:
+        db: The database.
+        study_uuid: The study.
+        owner: The worker; of one lane its first measurement stays.
+        lane: What the lane's trials share, JSON values.
+        slots: The choice.
+        step_seconds: Seconds a training step a trial, by slots.
+        now: The present moment, aware.
+    """
+    row = {
+        "study_uuid": study_uuid,
+        "token": owner.token,
+        "lane": encoding.to_json(lane),
+        "device": owner.device,
+        "slots": slots,
+        "step_seconds": encoding.to_json(step_seconds),
+        "measured_at": now,
+    }
+    with db.write() as connection:
+        connection.execute(_insert_or_ignore(connection, LANE_SLOTS), row)
 
 
 def finish_trial(
@@ -240,7 +279,7 @@ def finish_trial(
         LostTrial: If the trial is no longer the caller's; nothing is written.
     """
     assert result.outcome in ENDED, f"{result.outcome!r} does not end a trial"
-    values = asdict(result) | {"reason": _printable(result.reason), "finished_at": now}
+    values = asdict(result) | {"reason": encoding.printable(result.reason), "finished_at": now}
     key = {"study_uuid": claim.study_uuid, "trial": claim.trial}
     scores = [asdict(score) | key for score in class_scores]
     with db.write() as connection:
@@ -287,7 +326,7 @@ def interrupt_trials(
     )
     if trials is not None:
         mine = mine.where(_TRIAL.trial.in_(trials))
-    values = {"outcome": INTERRUPTED, "reason": _printable(reason), "token": None}
+    values = {"outcome": INTERRUPTED, "reason": encoding.printable(reason), "token": None}
     with db.write() as connection:
         connection.execute(mine.values(values))
 
@@ -306,7 +345,7 @@ def delete_study(db: Database, *, study_uuid: str) -> tuple[str, ...]:
             select(STUDIES.c.uuid).where(STUDIES.c.uuid == study_uuid).with_for_update()
         )
         weights = tuple(connection.execute(files.order_by(_TRIAL.trial)).scalars())
-        for table in (CLASS_SCORES, EPOCH_RECORDS, TRIAL_RESULTS):
+        for table in (CLASS_SCORES, EPOCH_RECORDS, TRIAL_RESULTS, LANE_SLOTS):
             connection.execute(delete(table).where(table.c.study_uuid == study_uuid))
         connection.execute(delete(STUDIES).where(STUDIES.c.uuid == study_uuid))
     return weights
@@ -349,45 +388,7 @@ def _lock_running(connection: Connection, claims: Collection[Claim]) -> dict[Cla
     return {claim: found[claim] for claim in claims if claim in found}
 
 
-def _owner_values(owner: Owner, now: datetime) -> dict[str, Any]:
-    return {
-        "token": owner.token,
-        "host": owner.host,
-        "pid": owner.pid,
-        "process_started": owner.process_started,
-        "device": owner.device,
-        "versions": _json(owner.versions),
-        "started_at": now,
-    }
-
-
-def _epoch_values(row: EpochRow) -> dict[str, Any]:
-    return {
-        "study_uuid": row.claim.study_uuid,
-        "trial": row.claim.trial,
-        "attempt": row.claim.attempt,
-        "epoch": row.epoch,
-        "train_loss": row.train_loss,
-        "val_loss": row.val_loss,
-        "macro_f1": row.macro_f1,
-        "class_f1": _json([None if math.isnan(f1) else f1 for f1 in row.class_f1]),
-        "learning_rate": row.learning_rate,
-        "grad_norm": row.grad_norm,
-        "seconds": row.seconds,
-    }
-
-
 def _insert_or_ignore(connection: Connection, table: Table) -> Executable:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()
-
-
-def _json(value: object) -> str:
-    # NaN is not JSON: neither database could read the text.
-    return json.dumps(dict(value) if isinstance(value, Mapping) else value, allow_nan=False)
-
-
-def _printable(text: str) -> str:
-    # An exception's text may hold what PostgreSQL refuses (NUL) or UTF-8 lacks (half a pair).
-    return text.replace("\x00", " ").encode("utf-8", "replace").decode()

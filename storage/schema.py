@@ -215,6 +215,26 @@ CLASS_SCORES = Table(
     sqlite_with_rowid=False,
 )
 
+LANE_SLOTS = Table(
+    "lane_slots",
+    METADATA,
+    Column(
+        "study_uuid",
+        Text,
+        ForeignKey(STUDIES.c.uuid, ondelete="CASCADE"),
+        primary_key=True,
+        comment="UUID of the study",
+    ),
+    _key("token", Text, "UUID of the worker that measured"),
+    _key("lane", Text, "what its trials share, a JSON object: batch_size, model, code_path"),
+    _col("device", Text, "device of the worker, such as cpu or cuda:0"),
+    _col("slots", Integer, "slots that were chosen"),
+    _col("step_seconds", Text, "seconds a training step a trial, a JSON object by slots"),
+    _col("measured_at", UtcDateTime, "when it was measured, UTC"),
+    comment="One row a lane that a worker timed: how many slots it got, and why.",
+    sqlite_with_rowid=False,
+)
+
 _VIEW_COLUMNS: tuple[tuple[str, TypeEngine[Any]], ...] = (
     ("study", Text()),
     ("study_uuid", Text()),

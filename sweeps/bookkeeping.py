@@ -11,7 +11,7 @@ import platform
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib import metadata
 
@@ -19,6 +19,7 @@ import optuna
 import psutil
 from optuna.trial import FrozenTrial, TrialState
 
+from objectives.api import FusionKey, SlotChoice
 from search_spaces.hparams import Hparams
 from storage import queries, recorder
 from storage.database import Database
@@ -198,6 +199,19 @@ class Bookkeeper:
             recorder.set_first_data_epoch(self._db, claim=claim, first_data_epoch=data_epoch)
         except recorder.LostTrial as error:
             return error.trials
+        return ()
+
+    def record_slots(self, key: FusionKey, choice: SlotChoice) -> Sequence[int]:
+        """Write how many slots a lane got, and the times that decided it."""
+        recorder.record_slots(
+            self._db,
+            study_uuid=self._uuid,
+            owner=self._owner,
+            lane=asdict(key) | {"model": dict(key.model)},
+            slots=choice.slots,
+            step_seconds=dict(choice.step_s),
+            now=self._now(),
+        )
         return ()
 
     def record(self, rows: Sequence[EpochRow], bests: Sequence[float]) -> Sequence[int]:

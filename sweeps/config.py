@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from search_spaces.mistakes import Mistake, Mistakes, show_value, suggest_names
-from search_spaces.presets import PRESETS, SWEEP_DEFAULTS, find_model_space_mistakes
+from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
 from sweeps.config_choices import (
     STRICT,
@@ -29,8 +29,21 @@ from sweeps.config_choices import (
     find_grid_mistakes,
 )
 from sweeps.config_merge import merge_space
+from sweeps.config_objective import (
+    find_missing_model_mistakes,
+    find_model_space_mistakes,
+    find_preset,
+    is_known,
+    resolve_objective,
+)
 from sweeps.fixed_trials import check_trials, flatten_values
 from sweeps.parameters import list_grid
+from sweeps.schedule_fit import (
+    find_plateau_mistakes,
+    find_trial_mistakes,
+    fit_cosine,
+    fit_cosine_trial,
+)
 
 _TRIALS = 24
 
@@ -55,6 +68,7 @@ class SweepConfig(BaseModel):
     model_config = ConfigDict(**STRICT, validate_by_name=True, validate_by_alias=True)
 
     objective: str
+    """One that ships, or one's own: ``file.py``, ``file.py:Class``, ``package.module:Class``."""
     study: str = ""
     """Name of the study; the objective's name unless told."""
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
@@ -71,8 +85,8 @@ class SweepConfig(BaseModel):
     """The data file; None: the one that ships with the project."""
     workers: Positive | None = None
     """Worker processes; None: one a core."""
-    slots: Positive = 4
-    """Most trials that a lane trains at once."""
+    slots: Positive | None = None
+    """Most trials that a lane trains at once; None: as many as a worker measures to pay."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     space: SearchSpace = Field(default_factory=SearchSpace)
     sampler: SamplerConfig = SamplerConfig()
@@ -93,11 +107,13 @@ class SweepConfig(BaseModel):
             return values
         given = {key: value for key, value in values.items() if value is not None}
         objective = given.get("objective")
-        if not isinstance(objective, str) or objective not in PRESETS:
+        if not isinstance(objective, str) or not is_known(objective):
             return given
-        filled = {"study": objective, **SWEEP_DEFAULTS.get(objective, {}), **given}
+        objective = given["objective"] = resolve_objective(objective)
+        preset = find_preset(objective)
+        filled = {**preset.settings, **given}
         if isinstance(given.get("space", {}), Mapping):
-            filled["space"] = merge_space(PRESETS[objective], given.get("space", {}))
+            filled["space"] = merge_space(preset.space, given.get("space", {}))
         patience = filled.get("patience")
         # A person who shortens the patience did not ask for a mistake in the preset's other one.
         if "prune_patience" not in given and isinstance(patience, int):
@@ -108,7 +124,7 @@ class SweepConfig(BaseModel):
     @field_validator("objective")
     @classmethod
     def _know_objective(cls, objective: str) -> str:
-        if objective not in PRESETS:
+        if not is_known(objective):
             hint = suggest_names(objective, PRESETS)
             raise Mistakes([Mistake((), f"is unknown: {objective!r}; {hint}")])
         return objective
@@ -133,10 +149,14 @@ class SweepConfig(BaseModel):
     @field_validator("space")
     @classmethod
     def _fit_model(cls, space: SearchSpace, info: ValidationInfo) -> SearchSpace:
-        mistakes = find_model_space_mistakes(space, info.data.get("objective", ""))
+        objective = info.data.get("objective", "")
+        mistakes = find_model_space_mistakes(space, objective)
+        mistakes += find_missing_model_mistakes(space, objective)
+        if "patience" in info.data:
+            mistakes += find_plateau_mistakes(space, info.data["patience"])
         if mistakes:
             raise Mistakes(mistakes)
-        return space
+        return fit_cosine(space, info.data["max_epochs"]) if "max_epochs" in info.data else space
 
     @field_validator("sampler")
     @classmethod
@@ -163,8 +183,13 @@ class SweepConfig(BaseModel):
         space = info.data.get("space")
         if space is not None:
             mistakes = check_trials(tries, space, info.data.get("objective", ""))
+            if not mistakes and "patience" in info.data:
+                mistakes = find_trial_mistakes(tries, space, info.data["patience"])
             if mistakes:
                 raise Mistakes(mistakes)
+            if "max_epochs" in info.data:
+                epochs = info.data["max_epochs"]
+                return tuple(fit_cosine_trial(one, space, epochs) for one in tries)
         return tries
 
     @field_validator("warm_start")

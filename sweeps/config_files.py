@@ -7,15 +7,22 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from objectives.references import ObjectiveError
 from search_spaces import space as search_space
 from search_spaces.hparams import OPTIMIZERS
 from search_spaces.mistakes import Mistake, list_mistakes, suggest_names
-from search_spaces.presets import PRESETS, find_model_space_mistakes
+from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
 from sweeps.config import SweepConfig
 from sweeps.config_choices import PrunerConfig, SamplerConfig
 from sweeps.config_errors import ConfigError, Source
 from sweeps.config_merge import merge_tables
+from sweeps.config_objective import (
+    find_model_space_mistakes,
+    find_preset,
+    is_known,
+    resolve_objective,
+)
 from sweeps.fixed_trials import parse_value
 
 
@@ -23,7 +30,8 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
     """Return the settings of a sweep: preset < file < ``overrides`` < ``options``.
 
     Args:
-        target: An objective's name, or the path of a sweep file, which ends in ``.toml``.
+        target: An objective (its name, or ``file.py``, ``file.py:Class``,
+            ``package.module:Class``), or the path of a sweep file, which ends in ``.toml``.
         overrides: ``key.path=value`` each; the value is TOML, or else a bare text.
         options: Settings by name; None is not given. ``sampler`` and ``pruner`` may be a name.
 
@@ -47,8 +55,9 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
         is_short = name in ("sampler", "pruner") and isinstance(value, str)
         values = merge_tables(values, {name: {"name": value} if is_short else value})
         written.append(((name,), f"--{name.replace('_', '-')}"))
-    config, mistakes = _check(values)
     source = Source(target, text, tuple(written))
+    _require_objective(values.get("objective"), source)
+    config, mistakes = _check(values)
     if readable:
         lines += [source.to_line(mistake) for mistake in mistakes]
     if config is None or lines:
@@ -59,10 +68,11 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
 def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
     """Return the text and the values of a sweep file or an objective, and why it has none."""
     if not target.endswith(".toml"):
-        if target in PRESETS:
+        if is_known(target):
             return "", {"objective": target}, []
         hint = suggest_names(target, PRESETS)
-        return "", {}, [f"{target}: no such objective, nor a sweep file (.toml); {hint}"]
+        kinds = "no such objective, nor a sweep file (.toml) or a file of yours (.py)"
+        return "", {}, [f"{target}: {kinds}; {hint}"]
     path = Path(target)
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,7 +85,27 @@ def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
         return "", {}, [f"{target}: is not valid TOML: {error}"]
     if isinstance(values.get("data"), str):
         values["data"] = path.parent / values["data"]
+    if isinstance(values.get("objective"), str):
+        values["objective"] = resolve_objective(values["objective"], path.parent)
     return text, values, []
+
+
+def _require_objective(objective: object, source: Source) -> None:
+    """Raise at once where a person's own objective cannot be used: no setting can be judged.
+
+    Raises:
+        ConfigError: One line a mistake.
+    """
+    if not isinstance(objective, str) or not is_known(objective):
+        return
+    try:
+        find_preset(resolve_objective(objective))
+    except ObjectiveError as error:
+        lines = str(error).splitlines()
+        if source.text:
+            place = source.to_line(Mistake(("objective",), ""))
+            lines = [f"{place}: {line}" for line in lines]
+        raise ConfigError(lines) from error
 
 
 def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
@@ -93,7 +123,8 @@ def _check(values: Mapping[str, Any]) -> tuple[SweepConfig | None, list[Mistake]
     # Pydantic's own line on a default that waits for a setting with a mistake of its own.
     mistakes = [one for one in mistakes if "default factory" not in one.text]
     objective = values.get("objective")
-    if isinstance(objective, str) and objective in PRESETS:
+    if isinstance(objective, str) and is_known(objective):
+        objective = resolve_objective(objective)
         mistakes += _find_hidden_mistakes(values.get("space"), objective)
         return None, list(dict.fromkeys(mistakes))
     # Without a preset half a range is no mistake of the person's.

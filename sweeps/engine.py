@@ -5,12 +5,14 @@ in which it was given the work. What a claim brings is looked at one epoch later
 worker the whole sweep is the same each time, however fast the disk is.
 """
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from objectives.api import EpochReport, FusionKey, Lane, Trainer
+from objectives.api import EpochReport, FusionKey, Lane, SlotChoice, Trainer
+from search_spaces.hparams import Hparams
 from storage.records import EpochRow
 from sweeps import results
 from sweeps.bookkeeping import (
@@ -25,6 +27,7 @@ from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, Work
 from sweeps.results import Curve
 from sweeps.scheduler import Placement, Scheduler, Waiting
 from sweeps.stopping import PEER_OUTCOMES, Decision, Outcome, Peers, StopRule, make_pruner
+from sweeps.writing_thread import WritingThread
 
 #: Trials in a row that fail before a worker gives up: the fault is then not the trial's.
 MAX_FAILURES_IN_A_ROW = 5
@@ -77,13 +80,15 @@ class Engine:
         self._trainer = trainer
         self._book = book
         self._worker = worker
+        self._num_workers = num_workers
         self._max_trials = _share_of_flight(config.trials, num_workers)
         self._weights_dir = weights_dir
         # A study that was deleted and begun again must not find the old one's files.
         self._weights_prefix = f"{config.study}-{study_uuid[:8]}"
         self._emit = on_event
         self._stop_requested = stop_requested
-        self._scheduler: Scheduler[FusionKey] = Scheduler(config.slots)
+        self._scheduler: Scheduler[FusionKey] = Scheduler(config.slots or self._max_trials)
+        self._slots: dict[FusionKey, int] = {}
         self._lanes: dict[int, Lane] = {}
         self._trials: dict[int, _Training] = {}
         self._peers = Peers(config.max_epochs)
@@ -107,26 +112,29 @@ class Engine:
         An error of the database, or a bug, ends the worker: its trials stay as they are, and the
         next run takes them up.
         """
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bookkeeping") as thread:
-            try:
-                ending = self._run(thread)
-            finally:
-                for future in self._pending:
-                    future.cancel()
+        started = time.perf_counter()
+        with WritingThread() as thread:
+            ending = self._run(thread)
+        ending = replace(
+            ending,
+            seconds=time.perf_counter() - started,
+            bookkeeping_s=thread.busy_s,
+            waited_s=thread.waited_s,
+        )
         self._emit(ending)
         return ending
 
-    def _run(self, thread: ThreadPoolExecutor) -> WorkerEnded:
+    def _run(self, thread: WritingThread) -> WorkerEnded:
         claims = thread.submit(self._book.claim, self._max_trials)
         while True:
-            self._take(claims.result(), thread)
+            self._take(thread.wait(claims), thread)
             self._settle_writes()
             claims = thread.submit(self._book.claim, self._max_trials - len(self._trials))
             lane = self._scheduler.next_lane()
             if lane is not None:
                 self._train(lane, thread)
-            elif not claims.result().trials and claims.result().is_complete:
-                self._settle_writes(wait=True)
+            elif not (claimed := thread.wait(claims)).trials and claimed.is_complete:
+                self._settle_writes(thread)
                 return WorkerEnded(self._worker, "done")
             if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
                 reason = f"{self._failures_in_a_row} trials in a row failed; {self._last_failure}"
@@ -135,29 +143,32 @@ class Engine:
             if stop is not None:
                 return self._give_up(thread, stop, None)
 
-    def _give_up(self, thread: ThreadPoolExecutor, ending: str, reason: str | None) -> WorkerEnded:
+    def _give_up(self, thread: WritingThread, ending: str, reason: str | None) -> WorkerEnded:
         """Release the running trials for the next run, after all that was done is written."""
-        thread.submit(self._book.interrupt, reason or ending).result()
-        self._settle_writes(wait=True)
+        thread.wait(thread.submit(self._book.interrupt, reason or ending))
+        self._settle_writes(thread)
         return WorkerEnded(self._worker, ending, reason)
 
     def _submit(
-        self, thread: ThreadPoolExecutor, write: Callable[..., Sequence[int]], *args: object
+        self, thread: WritingThread, write: Callable[..., Sequence[int]], *args: object
     ) -> None:
         self._pending.append(thread.submit(write, *args))
 
-    def _settle_writes(self, *, wait: bool = False) -> None:
-        """Raise what the writing thread raised, and drop the trials that it found lost."""
-        done = [future for future in self._pending if wait or future.done()]
+    def _settle_writes(self, thread: WritingThread | None = None) -> None:
+        """Raise what the writing thread raised, and drop the trials that it found lost.
+
+        Given the thread, wait for all that it was told to write.
+        """
+        done = [future for future in self._pending if thread is not None or future.done()]
         self._pending = [future for future in self._pending if future not in done]
         for future in done:
-            for number in future.result():
+            for number in future.result() if thread is None else thread.wait(future):
                 training = self._trials.pop(number, None)
                 if training is not None:
                     self._emit(Note(self._worker, f"trial {number} was taken over by another"))
                     self._free(training)
 
-    def _take(self, claims: Claims, thread: ThreadPoolExecutor) -> None:
+    def _take(self, claims: Claims, thread: WritingThread) -> None:
         """Take in what a claim brought, and place what can be placed."""
         for ended in claims.ended:
             if Outcome(ended.outcome) in PEER_OUTCOMES:
@@ -180,13 +191,13 @@ class Engine:
         while (placement := self._scheduler.place()) is not None:
             self._admit(placement, thread)
 
-    def _admit(self, place: Placement[FusionKey], thread: ThreadPoolExecutor) -> None:
+    def _admit(self, place: Placement[FusionKey], thread: WritingThread) -> None:
         """Give a trial its slot; a model that cannot be built fails its trial alone."""
         training = self._trials[place.trial]
         claimed = training.claimed
         try:
             if place.is_new_lane:
-                self._lanes[place.lane] = self._trainer.open_lane(place.key, place.data_epoch)
+                self._open_lane(place, claimed.hparams, thread)
             lane = self._lanes[place.lane]
             lane.admit(place.slot, claimed.seed, claimed.hparams)
         except Exception as error:  # the user's build_model may raise anything
@@ -197,14 +208,31 @@ class Engine:
             self._finish(training, decision, thread)
             return
         training.place = place
-        if lane.max_slots is not None:
-            self._scheduler.limit(place.lane, lane.max_slots)
         if lane.note is not None and lane.note not in self._notes:
             self._notes.add(lane.note)
             self._emit(Note(self._worker, lane.note))
         self._submit(thread, self._book.enter, claimed.claim, place.data_epoch)
 
-    def _train(self, lane_id: int, thread: ThreadPoolExecutor) -> None:
+    def _open_lane(
+        self, place: Placement[FusionKey], hparams: Hparams, thread: WritingThread
+    ) -> None:
+        """Open a lane, with as many slots as pay; that is measured once for each fusion key."""
+        lane = self._lanes[place.lane] = self._trainer.open_lane(place.key, place.data_epoch)
+        if lane.max_slots is not None:
+            self._scheduler.limit(place.lane, lane.max_slots)
+            return
+        if self._config.slots is not None or self._max_trials == 1:
+            return
+        if place.key not in self._slots:
+            choice = self._trainer.choose_slots(
+                place.key, hparams, most=self._max_trials, num_workers=self._num_workers
+            )
+            self._slots[place.key] = choice.slots
+            self._emit(Note(self._worker, describe_slots(place.key, choice)))
+            self._submit(thread, self._book.record_slots, place.key, choice)
+        self._scheduler.limit(place.lane, self._slots[place.key])
+
+    def _train(self, lane_id: int, thread: WritingThread) -> None:
         """Train a lane for one epoch, record it, and end the trials that are through."""
         lane = self._lanes[lane_id]
         reports = lane.train_epoch()
@@ -249,7 +277,7 @@ class Engine:
             curve.train_losses, curve.val_losses, macro_f1s=curve.macro_f1s, peers=self._peers
         )
 
-    def _finish(self, training: _Training, decision: Decision, thread: ThreadPoolExecutor) -> None:
+    def _finish(self, training: _Training, decision: Decision, thread: WritingThread) -> None:
         """Store a trial's weights and result, and free its slot."""
         del self._trials[training.number]
         self._judged.add(training.number)
@@ -295,6 +323,15 @@ class Engine:
         self._lanes[place.lane].release(place.slot)
         if self._scheduler.release(place.lane, place.slot):
             del self._lanes[place.lane]
+
+
+def describe_slots(key: FusionKey, choice: SlotChoice) -> str:
+    """Return how many slots a lane gets and the times that decided it, in one line."""
+    shared = ", ".join([f"batch_size={key.batch_size}", *(f"{n}={v}" for n, v in key.model)])
+    step_us = ", ".join(f"{1e6 * seconds:.0f}" for _, seconds in choice.step_s)
+    counts = ", ".join(str(slots) for slots, _ in choice.step_s)
+    slots = f"{choice.slots} slot{'s' if choice.slots > 1 else ''}"
+    return f"{slots} for {shared}: a step takes {step_us} us a trial with {counts}"
 
 
 def _share_of_flight(trials: int, num_workers: int) -> int:

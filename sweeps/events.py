@@ -57,12 +57,21 @@ class Note:
 class WorkerEnded:
     """A worker is through: ``done``, ``interrupted``, ``time is up`` or ``failed``.
 
-    ``reason`` says why it failed, else None.
+    Attributes:
+        worker: The worker's number.
+        ending: One of the four.
+        reason: Why it failed, else None.
+        seconds: Wall-clock seconds of its work, from its first claim on.
+        bookkeeping_s: Processor seconds of its second thread: claims, asks, records.
+        waited_s: Seconds in which training waited for that thread.
     """
 
     worker: int
     ending: str
     reason: str | None = None
+    seconds: float = 0.0
+    bookkeeping_s: float = 0.0
+    waited_s: float = 0.0
 
 
 Event = TrialStarted | EpochDone | TrialEnded | Note | WorkerEnded

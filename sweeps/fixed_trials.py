@@ -9,8 +9,8 @@ from typing import Any
 
 from search_spaces.hparams import Hparams
 from search_spaces.mistakes import Mistake, Mistakes, show_value
-from search_spaces.presets import find_model_space_mistakes
 from search_spaces.space import BETAS, SearchSpace, parse_space
+from sweeps.config_objective import find_model_space_mistakes
 from sweeps.parameters import Parameter, Probe, answer_at_random, draw_probes
 
 _MODEL = "model."

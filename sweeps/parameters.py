@@ -200,6 +200,11 @@ def answer_at_random(draw: int) -> Callable[[Parameter], Any]:
     return answer
 
 
+def answer_first(parameter: Parameter) -> Any:
+    """Return the first choice of a parameter, or the lowest number."""
+    return parameter.choices[0] if parameter.choices else parameter.low
+
+
 def show_parameters(parameters: Mapping[str, Parameter], names: frozenset[str]) -> str:
     """Return the names of some parameters for people, in the order of the space."""
     return ", ".join(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.config import SweepConfig
 from sweeps.events import Event, Note, WorkerEnded, from_line
+from sweeps.parameters import Probe, answer_first
 from sweeps.worker import STOP, Orders
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class SweepEnd:
         ending: ``done``, ``interrupted``, ``time is up`` or ``failed``.
         reason: Why it failed, else None.
         exit_code: 0 done or time is up; 1 failed; 130 interrupted.
+        worker_s: Seconds that all workers worked, from their first claim on.
+        bookkeeping_s: Processor seconds of these that went into claims, asks and records.
+        waited_s: Seconds of these in which training waited for such.
     """
 
     study: str
@@ -52,6 +56,9 @@ class SweepEnd:
     ending: str
     reason: str | None
     exit_code: int
+    worker_s: float = 0.0
+    bookkeeping_s: float = 0.0
+    waited_s: float = 0.0
 
 
 _EXIT_CODES = {"done": 0, "time is up": 0, "failed": 1, "interrupted": 130}
@@ -77,6 +84,7 @@ def run(
     Raises:
         ConfigError: If the study was started with other settings, one line a change.
         DataError: If the data file is not what the objective reads.
+        ObjectiveError: If the objective or its model cannot be used.
         StorageError: If the database cannot be opened.
     """
     from storage.database import open_database, redact, resolve_url
@@ -100,28 +108,46 @@ def run(
     ]
     pool = _Pool(emit)
     with _stop_on_signals(pool.request_stop):
-        ending, reason = pool.run(orders)
+        endings = pool.run(orders)
+    gravest = max(endings, key=lambda event: _GRAVITY.index(event.ending))
+    ending, reason = gravest.ending, gravest.reason
     if ending == "done":
         with open_database(url, create=False) as db:
             reason = _find_emptiness(db, study_uuid)
         ending = ending if reason is None else "failed"
-    return SweepEnd(config.study, redact(url), ending, reason, _EXIT_CODES[ending])
+    return SweepEnd(
+        config.study,
+        redact(url),
+        ending,
+        reason,
+        _EXIT_CODES[ending],
+        worker_s=sum(event.seconds for event in endings),
+        bookkeeping_s=sum(event.bookkeeping_s for event in endings),
+        waited_s=sum(event.waited_s for event in endings),
+    )
 
 
 def _prepare(
     config: SweepConfig, emit: Callable[[Event], None], *, force: bool
 ) -> tuple[str, list[str]]:
-    """Check the data and create the study; return its UUID and a device for each worker."""
+    """Check the data and the model, and create the study; return its UUID and a device a worker.
+
+    Nothing is written before all of them have been found sound.
+    """
     import optuna
-    import torch
 
     from objectives.registry import find_objective
+    from objectives.training.preflight import check_model
     from objectives.training.trainer import fingerprint
     from storage.database import open_database
     from sweeps import studies
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    data = find_objective(config.objective).load(config.data)
+    devices = _list_devices(config)
+    objective = find_objective(config.objective)
+    data = objective.load(config.data)
+    first_trial = config.space.suggest(Probe(answer_first))
+    check_model(objective, data, first_trial.model, devices[0])
     assert config.storage is not None
     with open_database(config.storage, create=True) as db:
         study_uuid, changes = studies.prepare(
@@ -134,19 +160,31 @@ def _prepare(
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
-    source = "the data that ship" if config.data is None else str(config.data)
+    own = getattr(objective, "place", "the data that ship")
+    source = own if config.data is None else str(config.data)
     emit(Note(0, f"{source}: {sizes} examples of {len(data.class_names)} classes"))
     if changes:
         told = "; ".join(changes)
         emit(Note(0, f"carried on with other settings, old trials keep theirs: {told}"))
+    return study_uuid, devices
+
+
+def _list_devices(config: SweepConfig) -> list[str]:
+    """Return a device for each worker.
+
+    Raises:
+        ConfigError: If a device is asked for that is not here.
+    """
+    import torch
+
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     if config.device == "cuda" and not gpus:
         from sweeps.config_errors import ConfigError
 
         raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
     if gpus:
-        return study_uuid, [f"cuda:{i % gpus}" for i in range(config.workers or gpus)]
-    return study_uuid, ["cpu"] * (config.workers or len(os.sched_getaffinity(0)))
+        return [f"cuda:{i % gpus}" for i in range(config.workers or gpus)]
+    return ["cpu"] * (config.workers or len(os.sched_getaffinity(0)))
 
 
 def _find_emptiness(db: "Database", study_uuid: str) -> str | None:
@@ -170,8 +208,8 @@ class _Pool:
         self._stopping = False
         self._replacements = 0
 
-    def run(self, orders: list[Orders]) -> tuple[str, str | None]:
-        """Run a worker for each of the orders to its end; return the gravest ending, and why."""
+    def run(self, orders: list[Orders]) -> list[WorkerEnded]:
+        """Run a worker for each of the orders to its end; return how each ended."""
         endings: list[WorkerEnded] = []
         try:
             for each in orders:
@@ -191,8 +229,7 @@ class _Pool:
             for process in self._processes.values():
                 process.kill()
                 process.wait()
-        gravest = max(endings, key=lambda event: _GRAVITY.index(event.ending))
-        return gravest.ending, gravest.reason
+        return endings
 
     def request_stop(self) -> None:
         """Let the workers stop after their epochs; asked again, kill them. For signal handlers."""

@@ -146,15 +146,15 @@ class Shifted(nn.Module):
 @pytest.mark.parametrize(
     ("middle", "reason"),
     [
-        (Shifted, "slot 0 gives other outputs in company than alone"),
-        (Recurrent, "cannot be batched .*gru"),
-        (Branch, "cannot be batched .*data-dependent"),
-        (Noise, "cannot be batched .*random"),
+        (Shifted, "beside another trial it gives other outputs than alone"),
+        (Recurrent, "cannot be batched .*: PyTorch's nn.GRU takes"),
+        (Branch, "cannot be batched .*: its forward branches on the value"),
+        (Noise, "cannot be batched .*: its forward draws random numbers"),
         (FunctionalDropout, "cannot be batched .*random"),
         # A subclass keeps its own forward, so it draws from torch's generator.
         (lambda: OwnDropout(0.5), "cannot be batched .*random"),
         # The bias before it has no gradient but noise, which is another in company.
-        (lambda: nn.BatchNorm1d(H), "gives another gradient of 'first.bias'"),
+        (lambda: nn.BatchNorm1d(H), "gradient of 'first.bias' .*BatchNorm1d"),
     ],
 )
 def test_model_that_does_not_batch_has_a_note(
@@ -261,10 +261,48 @@ def test_self_check_leaves_the_generator_and_the_dropout_rates_alone() -> None:
     assert [float(dropout.rate) for dropout in dropouts] == [0.25]
 
 
-class Claims(nn.Module):
-    """Says that it takes stacked weights; ``shift`` spoils what it does with them."""
+class OneOutput(nn.Module):
+    """One output for two classes; ``branches`` so that it cannot be fused."""
 
-    takes_stacked_weights = True
+    def __init__(self, *, branches: bool) -> None:
+        super().__init__()
+        self.layer = nn.Linear(F, 1)
+        self.branches = branches
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z: torch.Tensor = self.layer(x)
+        return z if not self.branches or z.sum() > -1e9 else -z
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_one_output_for_two_classes_trains_as_bce_with_logits(branches: bool) -> None:
+    program = fusion.program(lambda: OneOutput(branches=branches), (features(),), 2)
+    assert (program.note is not None) == branches
+    plain = OneOutput(branches=branches)
+    rows = {name: p.detach()[None].repeat_interleave(3, 0) for name, p in plain.named_parameters()}
+    leaves = {name: row.requires_grad_() for name, row in rows.items()}
+    targets = torch.arange(B) % 2
+    logits_SBC = program.logits(leaves, (features(),))
+    assert logits_SBC.shape == (3, B, 2)
+    loss = functional.cross_entropy(logits_SBC[1], targets)
+    z_B = plain(features()).squeeze(1)
+    expected = nn.BCEWithLogitsLoss()(z_B, targets.float())
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-6)
+    assert logits_SBC[1].argmax(dim=1).tolist() == (z_B > 0).long().tolist()
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    for grad, theirs in zip(
+        grads, torch.autograd.grad(expected, list(plain.parameters())), strict=True
+    ):
+        torch.testing.assert_close(grad[1], theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_one_output_for_more_classes_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match=r"got \(5, 1\)"):
+        fusion.program(lambda: OneOutput(branches=False), (features(),), C)
+
+
+class Stackable(nn.Module):
+    """Takes stacked weights; ``shift`` spoils what it does with them."""
 
     def __init__(self, shift: float) -> None:
         super().__init__()
@@ -282,17 +320,25 @@ class Claims(nn.Module):
 
 
 def test_model_that_takes_stacked_weights_is_run_without_vmap() -> None:
-    program = fusion.program(lambda: Claims(0.0), (features(),), C)
+    program = fusion.program(lambda: Stackable(0.0), (features(),), C)
     assert (program.is_stackable, program.note) == (True, None)
 
 
-def test_model_that_only_says_so_is_run_under_vmap() -> None:
-    program = fusion.program(lambda: Claims(0.25), (features(),), C)
+def test_model_that_is_wrong_on_stacked_weights_is_run_under_vmap() -> None:
+    program = fusion.program(lambda: Stackable(0.25), (features(),), C)
     assert (program.is_stackable, program.note) == (False, None)
 
 
+def test_ordinary_perceptron_is_run_without_vmap() -> None:
+    def build() -> nn.Module:
+        middle = (nn.Linear(H, H), nn.ReLU(), nn.Dropout(0.5))
+        return nn.Sequential(nn.Linear(F, H), nn.Tanh(), *middle, nn.Linear(H, C))
+
+    assert fusion.program(build, (features(),), C).is_stackable
+
+
 def test_stacked_weights_and_vmap_give_the_same_bits() -> None:
-    stacked = fusion.program(lambda: Claims(0.0), (features(),), C)
+    stacked = fusion.program(lambda: Stackable(0.0), (features(),), C)
     batched = replace(stacked, is_stackable=False)
     draw = torch.Generator().manual_seed(2)
     rows = {

@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 import sweeps
+from storage import queries
 from sweeps.cli.app import main
 from sweeps.config import SweepConfig
 from sweeps.config_choices import PrunerName, SamplerName
@@ -69,6 +71,23 @@ def test_command_is_understood(
     if "--try" in command:
         values = {"learning_rate": 0.001, "optimizer": "adam", "dropout": 0.5}
         assert config.tries == (values,)
+
+
+def test_own_objective_is_swept_as_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    (command,) = [
+        line for line in README.splitlines() if line.startswith("bestepoch run wine.py ")
+    ]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "wine.py").write_text(text)
+    with pytest.raises(SystemExit) as exit_:
+        main([*shlex.split(command)[1:], "--trials", "2", "--workers", "1", "--quiet"])
+    assert exit_.value.code == 0
+    assert queries.results("bestepoch.db", "wine")["best_macro_f1"].max() > 0.8
+    assert "\n   1 " in capsys.readouterr().out
 
 
 def test_every_sampler_and_pruner_has_its_row() -> None:

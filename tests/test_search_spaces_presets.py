@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 
 from objectives.api import OBJECTIVES
+from search_spaces.hparams import OPTIMIZERS
 from search_spaces.presets import (
     MODEL_LIMITS,
+    OWN_SPACE,
     PRESETS,
     SWEEP_DEFAULTS,
     find_model_space_mistakes,
 )
 from search_spaces.space import parse_space
 from sweeps.config import SweepConfig
+from sweeps.config_merge import merge_space
 
 
 def test_each_objective_has_a_preset_and_nothing_else_has() -> None:
@@ -28,6 +31,13 @@ def test_preset_has_no_mistake(name: str) -> None:
     assert find_model_space_mistakes(space, name) == []
     assert set(SWEEP_DEFAULTS[name]) <= set(SweepConfig.model_fields)
     assert SweepConfig(objective=name).space == space
+
+
+@pytest.mark.parametrize("optimizer", [None, *OPTIMIZERS])
+def test_space_of_own_objectives_goes_with_each_optimizer(optimizer: str | None) -> None:
+    given = {} if optimizer is None else {"optimizer": optimizer}
+    space = parse_space(merge_space(OWN_SPACE, given))
+    assert space.optimizers == ((optimizer,) if optimizer else ("adam", "sgd"))
 
 
 @pytest.mark.parametrize(

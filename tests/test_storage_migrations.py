@@ -15,8 +15,10 @@ OURS = {
     "bestepoch_studies",
     "class_scores",
     "epoch_records",
+    "lane_slots",
     "trial_results",
 }
+LATEST = migrations.latest_version()
 
 
 def tables(db: Database) -> set[str]:
@@ -37,7 +39,7 @@ def add_mood(connection: Connection) -> None:
 def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
         assert tables(db) == OURS
-        assert versions(db) == [2]
+        assert versions(db) == [LATEST]
         with db.read() as connection:
             assert set(inspect(connection).get_view_names()) == {"best_epochs", "last_epochs"}
             for view in (schema.BEST_EPOCHS, schema.LAST_EPOCHS):
@@ -51,25 +53,25 @@ def test_upgrade_again_changes_nothing(storage_url: str) -> None:
     for _ in range(2):
         with open_database(storage_url, create=True) as db:
             migrations.upgrade(db.write, where="here")
-            assert versions(db) == [2]
+            assert versions(db) == [LATEST]
 
 
 def test_older_database_takes_each_step_once(storage_url: str) -> None:
     taken = []
 
-    def third(connection: Connection) -> None:
-        taken.append(3)
+    def first(connection: Connection) -> None:
+        taken.append("first")
         add_mood(connection)
 
-    steps = {3: third, 4: lambda connection: taken.append(4)}
+    steps = {LATEST + 1: first, LATEST + 2: lambda connection: taken.append("second")}
     with open_database(storage_url, create=True) as db:
         for _ in range(2):
             migrations.upgrade(db.write, where="here", steps=steps)
-        assert versions(db) == [2, 3, 4]
-        assert taken == [3, 4]
+        assert versions(db) == [LATEST, LATEST + 1, LATEST + 2]
+        assert taken == ["first", "second"]
     # To this program it is newer now.
     for create in (False, True):
-        with pytest.raises(StorageError, match=r"newer bestepoch .*version 4, this one knows 2"):
+        with pytest.raises(StorageError, match=f"newer bestepoch .*{LATEST + 2}.* {LATEST}"):
             open_database(storage_url, create=create)
 
 
@@ -79,8 +81,8 @@ def test_fresh_database_gets_the_latest_version_at_once(storage_url: str) -> Non
             for view in ("best_epochs", "last_epochs"):
                 connection.execute(text(f"DROP VIEW {view}"))
             schema.METADATA.drop_all(connection)
-        migrations.upgrade(db.write, where="here", steps={2: pytest.fail})
-        assert versions(db) == [2]
+        migrations.upgrade(db.write, where="here", steps={LATEST: pytest.fail})
+        assert versions(db) == [LATEST]
         assert tables(db) == OURS
 
 
@@ -91,23 +93,45 @@ def test_step_that_fails_leaves_the_version_before(storage_url: str) -> None:
 
     with open_database(storage_url, create=True) as db:
         with pytest.raises(ZeroDivisionError):
-            migrations.upgrade(db.write, where="here", steps={3: broken})
-        assert versions(db) == [2]
+            migrations.upgrade(db.write, where="here", steps={LATEST + 1: broken})
+        assert versions(db) == [LATEST]
         with db.read() as connection:
             names = {each["name"] for each in inspect(connection).get_columns("trial_results")}
         assert "mood" not in names
 
 
-def test_first_version_gets_the_index_on_outcomes(storage_url: str) -> None:
+def test_database_of_the_first_version_becomes_as_a_fresh_one(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
+        fresh = describe(db)
         with db.write() as connection:
             connection.execute(text("DROP INDEX trial_results_by_outcome"))
+            connection.execute(text("DROP TABLE lane_slots"))
             connection.execute(text("UPDATE bestepoch_schema SET version = 1"))
+        assert describe(db) != fresh
         migrations.upgrade(db.write, where="here")
-        assert versions(db) == [1, 2]
-        with db.read() as connection:
-            (index,) = inspect(connection).get_indexes("trial_results")
-        assert index["column_names"] == [each.name for each in schema.TRIALS_BY_OUTCOME.columns]
+        assert versions(db) == list(range(1, LATEST + 1))
+        assert describe(db) == fresh
+
+
+def describe(db: Database) -> dict[str, object]:
+    """Each table of ours: columns with their types, keys and indexes."""
+    with db.read() as connection:
+        inspector = inspect(connection)
+        return {
+            name: (
+                [
+                    (each["name"], str(each["type"]), each["nullable"])
+                    for each in inspector.get_columns(name)
+                ],
+                inspector.get_pk_constraint(name)["constrained_columns"],
+                [
+                    (each["referred_table"], each["referred_columns"], each["options"])
+                    for each in inspector.get_foreign_keys(name)
+                ],
+                [(each["name"], each["column_names"]) for each in inspector.get_indexes(name)],
+            )
+            for name in inspector.get_table_names()
+        }
 
 
 class Killed(BaseException):

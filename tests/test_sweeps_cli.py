@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 UUID = "4c0f1f0e-0000-4000-8000-000000000001"
-COMMANDS = ("run", "list", "results", "show", "dashboard", "delete", "doctor")
+COMMANDS = ("run", "new", "list", "results", "show", "dashboard", "delete", "doctor")
 ADAM = {
     "optimizer": "adam",
     "learning_rate": 0.00123456,
@@ -125,7 +125,7 @@ def make_study(
             )
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+@pytest.mark.parametrize("command", [(), ("new", "objective"), *((name,) for name in COMMANDS)])
 def test_each_command_has_help(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -265,3 +265,16 @@ def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
         display.show(TrialEnded(0, 0, "stalled", "no rise", 7, 1, 0.5))
     assert "1 of 24 ended" in text.getvalue()
     assert "trial  0 stalled" not in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ("armijo", ["dropout"]),
+        ("sgd", ["learning_rate", "dropout", "momentum"]),
+        (["adam", "armijo"], ["optimizer", "learning_rate", "dropout", "beta1", "beta2"]),
+    ],
+)
+def test_head_names_what_the_optimizers_have(optimizer: Any, expected: list[str]) -> None:
+    config = sweeps.load_config("tabular-mlp", [f"space.optimizer={optimizer!r}"])
+    assert cli.run._list_varying(config) == expected

@@ -48,7 +48,7 @@ def test_an_objectives_name_is_enough() -> None:
         RELATION,
         RELATION,
         24,
-        4,
+        None,
     )
     assert config == SweepConfig(objective=RELATION)
     assert config.space == parse_space(PRESETS[RELATION])
@@ -186,7 +186,7 @@ percentile = 25
 def test_an_unknown_objective_names_the_nearest() -> None:
     (line,) = find_lines("relation-cn")
     assert line.startswith(
-        "relation-cn: no such objective, nor a sweep file (.toml); did you mean"
+        "relation-cn: no such objective, nor a sweep file (.toml) or a file of yours (.py); did"
     )
     assert "'relation-cnn'" in line
 

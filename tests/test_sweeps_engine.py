@@ -4,6 +4,7 @@ The lanes are fakes, which train nothing; real lanes run in ``test_sweeps_worker
 and Optuna are real.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 import sweeps
-from objectives.api import EpochReport, FusionKey
+from objectives.api import EpochReport, FusionKey, SlotChoice
 from search_spaces.hparams import Hparams
 from storage import queries, recorder, schema
 from storage.database import Database, open_database
@@ -24,7 +25,8 @@ from sweeps import studies
 from sweeps.bookkeeping import Bookkeeper, make_owner
 from sweeps.config import SweepConfig
 from sweeps.engine import Engine
-from sweeps.events import Event, TrialEnded, TrialStarted, WorkerEnded
+from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
+from sweeps.samplers import trial_seed
 
 NAN = float("nan")
 CLASSES = ("no", "yes")
@@ -100,14 +102,19 @@ class ScriptedTrainer:
         return self.script(self.seeds[seed])
 
     def fusion_key(self, hparams: Hparams) -> FusionKey:
-        return FusionKey(hparams.batch_size, ())
+        return FusionKey(hparams.batch_size, (), "gradient")
 
     def open_lane(self, key: FusionKey, data_epoch: int) -> ScriptedLane:
         return ScriptedLane(self, data_epoch)
 
+    def choose_slots(
+        self, key: FusionKey, hparams: Hparams, *, most: int, num_workers: int
+    ) -> SlotChoice:
+        return SlotChoice(2, ((1, 0.003), (2, 0.002)))
+
 
 def make_config(url: str, *overrides: str) -> SweepConfig:
-    defaults = ("max_epochs=12", "patience=4", "prune_patience=2", "seed=3")
+    defaults = ("max_epochs=12", "patience=4", "prune_patience=2", "seed=3", "slots=4")
     return sweeps.load_config("relation-cnn", (*defaults, *overrides), storage=url)
 
 
@@ -129,8 +136,6 @@ def run_engine(
         now=datetime.now(UTC),
     )
     trainer = ScriptedTrainer(script)
-    from sweeps.samplers import trial_seed
-
     trainer.seeds = {trial_seed(config.seed, number): number for number in range(config.trials)}
     book = Bookkeeper(
         db,
@@ -373,3 +378,23 @@ def test_started_study_refuses_other_settings_and_says_what_changed(db: Database
         run_engine(make_config(db.url, "trials=2", "patience=5"), db, lambda n: RISING)
     assert "patience: 4 -> 5" in str(error.value)
     assert "--force" in str(error.value)
+
+
+def test_lane_gets_the_slots_that_were_measured_to_pay(db: Database, sqlite_url: str) -> None:
+    config = make_config(sqlite_url, "trials=5", "space.batch_size=50")
+    measuring = config.model_copy(update={"slots": None})
+    events = run_engine(measuring, db, lambda number: [0.5] * 12)
+    # A trial trains from its first epoch on, whenever it was claimed: two at a time.
+    first = [e.trial for e in events if isinstance(e, EpochDone) and e.epoch == 1]
+    third = [e.trial for e in events if isinstance(e, EpochDone)].index(2)
+    ended = [e for e in events if isinstance(e, EpochDone | TrialEnded)]
+    assert (first, type(ended[third])) == ([0, 1, 2, 3, 4], TrialEnded)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert notes == ["2 slots for batch_size=50: a step takes 3000, 2000 us a trial with 1, 2"]
+    (row,) = queries.lane_slots(sqlite_url, "relation-cnn").to_dict(orient="records")
+    assert (row["slots"], row["device"]) == (2, "cpu")
+    assert json.loads(row["step_seconds"]) == {"1": 0.003, "2": 0.002}
+    assert json.loads(row["lane"]) == {"batch_size": 50, "model": {}, "code_path": "gradient"}
+    ended = events[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert 0 < ended.bookkeeping_s < ended.seconds

@@ -8,20 +8,17 @@ Shapes: S slots, B batch, C classes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from objectives.training import layers
 
 Tensors = dict[str, torch.Tensor]
 Inputs = tuple[torch.Tensor, ...]
-
-#: Attribute of a model that is written for stacked weights: given (S, *shape) for each of its
-#: own tensors and the inputs of one batch, its ``forward`` returns (S, B, C), without ``vmap``.
-#: Said by the model, believed only if the comparison agrees.
-STACKABLE = "takes_stacked_weights"
 
 _TOLERANCE = 1e-4
 
@@ -38,7 +35,11 @@ class Program:
         note: Why the model is run one slot at a time, or None if slots are fused.
         first_names: For each name of a parameter or buffer, the name it has in the other fields:
             tied weights have several names, and stand there under the first.
-        is_stackable: The model takes stacked weights as they are.
+        places: Where each tensor stands: a module's own table of parameters or buffers, its key
+            there, and its name in the other fields.
+        is_stackable: The model takes stacked weights as they are: given (S, *shape) for each of
+            its own tensors, its ``forward`` returns (S, B, C), without ``vmap``.
+        is_binary: The model has one output z for two classes, and its logits are (0, z).
     """
 
     model: nn.Module
@@ -47,7 +48,9 @@ class Program:
     own: tuple[str, ...]
     note: str | None
     first_names: Mapping[str, str]
+    places: tuple[tuple[dict[str, Any], str, str], ...]
     is_stackable: bool = False
+    is_binary: bool = False
 
     def logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         """Return the logits of S trials on one batch, (S, B, C).
@@ -68,9 +71,27 @@ class Program:
         return torch.stack(alone)
 
     def _call(self, tensors: Tensors, inputs: Inputs) -> torch.Tensor:
-        result = functional_call(self.model, {**tensors, **self.shared}, inputs)
+        # As torch.func.functional_call, which takes 0.2 ms to find the places anew in each call.
+        everyone = {**tensors, **self.shared}
+        before = [store[key] for store, key, _ in self.places]
+        try:
+            for store, key, name in self.places:
+                store[key] = everyone[name]
+            result = self.model(*inputs)
+        finally:
+            for (store, key, _), tensor in zip(self.places, before, strict=True):
+                store[key] = tensor
         assert isinstance(result, torch.Tensor)
-        return result
+        return widen(result) if self.is_binary else result
+
+
+def widen(z: torch.Tensor) -> torch.Tensor:
+    """Return (0, z) as the logits of two classes, (..., B, 2), for one output of (..., B, 1).
+
+    Softmax cross-entropy on these is binary cross-entropy with logits on z, because
+    softmax((0, z)) is (sigmoid(-z), sigmoid(z)): the trainer knows one loss alone.
+    """
+    return torch.cat([torch.zeros_like(z), z], dim=-1)
 
 
 def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) -> Program:
@@ -82,7 +103,7 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         num_classes: Width of the logits, C.
 
     Raises:
-        ValueError: If the module's output is not (B, C).
+        ValueError: If the module's output is neither (B, C) nor, for two classes, (B, 1).
     """
     plain = [_built(build, seed) for seed in (0, 1)]
     # Before the silence: a subclass of nn.Dropout stays in the program, with its rate.
@@ -91,7 +112,8 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         _silence_dropout(module)
     batch = inputs[0].shape[0]
     shape = tuple(plain[0](*inputs).shape)
-    if shape != (batch, num_classes):
+    is_binary = num_classes == 2 and shape == (batch, 1)
+    if shape != (batch, num_classes) and not is_binary:
         raise ValueError(
             f"the model's output must be (batch, classes) = {(batch, num_classes)}, got {shape}"
         )
@@ -105,12 +127,17 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         if name not in trained and torch.equal(tensor, second[name])
     }
     own = tuple(n for n, _ in _tensors(fused) if n not in trained and n not in shared)
-    candidate = Program(fused, shared, trained, own, None, _first_names(fused))
-    if getattr(fused, STACKABLE, False):
-        stacked = replace(candidate, is_stackable=True)
-        if _difference(stacked, plain, inputs) is None:
-            return stacked
-    return replace(candidate, note=_difference(candidate, plain, inputs))
+    names = _first_names(fused)
+    places = _find_places(fused, names)
+    candidate = Program(fused, shared, trained, own, None, names, places, is_binary=is_binary)
+    note = _difference(candidate, plain, inputs)
+    if note is not None:
+        return replace(candidate, note=note)
+    # Without vmap, which costs a step of a small network more than its arithmetic: layers of ours
+    # and what works on the last axes take stacked weights as they are. Only after vmap, which
+    # finds what one batch cannot show, such as a branch on the value of a tensor.
+    stacked = replace(candidate, is_stackable=True)
+    return stacked if _difference(stacked, plain, inputs) is None else candidate
 
 
 def _built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -133,6 +160,18 @@ def _first_names(module: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(tensor), name) for name, tensor in everyone}
 
 
+def _find_places(
+    module: nn.Module, first_names: Mapping[str, str]
+) -> tuple[tuple[dict[str, Any], str, str], ...]:
+    return tuple(
+        (store, key, first_names[f"{prefix}.{key}" if prefix else key])
+        for prefix, part in module.named_modules()
+        for store in (part._parameters, part._buffers)
+        for key, tensor in store.items()
+        if tensor is not None
+    )
+
+
 def _silence_dropout(module: nn.Module) -> None:
     for child in module.modules():
         if isinstance(child, nn.Dropout):
@@ -152,6 +191,8 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
     leaves = {name: rows[name].requires_grad_() for name in candidate.trained}
     try:
         logits_SBC = candidate.logits(rows, inputs)
+        if logits_SBC.shape[:2] != (2, len(inputs[0])):
+            return f"beside another trial its output has the shape {tuple(logits_SBC.shape)}"
         # Weights that differ from class to class and row to row: a plain sum would hide a swap.
         probe = torch.linspace(-1, 1, logits_SBC[0].numel()).view_as(logits_SBC[0])
         probe = probe.to(logits_SBC)
@@ -159,19 +200,42 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
             (logits_SBC * probe).sum(), list(leaves.values()), materialize_grads=True
         )
     except Exception as error:  # whatever vmap raises on a layer it cannot batch
-        reason = str(error).strip().splitlines()
-        return f"it cannot be batched ({reason[0] if reason else type(error).__name__})"
+        return _explain(error, candidate.model)
+    beside = _name_layer(candidate.model, BatchNorm, " (it has {})")
     for slot, module in enumerate(plain):
         logits_BC = module(*inputs)
+        logits_BC = widen(logits_BC) if candidate.is_binary else logits_BC
         parameters = dict(module.named_parameters())
         own = [parameters[name] for name in candidate.trained]
         grads = torch.autograd.grad((logits_BC * probe).sum(), own, materialize_grads=True)
         if not _close(logits_SBC[slot], logits_BC):
-            return f"slot {slot} gives other outputs in company than alone"
+            return f"beside another trial it gives other outputs than alone{beside}"
         for name, fused_grad, grad in zip(candidate.trained, fused_grads, grads, strict=True):
             if not _close(fused_grad[slot], grad):
-                return f"slot {slot} gives another gradient of {name!r} in company than alone"
+                text = f"beside another trial it gets another gradient of {name!r} than alone"
+                return text + beside
     return None
+
+
+def _explain(error: Exception, model: nn.Module) -> str:
+    """Return why ``vmap`` refused a model, in the words of whoever wrote it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = " ".join(lines)
+    if "data-dependent" in text:
+        why = "its forward branches on the value of a tensor"
+    elif "random" in text:
+        why = "its forward draws random numbers; nn.Dropout can be batched"
+    elif layer := _name_layer(model, nn.RNNBase, "{}"):
+        why = f"PyTorch's {layer} takes one model's weights at a time"
+    else:
+        why = lines[0]
+    return f"it cannot be batched over trials: {why}"
+
+
+def _name_layer(model: nn.Module, kind: type[nn.Module], text: str) -> str:
+    """Return the text with the name of the first layer of a kind, or nothing."""
+    found = next((module for module in model.modules() if isinstance(module, kind)), None)
+    return "" if found is None else text.format(f"nn.{type(found).__name__}")
 
 
 def _close(value: torch.Tensor, reference: torch.Tensor) -> bool:

@@ -1,11 +1,9 @@
 """Layers that train all slots of a lane at the speed of one wide layer.
 
 Each is, with one trial's weights, the ordinary PyTorch layer of the same name and state. A model
-made of ``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``. They have a
-rule under ``vmap``; in a model that is written for it (``fusion.STACKABLE``) they also take the
-stacked weights of S slots as they are: each call of a function of our own under ``vmap`` costs
-about 0.4 ms, whatever it computes, which made two slots of relation-cnn a quarter slower
-(``tests/benchmarks/bench_lane.py``, AMD EPYC).
+made of ``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``. They take
+the stacked weights of S slots as they are, and in a model that needs ``vmap`` they have a rule
+under it: there each call of a function of our own costs about 0.4 ms, whatever it computes.
 Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 """
 

@@ -1,6 +1,7 @@
 """A data set on a device, and the lanes opened on it: what one worker trains with."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -8,11 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.api import Data, FusionKey, Objective
-from objectives.training import fusion
-from objectives.training.batches import on_device
+from objectives.api import Data, FusionKey, Objective, SlotChoice
+from objectives.training import capacity, fusion
+from objectives.training.batches import TensorSplit, on_device
 from objectives.training.lane import FusedLane
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import LINE_SEARCHES, Hparams
 
 _PROBE_EXAMPLES = 5
 
@@ -42,7 +43,9 @@ class ModelTrainer:
 
     def fusion_key(self, hparams: Hparams) -> FusionKey:
         """Return the key of the lane that may train these hyperparameters."""
-        return FusionKey(hparams.batch_size, tuple(sorted(hparams.model.items())))
+        code_path = hparams.optimizer if hparams.optimizer in LINE_SEARCHES else "gradient"
+        model = tuple(sorted(hparams.model.items()))
+        return FusionKey(hparams.batch_size, model, code_path)
 
     def open_lane(self, key: FusionKey, data_epoch: int) -> FusedLane:
         """Return an empty lane whose clock stands at ``data_epoch``.
@@ -50,6 +53,24 @@ class ModelTrainer:
         Raises:
             ValueError: If the model's output has the wrong shape.
         """
+        return self._open_lane(key, data_epoch, self._train, self._validation)
+
+    def choose_slots(
+        self, key: FusionKey, hparams: Hparams, *, most: int, num_workers: int
+    ) -> SlotChoice:
+        """Return how many slots cost a trial of this lane least, by timing a few steps."""
+        train = capacity.few_examples(self._train, capacity.STEPS * key.batch_size)
+        validation = capacity.few_examples(self._validation, 1)
+        return capacity.choose_slots(
+            lambda: self._open_lane(key, 0, train, validation),
+            hparams,
+            most=most,
+            num_workers=num_workers,
+        )
+
+    def _open_lane(
+        self, key: FusionKey, data_epoch: int, train: TensorSplit, validation: TensorSplit
+    ) -> FusedLane:
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
             rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
@@ -59,8 +80,8 @@ class ModelTrainer:
         return FusedLane(
             self._programs[key.model],
             build,
-            train=self._train,
-            validation=self._validation,
+            train=train,
+            validation=validation,
             num_classes=len(self.class_names),
             batch_size=key.batch_size,
             data_seed=self._data_seed,
@@ -93,5 +114,8 @@ def _update(digest: "hashlib._Hash", value: Any) -> None:
     if isinstance(value, np.ndarray):
         digest.update(f"{value.dtype}{value.shape}".encode())
         digest.update(np.ascontiguousarray(value).tobytes())
+    elif isinstance(value, set | frozenset):
+        digest.update(repr(sorted(map(repr, value))).encode())
     else:
-        digest.update(repr(value).encode())
+        # An object's address is another in each process.
+        digest.update(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)).encode())

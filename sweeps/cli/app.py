@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from storage.locations import StorageError, redact
-from sweeps.cli import doctor, run, serve, show, studies
+from sweeps.cli import doctor, new, run, serve, show, studies
 from sweeps.cli.output import Invocation, UsageMistake, clean, console
 
 app = typer.Typer(
@@ -44,6 +44,7 @@ def _root(
 
 
 app.command("run")(run.run)
+app.add_typer(new.app, name="new")
 app.command("list")(studies.list_studies)
 app.command("results")(studies.results)
 app.command("show")(show.show)
@@ -82,11 +83,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def _explain(error: Exception) -> tuple[Sequence[str], int]:
     """Return the lines for the person, and the exit code."""
     from objectives.api import DataError
+    from objectives.references import ObjectiveError
     from sweeps.config_errors import ConfigError
 
     if isinstance(error, ConfigError):
         return error.lines, 2
-    if isinstance(error, DataError | StorageError | UsageMistake):
+    if isinstance(error, DataError | ObjectiveError | StorageError | UsageMistake):
         return str(error).splitlines(), 2
     if isinstance(error, typer.Abort):
         return ("aborted",), 130

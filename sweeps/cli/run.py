@@ -31,7 +31,8 @@ def run(
         str,
         typer.Argument(
             metavar="OBJECTIVE_OR_FILE",
-            help="Name of an objective (relation-cnn), or a sweep file (.toml).",
+            help="An objective (relation-cnn), yours (FILE.py, FILE.py:Class, "
+            "package.module:Class), or a sweep file (.toml).",
         ),
     ],
     trials: Annotated[
@@ -45,6 +46,9 @@ def run(
         Path | None, typer.Option(metavar="FILE", help="Data file. (the one that ships with it)")
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes. (one a core)")] = None,
+    slots: Annotated[
+        int | None, typer.Option(help="Trials that train together. (as many as pay, measured)")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
     max_minutes: Annotated[
         float | None, typer.Option(help="Minutes after which no further epoch starts.")
@@ -90,6 +94,7 @@ def run(
         storage=storage,
         data=data,
         workers=workers,
+        slots=slots,
         seed=seed,
         max_minutes=max_minutes,
         warm_start=warm_start,
@@ -174,16 +179,17 @@ def _read_results(config: "SweepConfig") -> "pd.DataFrame | None":
 
 def _list_varying(config: "SweepConfig") -> list[str]:
     """Return the names of the hyperparameters that are sampled, those of few trials last."""
-    from search_spaces.hparams import OPTIMIZERS_WITH
+    from search_spaces.hparams import OPTIMIZERS_WITH, RATED
 
+    used = {name for name, _ in config.space.describe()}
     table = config.space.to_table()
     model = {f"model.{name}": spec for name, spec in table.pop("model", {}).items()}
     names = [
         name
         for name, spec in (table | model).items()
-        if isinstance(spec, dict) or (isinstance(spec, list) and len(spec) > 1)
+        if name in used and (isinstance(spec, dict) or (isinstance(spec, list) and len(spec) > 1))
     ]
-    return sorted(names, key=lambda name: name in OPTIMIZERS_WITH)
+    return sorted(names, key=lambda name: not OPTIMIZERS_WITH.get(name, {*RATED}) >= {*RATED})
 
 
 def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[str]:
@@ -230,6 +236,8 @@ def _report(
     frame = _read_results(config)
     if frame is not None and not frame.empty:
         _print_results(config, frame, printer=printer, is_quiet=is_quiet)
+        if end.worker_s and not is_quiet:
+            printer.print(_describe_bookkeeping(end))
     if end.ending in ("interrupted", "time is up"):
         _print_kept(config, end, frame=frame, errors=errors, again=again)
     if end.ending == "failed":
@@ -241,6 +249,14 @@ def _report(
         errors.print(f"no trial of study {config.study} got a score")
         return 1
     return 0
+
+
+def _describe_bookkeeping(end: "SweepEnd") -> str:
+    share, waited = end.bookkeeping_s / end.worker_s, end.waited_s / end.worker_s
+    return (
+        f"bookkeeping took {share:.1%} of the workers' {end.worker_s:.0f} s; "
+        f"training waited {waited:.1%} of it"
+    )
 
 
 def _print_results(

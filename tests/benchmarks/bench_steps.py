@@ -1,53 +1,93 @@
-"""Time of a training step a trial, in a lane of 1 to 8 slots and in a plain PyTorch loop.
+"""Time of a training step a trial, in lanes of 1 to 256 slots and in plain PyTorch loops.
 
-    python tests/benchmarks/bench_lane.py
+    python tests/benchmarks/bench_steps.py [--csv FILE] [--model mlp|gru|cnn] [--most-slots 256]
 
-Same model, same batches (batch 50, Adam, dropout 0.5), one thread; the plain loop is an ordinary
-module with ``nn.Conv1d`` on batches that are trimmed too. All are timed in turn, several rounds
-in one run, because a shared machine's speed drifts: quote the ratio of the medians.
+Same model, same batches, Adam, dropout, one thread (the GPU with --device cuda). The plain loop
+is the module as most people would write it: ``nn.Linear``, ``nn.GRU`` or ``nn.Conv1d`` on batches
+that are trimmed to their longest example; the padded loop pads every batch to the longest example
+of the data. All are timed in turn, several rounds in one run, because a shared machine's speed
+drifts: quote the ratios.
 """
 
 import argparse
+import csv
 import os
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from objectives.api import Data, Split
-from objectives.relation_cnn import RelationCnn
+from objectives.registry import find_objective
 from objectives.training import random
-from objectives.training.batches import on_device
+from objectives.training.batches import TensorSplit, on_device
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from sweeps.workers import MALLOC
 
-STEPS = 40
-BATCH = 50
-SLOTS = (1, 2, 4, 8)
+STEPS = 20
+ROUNDS = 5
+COLUMNS = ("model", "batch", "loop", "slots", "us_a_trial_step", "times_plain")
+
+
+class PlainMlp(nn.Sequential):
+    """64-16-16-1 and binary cross-entropy, as logits (0, z)."""
+
+    def __init__(self, data: Data) -> None:
+        features = data.train.inputs[0].shape[1]
+        super().__init__(
+            nn.Linear(features, 16), nn.ReLU(), nn.Dropout(0.1),
+            nn.Linear(16, 16), nn.ReLU(), nn.Dropout(0.1), nn.Linear(16, 1),
+        )  # fmt: skip
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        logits = super().forward(features)
+        return torch.cat([torch.zeros_like(logits), logits], dim=-1)
+
+
+class PlainGru(nn.Module):
+    """One recurrent layer of 32 units on packed sequences, its last state classified."""
+
+    def __init__(self, data: Data) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(data.train.inputs[0].shape[2], 32, batch_first=True)
+        self.dropout = nn.Dropout(0.2)
+        self.output = nn.Linear(32, len(data.class_names))
+
+    def forward(self, steps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            steps, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        logits: torch.Tensor = self.output(self.dropout(self.recurrent(packed)[1][-1]))
+        return logits
 
 
 class PlainCnn(nn.Module):
-    """The model of relation-cnn as most people would write it."""
+    """Word and position embeddings, ``nn.Conv1d`` of 100 filters, maximum over time."""
 
-    def __init__(self, word_vectors: torch.Tensor, num_classes: int, filters: int) -> None:
+    def __init__(self, data: Data) -> None:
         super().__init__()
-        self.words = nn.Embedding.from_pretrained(word_vectors, freeze=True)
+        words = torch.from_numpy(data.extras["word_vectors"])
+        self.words = nn.Embedding.from_pretrained(words, freeze=False)
         self.positions = nn.ModuleList(nn.Embedding(61, 5) for _ in range(2))
-        self.conv = nn.Conv1d(word_vectors.shape[1] + 10, filters, 3, padding=1)
+        self.conv = nn.Conv1d(words.shape[1] + 10, 100, 3, padding=1)
         self.dropout = nn.Dropout(0.5)
-        self.classes = nn.Linear(filters, num_classes)
+        self.classes = nn.Linear(100, len(data.class_names))
 
     def forward(
         self, tokens: torch.Tensor, one: torch.Tensor, two: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
-        real = (torch.arange(tokens.shape[1]) < lengths[:, None]).unsqueeze(-1)
+        real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        real = real.unsqueeze(-1)
         embedded = [self.words(tokens), self.positions[0](one), self.positions[1](two)]
         response = torch.tanh(self.conv((torch.cat(embedded, -1) * real).mT))
         largest = response.masked_fill(~real.mT, -torch.inf).amax(-1)
@@ -55,41 +95,58 @@ class PlainCnn(nn.Module):
         return logits
 
 
-def shortened(split: Split, examples: int) -> Split:
-    assert split.lengths is not None
+@dataclass(frozen=True)
+class Case:
+    objective: str
+    plain: Callable[[Data], nn.Module]
+    batches: tuple[int, ...]
+    model: dict[str, Any]
+    dropout: float
+
+
+CASES = {
+    "mlp": Case("tabular-mlp", PlainMlp, (32, 200), {}, 0.1),
+    "gru": Case("sequence-rnn", PlainGru, (8, 32), {"cell": "gru", "hidden": 32}, 0.2),
+    "cnn": Case("relation-cnn", PlainCnn, (50,), {"filters": 100, "vectors": "trainable"}, 0.5),
+}
+
+
+def repeated(split: Split, examples: int) -> Split:
+    """So many examples of a split, the first again where it has fewer."""
+    rows = np.arange(examples) % len(split.targets)
     return replace(
         split,
-        inputs=tuple(array[:examples] for array in split.inputs),
-        targets=split.targets[:examples],
-        lengths=split.lengths[:examples],
+        inputs=tuple(array[rows] for array in split.inputs),
+        targets=split.targets[rows],
+        lengths=None if split.lengths is None else split.lengths[rows],
     )
 
 
-def lane_epoch(data: Data, slots: int, filters: int) -> Callable[[], object]:
+def lane_epoch(data: Data, case: Case, batch: int, slots: int, device: str) -> Callable[[], Any]:
     """Return a function that trains ``slots`` trials for an epoch."""
-    trainer = ModelTrainer(RelationCnn(), data)
-    hparams = Hparams(
-        batch_size=BATCH, dropout=0.5, model={"filters": filters, "vectors": "frozen"}
-    )
+    trainer = ModelTrainer(find_objective(case.objective), data, device=device)
+    hparams = Hparams(batch_size=batch, dropout=case.dropout, model=case.model)
     lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    assert lane.note is None, lane.note
     for slot in range(slots):
         lane.admit(slot, slot, hparams)
     return lane.train_epoch
 
 
-def plain_epoch(data: Data, filters: int) -> Callable[[], object]:
+def plain_epoch(
+    data: Data, case: Case, batch: int, device: str, *, padded: bool
+) -> Callable[[], Any]:
     """Return a function that trains the plain module for an epoch."""
-    words = torch.from_numpy(data.extras["word_vectors"])
-    model = PlainCnn(words, len(data.class_names), filters)
+    model = case.plain(data).to(device)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
-    train = on_device(data.train, torch.device("cpu"))
+    train = on_device(data.train, torch.device(device))
     order = random.batch_order(
-        0, 1, num_examples=len(train), batch_size=BATCH, lengths=data.train.lengths
+        0, 1, num_examples=len(train), batch_size=batch, lengths=data.train.lengths
     )
 
     def epoch() -> None:
         for rows in order:
-            inputs, targets = train.batch(rows)
+            inputs, targets = whole(train, rows) if padded else train.batch(rows)
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(*inputs), targets).backward()
             optimizer.step()
@@ -97,34 +154,71 @@ def plain_epoch(data: Data, filters: int) -> Callable[[], object]:
     return epoch
 
 
+def whole(split: TensorSplit, rows: np.ndarray) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """Return a batch that is padded to the longest example of the data."""
+    index = torch.from_numpy(rows).to(split.targets.device)
+    assert split.lengths is not None
+    inputs = (*(array[index] for array in split.inputs), split.lengths[index])
+    return inputs, split.targets[index]
+
+
+def measure(name: str, batch: int, slots: list[int], device: str) -> list[dict[str, Any]]:
+    case = CASES[name]
+    data = find_objective(case.objective).load(None)
+    few = repeated(data.train, STEPS * batch)
+    data = replace(data, train=few, validation=repeated(data.validation, 1))
+    loops = {("plain", 1): plain_epoch(data, case, batch, device, padded=False)}
+    if few.lengths is not None:
+        loops["padded", 1] = plain_epoch(data, case, batch, device, padded=True)
+    loops |= {("lane", s): lane_epoch(data, case, batch, s, device) for s in slots}
+    times: dict[tuple[str, int], list[float]] = {key: [] for key in loops}
+    for _ in range(ROUNDS + 1):
+        for key, epoch in loops.items():
+            started = time.perf_counter()
+            epoch()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            times[key].append((time.perf_counter() - started) / STEPS / key[1])
+    # The first round warms up.
+    medians = {key: statistics.median(values[1:]) for key, values in times.items()}
+    return [
+        {"model": name, "batch": batch, "loop": loop, "slots": count}
+        | {"us_a_trial_step": round(median * 1e6, 1)}
+        | {"times_plain": round(medians["plain", 1] / median, 2)}
+        for (loop, count), median in medians.items()
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--filters", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", choices=CASES, help="only this one")
+    parser.add_argument("--most-slots", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--csv", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         os.environ.update(MALLOC)  # read by the C library when a process starts
         os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    data = RelationCnn().load(None)
-    few = shortened(data.train, STEPS * BATCH)
-    data = replace(data, train=few, validation=shortened(data.validation, 1))
-    epochs = {"plain loop": plain_epoch(data, arguments.filters)}
-    epochs |= {f"{s} slots": lane_epoch(data, s, arguments.filters) for s in SLOTS}
-    trials = {"plain loop": 1} | {f"{s} slots": s for s in SLOTS}
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(arguments.rounds + 1):
-        for name, epoch in epochs.items():
-            started = time.perf_counter()
-            epoch()
-            seconds[name].append((time.perf_counter() - started) / STEPS / trials[name])
-    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, ", end="")
-    print(f"numpy {np.__version__}, {arguments.filters} filters, batch {BATCH}")
-    plain = statistics.median(seconds["plain loop"][1:])
-    for name, values in seconds.items():
-        median = statistics.median(values[1:])  # the first round warms up
-        print(f"{name:>11}  {median * 1e3:6.2f} ms a trial-step  {plain / median:5.2f} x plain")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    if arguments.device != "cpu":
+        machine = torch.cuda.get_device_name()
+    versions = f"torch {torch.__version__}, numpy {np.__version__}"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {versions}")
+    print(f"{'model':5} {'batch':>5} {'loop':>6} {'slots':>5} {'us a trial-step':>15} x plain")
+    slots = [2**i for i in range(9) if 2**i <= arguments.most_slots]
+    rows: list[dict[str, Any]] = []
+    for name in [arguments.model] if arguments.model else CASES:
+        for batch in CASES[name].batches:
+            for row in measure(name, batch, slots, arguments.device):
+                rows.append(row)
+                print("{:5} {:5} {:>6} {:5} {:15.1f} {:7.2f}".format(*row.values()), flush=True)
+    if arguments.csv is not None:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""What is wrong with the data that a person's own ``load`` returned, said before it is trained on.
+
+Numbers become what a model expects: arrays, float32. Rows and columns are counted from 1.
+Shapes: N examples, L steps, C classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from objectives.api import Data, DataError, Split
+from objectives.data.targets import Targets, check_targets, find_classes
+
+_SPLITS = ("train", "validation", "test")
+
+
+def checked(data: object, place: str) -> Data:
+    """Return the data as arrays, float inputs as float32, targets as the trainer takes them.
+
+    Args:
+        data: What ``load`` returned; arrays, tensors and lists of numbers alike.
+        place: Where ``load`` is written, for people.
+
+    Raises:
+        DataError: If it cannot be trained on; one line names the split, the place and the rule.
+    """
+    if not isinstance(data, Data):
+        raise DataError(
+            f"{place}: load must return Data(train, validation, test, class_names) of "
+            f"objectives.api, got {type(data).__name__}"
+        )
+    names = _check_class_names(data.class_names, place)
+    splits = {
+        name: _check_split(getattr(data, name), len(names), f"{place}: {name}") for name in _SPLITS
+    }
+    for name in ("train", "validation"):
+        if not len(splits[name].targets):
+            raise DataError(f"{place}: {name} is empty; expected examples in train and validation")
+    for name in ("validation", "test"):
+        if len(splits[name].targets):
+            _check_shapes(splits["train"], splits[name], name, place)
+    _check_counts(splits, names, place)
+    train, validation, test = splits.values()
+    return replace(data, train=train, validation=validation, test=test, class_names=names)
+
+
+def _check_class_names(names: object, place: str) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Sequence | np.ndarray):
+        raise DataError(f"{place}: class_names must be a list of names, got {names!r}")
+    found = tuple(str(name) for name in names)
+    if len(found) < 2 or len(set(found)) < len(found):
+        text = f"two or more different names, got {', '.join(found) or 'none'}"
+        raise DataError(f"{place}: class_names must hold {text}")
+    return found
+
+
+def _check_split(split: object, num_classes: int, place: str) -> Split:
+    if not isinstance(split, Split):
+        raise DataError(
+            f"{place} must be Split(inputs, targets) of objectives.api, got {type(split).__name__}"
+        )
+    # Split(inputs=x) for Split(inputs=(x,)): what is an array itself is the one input.
+    arrays = (split.inputs,) if hasattr(split.inputs, "shape") else split.inputs
+    if not isinstance(arrays, tuple | list) or not arrays:
+        raise DataError(f"{place}.inputs must be a tuple of arrays, such as (x,)")
+    targets = _check_targets(split.targets, num_classes, f"{place}.targets")
+    inputs = tuple(_check_input(one, f"{place}.inputs[{i}]") for i, one in enumerate(arrays))
+    lengths = None
+    if split.lengths is not None:
+        lengths = _to_integers(split.lengths, f"{place}.lengths", "numbers of steps")
+    sized = {f"inputs[{i}]": one for i, one in enumerate(inputs)}
+    if lengths is not None:
+        sized["lengths"] = lengths
+    for name, array in sized.items():
+        if len(array) != len(targets):
+            raise DataError(
+                f"{place}.{name} has {len(array)} rows and targets has {len(targets)}; "
+                "expected a target for each row"
+            )
+    if lengths is not None and len(lengths):
+        longest = min((one.shape[1] for one in inputs if one.ndim > 1), default=int(lengths.max()))
+        if lengths.min() < 1 or lengths.max() > longest:
+            row = int(np.flatnonzero((lengths < 1) | (lengths > longest))[0])
+            text = f"is {lengths[row]} in row {row + 1}; expected 1 to {longest} steps"
+            raise DataError(f"{place}.lengths {text}")
+    return replace(split, inputs=inputs, targets=targets, lengths=lengths)
+
+
+def _to_array(values: object, place: str) -> npt.NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # rows of unequal length, a tensor on a GPU or with a gradient
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"{place} is no array of numbers: {reason}") from error
+    if array.dtype.kind not in "biuf" or not array.ndim:
+        kind = "text" if array.dtype.kind in "USO" else str(array.dtype)
+        raise DataError(f"{place} holds {kind}; expected numbers, a row an example")
+    return array
+
+
+def _check_input(values: object, place: str) -> npt.NDArray[Any]:
+    array = _to_array(values, place)
+    if array.dtype.kind != "f":
+        return array
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
+        array = array.astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        index = np.argwhere(~np.isfinite(array))[0]
+        row, *rest = (int(i) + 1 for i in index)
+        column = f", column {', '.join(map(str, rest))}" if rest else ""
+        value = array[tuple(index)]
+        raise DataError(f"{place}, row {row}{column}: {value}; expected finite numbers")
+    return array
+
+
+def _to_integers(values: object, place: str, what: str) -> npt.NDArray[np.int64]:
+    array = _to_array(values, place)
+    if array.ndim != 1:
+        raise DataError(f"{place} has the shape {array.shape}; expected one axis, ({len(array)},)")
+    if array.dtype.kind == "f" and len(array):
+        raise DataError(f"{place} holds {array.dtype} numbers; expected {what}, whole numbers")
+    return array.astype(np.int64)
+
+
+def _check_targets(values: object, num_classes: int, place: str) -> Targets:
+    targets = _to_array(values, place)
+    if targets.dtype.kind == "b" or targets.shape == (0,):
+        targets = targets.astype(np.int64)
+    return check_targets(targets, num_classes, place)
+
+
+def _check_shapes(train: Split, other: Split, name: str, place: str) -> None:
+    if len(train.inputs) != len(other.inputs):
+        raise DataError(
+            f"{place}: {name} has {len(other.inputs)} inputs and train {len(train.inputs)}; "
+            "expected the same ones"
+        )
+    if (train.lengths is None) != (other.lengths is None):
+        raise DataError(f"{place}: {name} and train: one has lengths, the other has none")
+    # Padded sequences are cut to each batch's longest, so that their axis may differ.
+    first = 1 if train.lengths is None else 2
+    for i, (mine, theirs) in enumerate(zip(train.inputs, other.inputs, strict=True)):
+        if mine.shape[first:] != theirs.shape[first:] or mine.ndim != theirs.ndim:
+            text = f"rows of shape {theirs.shape[1:]}, those of train are {mine.shape[1:]}"
+            raise DataError(f"{place}: {name}.inputs[{i}] has {text}; expected one shape")
+
+
+def _check_counts(splits: dict[str, Split], names: tuple[str, ...], place: str) -> None:
+    counts = {
+        name: np.bincount(find_classes(split.targets), minlength=len(names))
+        for name, split in splits.items()
+    }
+    total = np.sum(list(counts.values()), axis=0)
+    for index, name in enumerate(names):
+        text = f"class {name!r} (target {index})"
+        if not counts["train"][index]:
+            raise DataError(f"{place}: {text} has no row in train; expected two or more of each")
+        if total[index] == 1:
+            raise DataError(f"{place}: {text} has only one row; expected two or more of each")

@@ -1,0 +1,325 @@
+"""Imports a person's own objective, and makes of it what ``objectives.api.Objective`` asks for.
+
+A class with ``load`` and ``build_model``, or a file with functions of these names. Knows no
+model: torch is imported by the person's module.
+"""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from objectives.api import Data, DataError
+from objectives.data.checks import checked
+from objectives.references import ObjectiveError, Reference, name_study, parse_reference
+from search_spaces.mistakes import suggest_names
+
+_STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_PACKAGES = Path(__file__).parent.parent
+#: Where no line is the person's: the interpreter's library, installed packages, and ours.
+_FOREIGN = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+    *(str(_PACKAGES / name) + os.sep for name in ("sweeps", "objectives", "storage")),
+    str(_PACKAGES / "search_spaces") + os.sep,
+    "<",
+)
+
+
+class OwnObjective:
+    """A person's class or file as an ``Objective``.
+
+    Args:
+        reference: What the person named.
+        place: The file, as a person reads it.
+        thing: An object, or a module, with ``load`` and ``build_model``.
+
+    Raises:
+        ObjectiveError: If one of the two is missing or cannot be called as it will be.
+    """
+
+    def __init__(self, reference: Reference, *, place: str, thing: Any) -> None:
+        self.place = place
+        self.name = _name_objective(reference, thing)
+        self._thing = thing
+        self._load = _find_function(thing, "load", place)
+        self._build = _find_function(thing, "build_model", place)
+        self._takes_source = _count_arguments(self._load) > 0
+        if _count_arguments(self._build) == 0:
+            raise ObjectiveError(
+                f"{place}: build_model must take the data first: build_model(data, ...)"
+            )
+
+    @property
+    def default_space(self) -> Mapping[str, Any]:
+        """The person's ``default_space``, a table as ``[space]`` of a sweep file; may be empty.
+
+        Raises:
+            ObjectiveError: If it is no table, or raises.
+        """
+        try:
+            table = getattr(self._thing, "default_space", {})
+            table = table() if callable(table) else table
+        except Exception as error:
+            raise explain("default_space", error, place=self.place) from error
+        if not isinstance(table, Mapping):
+            raise ObjectiveError(
+                f"{self.place}: default_space must be a table, got {type(table).__name__}"
+            )
+        return table
+
+    @property
+    def model_names(self) -> tuple[str, ...] | None:
+        """The names of ``build_model``'s hyperparameters; None: it takes any."""
+        parameters = _list_hparams(self._build)
+        if any(one.kind is one.VAR_KEYWORD for one in parameters):
+            return None
+        return tuple(one.name for one in parameters)
+
+    @property
+    def required_model_names(self) -> tuple[str, ...]:
+        """The names of those that have no default."""
+        parameters = _list_hparams(self._build)
+        return tuple(
+            one.name
+            for one in parameters
+            if one.default is one.empty and one.kind is not one.VAR_KEYWORD
+        )
+
+    def load(self, source: Path | None) -> Data:
+        """Return the person's data, checked; the same in each process unless they make it not so.
+
+        Raises:
+            DataError: If the data cannot be trained on, or ``load`` takes no file and got one.
+            ObjectiveError: If ``load`` raises anything but a ``DataError``.
+        """
+        if source is not None and not self._takes_source:
+            raise DataError(
+                f"{self.place}: load takes no argument, so that --data {source} has no use; "
+                "write load(source) to read it"
+            )
+        try:
+            with _seeded():
+                data = self._load(source) if self._takes_source else self._load()
+        except DataError:
+            raise
+        except Exception as error:
+            raise explain("load", error, place=self.place) from error
+        return checked(data, self.place)
+
+    def build_model(self, data: Data, **model: Any) -> Any:
+        """Return what the person's ``build_model`` does."""
+        return self._build(data, **model)
+
+
+def find_own(text: str) -> OwnObjective:
+    """Return the objective that ``resolve_reference`` named; its module is imported now.
+
+    Its imports are looked for last in the file's folder and the current one, in a worker process
+    too: a folder called ``storage`` there does not shadow ours.
+
+    Raises:
+        ObjectiveError: If it cannot be imported or is no objective; the line says where and why.
+    """
+    reference = parse_reference(text)
+    assert reference is not None, f"not the name of an own objective: {text!r}"
+    changed_ns = 0
+    if reference.path is not None:
+        try:
+            changed_ns = reference.path.stat().st_mtime_ns
+        except OSError as error:
+            reason = error.strerror or error
+            raise ObjectiveError(f"{show_path(reference.path)}: {reason}") from None
+    return _find_own(reference, os.getcwd(), changed_ns)
+
+
+def explain(what: str, error: BaseException, *, place: str) -> ObjectiveError:
+    """Return one line that says what raised ("": an import), where in the file, and why."""
+    text = str(error).strip().splitlines()
+    found = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    raised = f"{what} raised {found}" if what else found
+    return ObjectiveError(f"{_find_line(error) or place}: {raised}")
+
+
+def show_path(path: Path) -> str:
+    """Return a path as a person in the current folder would write it."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@functools.lru_cache(maxsize=16)
+def _find_own(reference: Reference, folder: str, changed_ns: int) -> OwnObjective:
+    if reference.path is not None:
+        place = show_path(reference.path)
+        module = _guarded(lambda: _import_file(reference, folder), place=place)
+    else:
+        place = reference.module
+        module = _guarded(lambda: _import_module(reference, folder), place=place)
+        place = show_path(Path(module.__file__)) if module.__file__ else place
+    if not reference.attribute:
+        return OwnObjective(reference, place=place, thing=module)
+    kind = getattr(module, reference.attribute, None)
+    if kind is None:
+        own = [
+            name
+            for name, one in vars(module).items()
+            if isinstance(one, type) and one.__module__ == module.__name__
+        ]
+        hint = suggest_names(reference.attribute, own) if own else "it has no class"
+        raise ObjectiveError(f"{place}: no class {reference.attribute!r}; {hint}")
+    try:
+        thing = kind() if isinstance(kind, type) else kind
+    except Exception as error:
+        raise explain(f"{reference.attribute}()", error, place=place) from error
+    return OwnObjective(reference, place=f"{place}:{reference.attribute}", thing=thing)
+
+
+def _import_file(reference: Reference, folder: str) -> ModuleType:
+    path = reference.path
+    assert path is not None
+    _append_to_path(str(path.parent))
+    _append_to_path(folder)
+    # Not its own name, which may be that of an installed package.
+    name = f"bestepoch_own_{path.stem.replace('.', '_')}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_module(reference: Reference, folder: str) -> ModuleType:
+    if not all(part.isidentifier() for part in reference.module.split(".")):
+        text = f"{reference}: {reference.module!r} is no module"
+        raise ObjectiveError(f"{text}; for a file write path/to/file.py")
+    _append_to_path(folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(reference.module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{reference.module}.".startswith(f"{error.name}."):
+            raise
+        text = f"{reference}: no module {error.name!r} in this folder, nor installed"
+        raise ObjectiveError(f"{text}; for a file write path/to/file.py") from None
+
+
+def _guarded(import_it: Callable[[], ModuleType], *, place: str) -> ModuleType:
+    try:
+        return import_it()
+    except ObjectiveError:
+        raise
+    except SyntaxError as error:
+        where = show_path(Path(error.filename)) if error.filename else place
+        raise ObjectiveError(
+            f"{where}:{error.lineno}: {type(error).__name__}: {error.msg}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise explain("", error, place=place) from error
+
+
+def _append_to_path(folder: str) -> None:
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _name_objective(reference: Reference, thing: Any) -> str:
+    name, other = getattr(thing, "name", None), reference.attribute
+    if not reference.attribute:
+        assert reference.path is not None
+        name = other = reference.path.stem
+    if isinstance(name, str) and _STUDY_NAME.fullmatch(name):
+        return name
+    return name_study(other)
+
+
+def _find_function(thing: Any, name: str, place: str) -> Callable[..., Any]:
+    function = getattr(thing, name, None)
+    if callable(function):
+        found: Callable[..., Any] = function
+        return found
+    if function is not None:
+        raise ObjectiveError(f"{place}: {name} must be a function")
+    own = [
+        each
+        for each, value in inspect.getmembers(thing)
+        if callable(value) and not isinstance(value, type) and not each.startswith("_")
+    ]
+    hint = suggest_names(name, own) if own else "it has no function"
+    text = f"no function {name!r}; {hint}"
+    if isinstance(thing, ModuleType):
+        kinds = [
+            each
+            for each, value in vars(thing).items()
+            if isinstance(value, type) and hasattr(value, name)
+        ]
+        if kinds:
+            text = f"no function {name!r}; for its class write {place}:{kinds[0]}"
+    raise ObjectiveError(f"{place}: {text}")
+
+
+def _list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # it is not written in Python
+        return None
+
+
+def _count_arguments(function: Callable[..., Any]) -> int:
+    """Return how many positional arguments a function takes; 1 if that cannot be known."""
+    parameters = _list_parameters(function)
+    if parameters is None:
+        return 1
+    kinds = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.VAR_POSITIONAL,
+    )
+    return sum(one.kind in kinds for one in parameters)
+
+
+def _list_hparams(build: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = _list_parameters(build)
+    if parameters is None:
+        return [inspect.Parameter("model", inspect.Parameter.VAR_KEYWORD)]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+    rest = parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
+    return [one for one in rest if one.kind not in kinds]
+
+
+def _find_line(error: BaseException) -> str | None:
+    """Return ``file:line`` of the innermost line that is the person's, or None."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_FOREIGN):
+            return f"{show_path(Path(frame.filename))}:{frame.lineno}"
+    return None
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Seed the global generators: an unseeded split must be the same in every worker."""
+    import random
+
+    import numpy as np
+    import torch
+
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            random.seed(0)
+            np.random.seed(0)  # noqa: NPY002
+            torch.default_generator.manual_seed(0)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002

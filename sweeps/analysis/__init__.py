@@ -1,0 +1,1 @@
+"""What learning curves show: verdicts, advice and comparisons, as pure functions."""

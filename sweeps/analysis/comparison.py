@@ -1,0 +1,224 @@
+"""Trials side by side: ranks by several scores, ties, speed, and the luck of a best epoch.
+
+Takes the frames of ``storage.queries``; opens no database. Shapes: E epochs, T trials.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeps.analysis.noise import TIE_ERRORS, Floats, epoch_noise, finite
+from sweeps.curves import running_best
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns of ``rank_side_by_side``: macro-F1 by each rule, the rank by each (1 is the highest,
+#: equal scores share one), ``rank_range``: largest minus smallest rank, and ``is_tied``: whether
+#: the best score is too near the study's best to be told apart from it.
+RANKS: Mapping[str, str] = {
+    "trial": "int64",
+    "best": "float64",
+    "last": "float64",
+    "tail": "float64",
+    "at_epoch": "float64",
+    "rank_best": "Int64",
+    "rank_last": "Int64",
+    "rank_tail": "Int64",
+    "rank_at_epoch": "Int64",
+    "rank_range": "Int64",
+    "is_tied": "bool",
+}
+#: Columns of ``convergence_speed``: best macro-F1 up to an epoch, first epoch with a score.
+SPEED: Mapping[str, str] = {"trial": "int64", "score_at_epoch": "float64", "epochs": "Int64"}
+#: Columns of ``luck_of_best_epochs``: best macro-F1, its noise between epochs, what the best owes
+#: to luck on average, and the best without that.
+LUCK: Mapping[str, str] = {
+    "trial": "int64",
+    "best": "float64",
+    "noise": "float64",
+    "luck": "float64",
+    "best_without_luck": "float64",
+}
+_SMOOTHING = 1 / 3
+_STEP = 0.01
+_GRID = np.linspace(-9.0, 9.0, 1801, dtype=np.float64)
+
+
+def rank_side_by_side(
+    results: "pd.DataFrame",
+    curves: "pd.DataFrame",
+    *,
+    epoch: int,
+    error: float = math.nan,
+    correlation: float = 0.5,
+) -> "pd.DataFrame":
+    """Return the ranked trials (``RANKS``), the highest best score first.
+
+    Args:
+        results: ``queries.results``; trials without a rank are left out.
+        curves: ``queries.curves``.
+        epoch: Epoch X of ``at_epoch``: the best macro-F1 up to it, NaN for a trial that ended
+            before; from 1.
+        error: Standard error of one validation macro-F1; NaN: no trial ties with another one.
+        correlation: See ``tie_margin``.
+    """
+    import pandas as pd
+
+    ranked = results[results["rank"].notna()]
+    speed = convergence_speed(curves, epoch=epoch, score=1.0).set_index("trial")["score_at_epoch"]
+    frame = pd.DataFrame(
+        {
+            "trial": ranked["trial"].astype("int64"),
+            "best": ranked["best_macro_f1"],
+            "last": ranked["last_macro_f1"],
+            "tail": ranked["tail_macro_f1"],
+            "at_epoch": ranked["trial"].map(speed).astype("float64"),
+        }
+    )
+    rules = ("best", "last", "tail", "at_epoch")
+    for rule in rules:
+        frame[f"rank_{rule}"] = frame[rule].rank(method="min", ascending=False).astype("Int64")
+    ranks = frame[[f"rank_{rule}" for rule in rules]]
+    frame["rank_range"] = ranks.max(axis=1) - ranks.min(axis=1)
+    margin = tie_margin(error, correlation=correlation)
+    frame["is_tied"] = frame["best"].max() - frame["best"] < (0 if math.isnan(margin) else margin)
+    frame = frame.astype(dict(RANKS))
+    return frame.sort_values(["rank_best", "trial"], ignore_index=True)
+
+
+def tie_margin(error: float, *, correlation: float = 0.5) -> float:
+    """Return the difference of two trials' macro-F1 below which they tie.
+
+    Two standard errors of the difference, sqrt(2 (1 - correlation)) times that of one score: both
+    are scored on the same examples, and what is hard for one is hard for the other.
+
+    Args:
+        error: Standard error of one validation macro-F1.
+        correlation: Of the two scores over other validation sets. 0.5 is assumed, not measured;
+            0 is that of two independent sets, and the cautious choice.
+
+    Raises:
+        ValueError: If ``correlation`` is outside [0, 1).
+    """
+    if not 0.0 <= correlation < 1.0:
+        raise ValueError(f"correlation must be in [0, 1), got {correlation}")
+    return TIE_ERRORS * error * math.sqrt(2 * (1 - correlation))
+
+
+def convergence_speed(curves: "pd.DataFrame", *, epoch: int, score: float) -> "pd.DataFrame":
+    """Return how fast each trial rose (``SPEED``), by number.
+
+    Args:
+        curves: ``queries.curves``.
+        epoch: Epoch X, from 1; ``score_at_epoch`` is the best macro-F1 up to it, NaN for a trial
+            that ended before.
+        score: Macro-F1; ``epochs`` is the first epoch that reaches it, missing if none does.
+
+    Raises:
+        ValueError: If ``epoch`` is below 1.
+    """
+    import pandas as pd
+
+    if epoch < 1:
+        raise ValueError(f"epoch must be >= 1, got {epoch}")
+    rows = []
+    for trial, records in curves.groupby("trial", sort=True):
+        scores, numbers = records["macro_f1"].tolist(), records["epoch"].tolist()
+        bests = running_best(scores)
+        seen = [best for best, number in zip(bests, numbers, strict=True) if number <= epoch]
+        reached = max(numbers) >= epoch and seen
+        first = [n for each, n in zip(scores, numbers, strict=True) if each >= score]
+        rows.append((int(trial), seen[-1] if reached else math.nan, first[0] if first else pd.NA))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(SPEED)
+    named = zip(SPEED.items(), columns, strict=True)
+    return pd.DataFrame({name: pd.Series(list(c), dtype=dtype) for (name, dtype), c in named})
+
+
+def luck_of_best_epochs(curves: "pd.DataFrame") -> "pd.DataFrame":
+    """Return what each trial's best epoch owes to luck (``LUCK``), by number.
+
+    Trials with fewer than 4 scores are left out.
+    """
+    import pandas as pd
+
+    rows = []
+    for trial, records in curves.groupby("trial", sort=True):
+        scores = finite(records["macro_f1"].tolist())
+        if len(scores) < 4:
+            continue
+        best, luck = float(scores.max()), luck_of_best(scores)
+        rows.append((int(trial), best, epoch_noise(scores), luck, best - luck))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(LUCK)
+    named = zip(LUCK.items(), columns, strict=True)
+    return pd.DataFrame({name: pd.Series(list(c), dtype=dtype) for (name, dtype), c in named})
+
+
+def luck_of_best(curve: Sequence[float] | Floats) -> float:
+    """Return by how much the best of a curve's epochs exceeds its smooth line, on average.
+
+    With a line m_t (straight through a third of the epochs around each, at least 7) and
+    independent normal noise of standard deviation s (``epoch_noise``), the best score is expected
+    at E[max_t (m_t + s z_t)], and the luck is that minus max_t m_t. On a flat curve it is s times
+    the expected maximum of E normals (``expected_maximum``); on a steep one only the last epochs
+    compete. Choosing by the same noisy score that is reported is the selection bias of Cawley and
+    Talbot (2010, "On over-fitting in model selection", JMLR 11). The luck of the epochs alone:
+    that of the best of many trials, and of this validation set, comes on top.
+
+    Args:
+        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+
+    Returns:
+        NaN with fewer than 4 scores.
+    """
+    scores = finite(curve)
+    noise = epoch_noise(scores)
+    if math.isnan(noise) or noise == 0:
+        return noise
+    line = _local_lines(scores, max(7, round(_SMOOTHING * len(scores))))
+    distances = (line - line.max()) / noise
+    below = np.ones_like(_GRID)
+    for distance in distances[distances > -9].tolist():
+        below *= _normal_shares(np.asarray(_GRID - distance, dtype=np.float64))
+    return noise * _expectation(below)
+
+
+def expected_maximum(draws: int) -> float:
+    """Return the expected maximum of independent standard normal draws: 0, 0.564, 0.846, ...
+
+    The integral of 1 - F(x)^n above 0 minus that of F(x)^n below (David and Nagaraja 2003,
+    "Order statistics", section 3.1).
+
+    Args:
+        draws: How many, from 1.
+    """
+    return _expectation(_normal_shares(_GRID) ** draws)
+
+
+def _expectation(below: Floats) -> float:
+    """Return the mean of a distribution from its cumulative shares on the grid."""
+    # The jump at 0 is in the integrand, so the halves are summed apart.
+    return _sum(1 - below, _GRID >= 0) - _sum(below, _GRID <= 0)
+
+
+def _sum(values: Floats, where: npt.NDArray[np.bool_]) -> float:
+    part = values[where]
+    return float(((part[1:] + part[:-1]) / 2).sum()) * _STEP
+
+
+def _normal_shares(points: Floats) -> Floats:
+    return np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in points.tolist()])
+
+
+def _local_lines(values: Floats, width: int) -> Floats:
+    """Return each epoch's place on the straight line through the ``width`` epochs around it."""
+    width = min(width, len(values))
+    line = np.empty_like(values)
+    for i in range(len(values)):
+        start = min(max(i - width // 2, 0), len(values) - width)
+        epochs = np.arange(start, start + width) - i
+        line[i] = np.polyfit(epochs, values[start : start + width], 1)[1]
+    return line

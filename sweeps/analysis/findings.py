@@ -1,0 +1,162 @@
+"""What can be said of a trial: the verdicts, their precedence, and the facts they are read from.
+
+Knows no rule and no database. Shapes: E epochs, C classes.
+"""
+
+import enum
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sweeps.analysis.noise import finite, macro_f1_error_from_f1
+
+
+class Verdict(enum.Enum):
+    """What a trial's curve shows; the first of those that it shows leads.
+
+    The order is that of what to do first: what spoils the numbers that the others are read from,
+    then what more epochs would change, then what they would not.
+    """
+
+    DIVERGED = "diverged"
+    RATE_TOO_HIGH = "rate too high"
+    OSCILLATING = "oscillating"
+    STILL_IMPROVING = "still improving"
+    CLASS_COLLAPSE = "class collapse"
+    DIMINISHING_RETURNS = "diminishing returns"
+    OVERFIT = "overfit"
+    UNDERFIT = "underfit"
+    CONVERGED = "converged"
+    TOO_SHORT = "too short"
+
+
+#: Which verdict leads where a trial shows several: the earlier one.
+PRECEDENCE: tuple[Verdict, ...] = tuple(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One verdict on one trial.
+
+    Attributes:
+        verdict: What its curve shows.
+        evidence: The numbers that show it, in a clause.
+        advice: What to do, in one sentence.
+        numbers: The same numbers by name.
+    """
+
+    verdict: Verdict
+    evidence: str
+    advice: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCurve:
+    """One trial's epochs, as ``queries.curves`` has them; NaN is missing or not finite.
+
+    Attributes:
+        trial: Number of the trial.
+        train_losses: Mean training loss per epoch, (E,).
+        val_losses: Mean validation loss per epoch, (E,).
+        macro_f1s: Validation macro-F1 per epoch, (E,).
+        class_f1s: Validation F1 of each class per epoch, (E, C); empty where it is not known.
+        supports: Validation examples of each class, (C,); empty where they are not known.
+        class_names: Names of the classes, (C,); empty where they are not known.
+        has_balanced_weights: Whether ``class_weights`` was ``balanced``.
+        label_smoothing: The trial's ``label_smoothing``.
+        outcome: Why the trial ended, None while it runs.
+    """
+
+    trial: int
+    train_losses: tuple[float, ...]
+    val_losses: tuple[float, ...]
+    macro_f1s: tuple[float, ...]
+    class_f1s: tuple[tuple[float, ...], ...] = ()
+    supports: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    has_balanced_weights: bool = False
+    label_smoothing: float = 0.0
+    outcome: str | None = None
+
+    def __post_init__(self) -> None:
+        epochs = len(self.macro_f1s)
+        assert epochs == len(self.train_losses) == len(self.val_losses), "of different lengths"
+        assert not self.class_f1s or len(self.class_f1s) == epochs, "of different lengths"
+
+    @property
+    def epochs(self) -> int:
+        """E, the epochs that were trained."""
+        return len(self.macro_f1s)
+
+    def last(self, share: float, at_least: int) -> int:
+        """Return how many epochs the last ``share`` of the curve has, ``at_least`` so many."""
+        return min(self.epochs, max(at_least, round(self.epochs * share)))
+
+    def name_class(self, index: int) -> str:
+        """Return the name of a class, or its number where names are not known."""
+        return self.class_names[index] if self.class_names else f"number {index}"
+
+
+def score_error(curve: TrialCurve) -> float:
+    """Return the standard error of a trial's macro-F1 in its last third.
+
+    From the validation examples of each class and the median of its F1 over these epochs; where
+    the classes' F1 is not known, each is taken to have the macro-F1.
+
+    Returns:
+        NaN where the examples of each class are not known, or no epoch has a score.
+    """
+    n = curve.last(1 / 3, 3)
+    scores = finite(curve.macro_f1s[-n:])
+    if not curve.supports or not len(scores):
+        return math.nan
+    if curve.class_f1s:
+        table = np.array(curve.class_f1s[-n:], dtype=np.float64)
+        middle = np.median(np.nan_to_num(table), axis=0).tolist()
+        return macro_f1_error_from_f1(middle, curve.supports)
+    return macro_f1_error_from_f1([float(np.median(scores))] * len(curve.supports), curve.supports)
+
+
+@dataclass(frozen=True, slots=True)
+class LossScale:
+    """The losses that a training loss is measured by, nats an example.
+
+    Attributes:
+        guessing: Loss of who knows the shares of the classes and nothing else.
+        perfect: Loss of who is always right, and as sure as label smoothing wants; 0 without.
+    """
+
+    guessing: float
+    perfect: float
+
+    def explained(self, loss: float) -> float:
+        """Return McFadden's pseudo R2 of a loss: 1 is perfect, 0 is guessing, below is worse."""
+        return 1.0 - (loss - self.perfect) / (self.guessing - self.perfect)
+
+
+def loss_scale(curve: TrialCurve) -> LossScale | None:
+    """Return what guessing and being right would cost in the trial's training loss.
+
+    The shares of the classes are those of validation, which is split as training is; equal ones
+    where ``class_weights`` is ``balanced``.
+
+    Returns:
+        None where the examples of each class are not known, or there is one class alone.
+    """
+    shares = np.array([each for each in curve.supports if each > 0], dtype=np.float64)
+    classes = len(shares)
+    if classes < 2:
+        return None
+    shares = np.full(classes, 1 / classes) if curve.has_balanced_weights else shares / shares.sum()
+    smoothing = curve.label_smoothing
+    guessed = (1 - smoothing) * shares + smoothing / classes
+    target = np.full(classes, smoothing / classes)
+    target[0] += 1 - smoothing
+    return LossScale(_entropy(guessed.tolist()), _entropy(target.tolist()))
+
+
+def _entropy(shares: list[float]) -> float:
+    return -math.fsum(share * math.log(share) for share in shares if share > 0)

@@ -1,0 +1,221 @@
+"""What a trial's scores show: oscillating, improving, diminishing returns, collapse, converged.
+
+Each rule takes a ``TrialCurve`` and returns a ``Finding``, or None where its curve does not show
+it. Its thresholds stand above it, with where they come from.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sweeps.analysis.findings import Finding, TrialCurve, Verdict, score_error
+from sweeps.analysis.noise import epoch_noise, finite, moving_median
+from sweeps.analysis.trends import MIN_EPOCHS, Gain, fit_slope, predict_gain
+
+#: Standard errors of a score that its swings must exceed, as a standard deviation.
+SWING_ERRORS = 1.5
+# Of 1000 stable trials one is called oscillating by chance: the normal quantile of 0.999.
+_SWING_QUANTILE = 3.0902
+#: Standard errors of the slope of the last half that a rise must have.
+RISE_ERRORS = 2.0
+#: Standard errors of the score that twice the epochs must promise.
+MATERIAL_ERRORS = 0.5
+#: Late gain an epoch over the early one, below which returns have diminished.
+DIMINISHED_SHARE = 0.05
+#: Epochs that one standard error of the score must cost by then.
+DIMINISHED_EPOCHS = 50
+#: Epochs at the end in which a class must have had no right prediction.
+COLLAPSE_EPOCHS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Rise:
+    """How a score rises at the end of a trial.
+
+    Attributes:
+        gain: What twice the epochs would add.
+        early: Largest rise an epoch, over a tenth of the epochs in the first half.
+        late: Rise an epoch in the last half, as a straight line.
+        error: Standard error of the score, NaN where the classes' examples are not known.
+        is_sure: Whether it rises for sure: two standard errors of the slope, and the prediction
+            is above 0 with 95 % probability.
+    """
+
+    gain: Gain
+    early: float
+    late: float
+    error: float
+    is_sure: bool
+
+    @property
+    def is_diminished(self) -> bool:
+        """Whether it goes on rising, at a small part of the early pace and at a high price."""
+        is_slow = self.late < DIMINISHED_SHARE * self.early
+        return self.is_sure and is_slow and self.late * DIMINISHED_EPOCHS < self.error
+
+    @property
+    def is_material(self) -> bool:
+        """Whether it goes on rising, by more than half a standard error in twice the epochs."""
+        enough = 0.0 if math.isnan(self.error) else MATERIAL_ERRORS * self.error
+        return self.is_sure and not self.is_diminished and self.gain.expected > enough
+
+
+def measure_rise(curve: TrialCurve) -> Rise | None:
+    """Return how a score rises at the end; None with fewer than 8 epochs that have one."""
+    scores = finite(curve.macro_f1s)
+    gain = predict_gain(scores)
+    if gain is None:
+        return None
+    half = scores[-max(6, len(scores) // 2) :]
+    slope, end = fit_slope(half), fit_slope(scores[-max(5, len(scores) // 4) :])
+    is_sure = slope.errors_from_zero > RISE_ERRORS and gain.low > 0
+    # A rise that has turned into a fall is no rise, however long it was.
+    is_sure = is_sure and end.errors_from_zero > -RISE_ERRORS
+    smooth = moving_median(scores)
+    width = max(3, len(scores) // 10)
+    first = smooth[: max(len(scores) // 2, width + 1)]
+    early = float((first[width:] - first[:-width]).max()) / width
+    return Rise(gain, early, slope.per_epoch, score_error(curve), is_sure)
+
+
+def find_oscillation(curve: TrialCurve) -> Finding | None:
+    """Find swings that are larger than the validation set's own noise.
+
+    Definition: over the last half of the epochs, at least 6, the standard deviation of macro-F1
+    around its parabola exceeds 1.5 standard errors of the score, and what chance gives one stable
+    trial in 1000 (the chi-square quantile, by Wilson and Hilferty 1931). The error comes from the
+    examples of each class (``macro_f1_error_from_f1``), so a class of 30 examples may swing as 30
+    examples do. It is an upper bound of a stable trial's swings: most examples keep their
+    prediction. Without the examples of each class nothing is said. Large steps swing around what
+    small ones reach (Smith et al. 2018, "Don't decay the learning rate, increase the batch size").
+    """
+    error = score_error(curve)
+    scores = finite(curve.macro_f1s)
+    if math.isnan(error) or len(scores) < 6:
+        return None
+    half = scores[-max(6, len(scores) // 2) :]
+    epochs = np.linspace(-1, 1, len(half))
+    residuals = half - np.polyval(np.polyfit(epochs, half, 2), epochs)
+    free = len(half) - 3
+    swing = math.sqrt(float((residuals**2).sum()) / free)
+    by_chance = (1 - 2 / (9 * free) + _SWING_QUANTILE * math.sqrt(2 / (9 * free))) ** 1.5
+    if swing <= max(SWING_ERRORS, by_chance) * error:
+        return None
+    low, high = float(half.min()), float(half.max())
+    evidence = (
+        f"macro-F1 swings between {low:.3f} and {high:.3f} in the last {len(half)} epochs, "
+        f"standard deviation {swing:.3f}; the validation set's own is {error:.3f}"
+    )
+    advice = (
+        "Lower the learning rate, let a schedule lower it, or raise batch_size; the best epoch of "
+        "such a curve is partly luck."
+    )
+    numbers = {"swing": swing, "sampling_error": error, "low": low, "high": high}
+    return Finding(Verdict.OSCILLATING, evidence, advice, numbers)
+
+
+def find_improvement(curve: TrialCurve, rise: Rise | None) -> Finding | None:
+    """Find a score that more epochs would raise.
+
+    Definition: the last half rises (two standard errors of its slope), twice the epochs add more
+    than 0 with 95 % probability (``predict_gain``) and more than half a standard error of the
+    score on average, and returns have not diminished: less could not be told from luck.
+    """
+    if rise is None or not rise.is_material:
+        return None
+    gain = rise.gain
+    evidence = (
+        f"macro-F1 rises by {rise.late:.2g} an epoch; twice the epochs would add "
+        f"{gain.expected:.3f} ({gain.low:.3f} to {gain.high:.3f})"
+    )
+    advice = f"Train longer: max_epochs = {2 * curve.epochs}, or take more or larger steps."
+    return Finding(Verdict.STILL_IMPROVING, evidence, advice, _rise_numbers(rise))
+
+
+def find_diminishing_returns(curve: TrialCurve, rise: Rise | None) -> Finding | None:
+    """Find a score that still rises, at a price that is hardly worth paying.
+
+    Definition: it rises for sure, the gain an epoch in the last half is below a twentieth of the
+    early one, and a standard error of the score costs more than 50 epochs. Learning curves are
+    power laws (Hestness et al. 2017; Viering and Loog 2023): the second half of the epochs never
+    gives what the first did, so the price decides and not the slope.
+    """
+    if rise is None or not rise.is_diminished:
+        return None
+    evidence = (
+        f"macro-F1 rises by {rise.late:.2g} an epoch, {rise.late / rise.early:.1%} of the early "
+        f"{rise.early:.2g}: a standard error ({rise.error:.3f}) costs "
+        f"{rise.error / rise.late:.0f} epochs; twice the epochs would add "
+        f"{rise.gain.expected:.3f} ({rise.gain.low:.3f} to {rise.gain.high:.3f})"
+    )
+    advice = "Stop sooner; lower the rate on a plateau (schedule) or enlarge the model instead."
+    return Finding(Verdict.DIMINISHING_RETURNS, evidence, advice, _rise_numbers(rise))
+
+
+def find_collapse(curve: TrialCurve) -> Finding | None:
+    """Find classes without one right prediction in the last 5 epochs.
+
+    Definition: an F1 of exactly 0 in each of them, for a class that has validation examples
+    (``zero_division=0``). It takes 1 / C off the best macro-F1 that can be had. Rare classes are
+    given up where errors on them are cheap (Japkowicz and Stephen 2002, "The class imbalance
+    problem"); class weights are the usual answer.
+    """
+    tail = curve.class_f1s[-COLLAPSE_EPOCHS:]
+    if len(tail) < COLLAPSE_EPOCHS:
+        return None
+    lost = np.flatnonzero((np.nan_to_num(np.array(tail)) == 0).all(axis=0)).tolist()
+    lost = [each for each in lost if not curve.supports or curve.supports[each] > 0]
+    if not lost:
+        return None
+    names = [
+        curve.name_class(each)
+        + (f" ({curve.supports[each]} validation examples)" if curve.supports else "")
+        for each in lost
+    ]
+    evidence = f"in the last {COLLAPSE_EPOCHS} epochs no example was rightly called "
+    evidence += " or ".join(names)
+    advice = 'Try class_weights = "balanced"; if that fails, train longer or at another rate.'
+    return Finding(
+        Verdict.CLASS_COLLAPSE, evidence, advice, {"num_classes_lost": float(len(lost))}
+    )
+
+
+def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
+    """Find a score that is flat to within the noise.
+
+    Definition: at least 8 epochs, and neither still improving nor at diminishing returns. It is a
+    verdict only where no other is found; ``judge`` sees to that.
+    """
+    if rise is None or rise.is_material or rise.is_diminished:
+        return None
+    n = curve.last(1 / 3, 3)
+    tail = finite(curve.macro_f1s[-n:])
+    evidence = f"macro-F1 is {tail.mean():.3f} in the last {n} epochs" if len(tail) else "no score"
+    noise = epoch_noise(curve.macro_f1s)
+    evidence += (
+        f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "
+        f"({rise.gain.low:.3f} to {rise.gain.high:.3f})"
+    )
+    advice = "Fewer epochs do: see epochs_to_99; spend the time on more trials or other models."
+    return Finding(Verdict.CONVERGED, evidence, advice, _rise_numbers(rise))
+
+
+def find_too_short(curve: TrialCurve) -> Finding | None:
+    """Find a trial with fewer than 8 epochs: neither its trend nor its noise can be told."""
+    if curve.epochs >= MIN_EPOCHS:
+        return None
+    evidence = f"it has {curve.epochs} epochs, and a trend takes {MIN_EPOCHS}"
+    advice = "Read it beside others at the same epoch; a longer trial tells more."
+    return Finding(Verdict.TOO_SHORT, evidence, advice, {"epochs": float(curve.epochs)})
+
+
+def _rise_numbers(rise: Rise) -> dict[str, float]:
+    return {
+        "predicted_gain": rise.gain.expected,
+        "predicted_gain_low": rise.gain.low,
+        "predicted_gain_high": rise.gain.high,
+        "gain_per_epoch": rise.late,
+        "early_gain_per_epoch": rise.early,
+        "sampling_error": rise.error,
+    }

@@ -1,0 +1,231 @@
+"""Trial-epochs a second of whole sweeps, start-up included: ours, Optuna's, and Ray Tune's.
+
+    python tests/benchmarks/bench_sweeps.py [--csv FILE] [--case mlp-200] [--peers optuna,ray]
+
+The same trials (learning rates of Adam at random, no trial stopped early), the same epochs, the
+same data, each sweep a process of its own that ends with all scores in a database: ours is
+``bestepoch run``, Optuna's is two processes that train plain PyTorch loops and report each epoch
+(on a GPU: one), Ray Tune's (``pip install 'ray[tune]'``) is two workers with the same loop. One
+thread each.
+"""
+
+import argparse
+import csv
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("case", "peer", "trials", "epochs", "seconds", "trial_epochs_a_second", "ours_is")
+
+
+@dataclass(frozen=True)
+class Case:
+    objective: str
+    batch_size: int
+    trials: int
+    epochs: int
+    settings: tuple[str, ...] = ()
+
+
+CASES = {
+    "mlp-200": Case("tabular-mlp", 200, 128, 5),
+    "mlp-32": Case("tabular-mlp", 32, 64, 3),
+    "gru-8": Case("sequence-rnn", 8, 32, 3, ("space.model.cell='gru'",)),
+    "cnn-50": Case("relation-cnn", 50, 16, 3),
+}
+
+SPACE = (
+    "space.optimizer='adam'",
+    "space.learning_rate={low=1e-4, high=1e-2, log=true}",
+    "space.beta1=0.9",
+    "space.beta2=0.999",
+)
+
+PLAIN = """
+import sys, time, os
+from pathlib import Path
+sys.path[:0] = [{here!r}]
+import numpy as np, torch
+from torch import nn
+import bench_steps
+from objectives.registry import find_objective
+from objectives.training import random
+from objectives.training.batches import on_device
+from objectives.training.metrics import class_scores
+torch.set_num_threads(1)
+torch.set_flush_denormal(True)
+DEVICE = torch.device({device!r})
+DATA = find_objective({objective!r}).load(None)
+CASE = next(c for c in bench_steps.CASES.values() if c.objective == {objective!r})
+TRAIN, VALIDATION = (on_device(s, DEVICE) for s in (DATA.train, DATA.validation))
+
+def train(rate, seed, report):
+    torch.manual_seed(seed)
+    model = CASE.plain(DATA).to(DEVICE)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+    classes = len(DATA.class_names)
+    for epoch in range(1, {epochs} + 1):
+        order = random.batch_order(0, epoch, num_examples=len(TRAIN), batch_size={batch_size},
+                                   lengths=DATA.train.lengths)
+        model.train()
+        for rows in order:
+            inputs, targets = TRAIN.batch(rows)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(*inputs), targets).backward()
+            optimizer.step()
+        model.eval()
+        counts = torch.zeros(classes * classes, dtype=torch.int64, device=DEVICE)
+        with torch.no_grad():
+            for rows in VALIDATION.evaluation_batches():
+                inputs, targets = VALIDATION.batch(rows)
+                cells = targets * classes + model(*inputs).argmax(-1)
+                counts += torch.bincount(cells, minlength=classes * classes)
+        score = class_scores(counts.view(classes, classes).cpu().numpy()).macro_f1
+        report(score, epoch)
+    return score
+"""
+
+OPTUNA = """
+import optuna
+from optuna.study import MaxTrialsCallback
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+def objective(trial):
+    rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    return train(rate, trial.number, lambda score, epoch: trial.report(score, epoch))
+study = optuna.load_study(study_name="peer", storage={url!r},
+                          sampler=optuna.samplers.RandomSampler(seed=int(sys.argv[1])))
+study.optimize(objective, n_trials={share})
+"""
+
+RAY = """
+import logging, ray
+from ray import tune
+def objective(config):
+    train(config["rate"], config["seed"],
+          lambda score, epoch: tune.report({{"macro_f1": score, "epoch": epoch}}))
+if __name__ == "__main__":
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR,
+             log_to_driver=False)
+    space = {{"rate": tune.loguniform(1e-4, 1e-2), "seed": tune.randint(0, 2**31)}}
+    tuner = tune.Tuner(
+        tune.with_resources(objective, {{"cpu": 1}}),
+        param_space=space,
+        tune_config=tune.TuneConfig(num_samples={trials}, metric="macro_f1", mode="max"),
+        run_config=tune.RunConfig(storage_path={folder!r}, verbose=0),
+    )
+    results = tuner.fit()
+    assert len(results) == {trials} and not results.errors, results.errors
+"""
+
+
+def ours(case: Case, folder: Path, device: str) -> list[list[str]]:
+    command = [sys.executable, "-c", "from sweeps.cli import main; main()"]
+    command += ["run", case.objective, "--quiet", "--storage", f"sqlite:///{folder}/ours.db"]
+    settings = (
+        f"trials={case.trials}",
+        f"max_epochs={case.epochs}",
+        f"patience={case.epochs}",
+        f"prune_patience={case.epochs}",
+        f"device={device}",
+        "sampler.name='random'",
+        "pruner.name='none'",
+        f"space.batch_size={case.batch_size}",
+        *SPACE,
+        *case.settings,
+    )
+    return [[*command, *(word for each in settings for word in ("--set", each))]]
+
+
+def optuna_(case: Case, folder: Path, device: str) -> list[list[str]]:
+    import optuna
+
+    url = f"sqlite:///{folder}/optuna.db"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    optuna.create_study(study_name="peer", storage=url, direction="maximize")
+    processes = 2 if device == "cpu" else 1
+    script = folder / "peer_optuna.py"
+    script.write_text(plain(case, device) + OPTUNA.format(url=url, share=case.trials // processes))
+    return [[sys.executable, str(script), str(seed)] for seed in range(processes)]
+
+
+def ray(case: Case, folder: Path, device: str) -> list[list[str]]:
+    script = folder / "peer_ray.py"
+    script.write_text(plain(case, device) + RAY.format(trials=case.trials, folder=str(folder)))
+    return [[sys.executable, str(script)]]
+
+
+def plain(case: Case, device: str) -> str:
+    return PLAIN.format(
+        here=str(Path(__file__).parent),
+        objective=case.objective,
+        batch_size=case.batch_size,
+        epochs=case.epochs,
+        device=device,
+    )
+
+
+PEERS = {"bestepoch": ours, "optuna": optuna_, "ray": ray}
+
+
+def time_sweep(peer: str, case: Case, device: str) -> float:
+    """Return the seconds from the start of the first process to the end of the last."""
+    with tempfile.TemporaryDirectory() as name:
+        commands = PEERS[peer](case, Path(name), device)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        started = time.perf_counter()
+        processes = [
+            subprocess.Popen(
+                each, cwd=name, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            )
+            for each in commands
+        ]
+        for process in processes:
+            _, errors = process.communicate()
+            if process.returncode:
+                sys.exit(f"{peer} failed:\n{errors.decode()[-3000:]}")
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--case", choices=CASES, help="only this one")
+    parser.add_argument("--peers", default="optuna", help="optuna, ray, or both with a comma")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--csv", type=Path, help="write the table to this file too")
+    arguments = parser.parse_args()
+    peers = ["bestepoch", *filter(None, arguments.peers.split(","))]
+    versions = [f"{name} {metadata.version(name)}" for name in ("torch", "optuna")]
+    if "ray" in peers:
+        versions.append(f"ray {metadata.version('ray')}")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {', '.join(versions)}")
+    print(f"{'case':8} {'peer':10} {'trials':>6} {'epochs':>6} {'s':>7} {'epochs/s':>8} ours is")
+    rows: list[dict[str, Any]] = []
+    for name in [arguments.case] if arguments.case else CASES:
+        case = CASES[name]
+        seconds = {peer: time_sweep(peer, case, arguments.device) for peer in peers}
+        for peer, took in seconds.items():
+            row = {"case": name, "peer": peer, "trials": case.trials, "epochs": case.epochs}
+            row |= {"seconds": round(took, 1)}
+            row |= {"trial_epochs_a_second": round(case.trials * case.epochs / took, 2)}
+            row |= {"ours_is": round(took / seconds["bestepoch"], 2)}
+            rows.append(row)
+            line = "{:8} {:10} {:6} {:6} {:7.1f} {:8.2f} {:6.2f} x"
+            print(line.format(*row.values()), flush=True)
+    if arguments.csv is not None:
+        with arguments.csv.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()

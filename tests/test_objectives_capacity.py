@@ -1,0 +1,134 @@
+"""How many slots a lane gets: by a scripted clock, and by the real one on real lanes."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from objectives.api import Data, EpochReport, Split
+from objectives.training import capacity
+from objectives.training.trainer import ModelTrainer
+from search_spaces.hparams import Hparams
+
+CLASSES, FEATURES = 3, 17
+
+
+@dataclass
+class Timed:
+    """A lane whose epoch takes so many seconds with its slots, on a clock of its own."""
+
+    seconds: Callable[[int], float]
+    clock: list[float]
+    opened: list[int]
+    slots: set[int] = field(default_factory=set)
+
+    def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
+        self.slots.add(slot)
+
+    def train_epoch(self) -> list[EpochReport]:
+        self.clock[0] += self.seconds(len(self.slots))
+        if self.opened[-1] != len(self.slots):
+            self.opened.append(len(self.slots))
+        return []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "most", "chosen", "measured"),
+    [
+        (lambda s: 1.0, 8, 8, [1, 2, 4, 8]),  # a step costs the same, whatever it trains
+        (lambda s: s, 8, 1, [1, 2]),  # bound by arithmetic
+        (lambda s: s**2, 8, 1, [1, 2]),  # worse together
+        (lambda s: {1: 1.0, 2: 1.2, 4: 1.8, 8: 3.59}[s], 64, 4, [1, 2, 4, 8]),  # a tie: fewer
+        (lambda s: 1.0, 1, 1, [1]),
+        (lambda s: 1.0, 7, 4, [1, 2, 4]),  # 8 could not be filled
+    ],
+)
+def test_doubling_stops_where_a_trial_gets_no_cheaper(
+    seconds: Callable[[int], float],
+    most: int,
+    chosen: int,
+    measured: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, opened = [0.0], [0]
+    monkeypatch.setattr(capacity.time, "perf_counter", lambda: clock[0])
+    choice = capacity.choose_slots(
+        lambda: Timed(seconds, clock, opened),  # type: ignore[arg-type, return-value]
+        Hparams(),
+        most=most,
+        num_workers=1,
+    )
+    assert choice.slots == chosen
+    assert [slots for slots, _ in choice.step_s] == measured
+    for slots, step_s in choice.step_s:
+        assert step_s == pytest.approx(seconds(slots) / capacity.STEPS / slots)
+
+
+def test_doubling_stops_before_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, opened = [0.0], [0]
+    # 100 free; each slot takes 4: two workers leave room for 20, so for 4 slots and not for 8.
+    free = iter([100.0, 96.0, 96.0, 88.0, 88.0, 72.0])
+    monkeypatch.setattr(capacity, "_free_bytes", lambda: next(free))
+    monkeypatch.setattr(capacity.time, "perf_counter", lambda: clock[0])
+    choice = capacity.choose_slots(
+        lambda: Timed(lambda s: 1.0, clock, opened),  # type: ignore[arg-type, return-value]
+        Hparams(),
+        most=64,
+        num_workers=2,
+    )
+    assert choice.slots == 4
+
+
+class Small:
+    name = "small"
+
+    def load(self, source: object) -> Data:
+        rng = np.random.default_rng(0)
+
+        def split(n: int) -> Split:
+            inputs = rng.normal(size=(n, FEATURES)).astype(np.float32)
+            return Split((inputs,), rng.integers(0, CLASSES, n))
+
+        return Data(split(41), split(11), split(3), tuple("abc"))
+
+    def build_model(self, data: Data, **model: object) -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 13), nn.ReLU(), nn.Linear(13, CLASSES))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_small_network_gets_more_than_one_slot_and_its_trials_do_not_notice() -> None:
+    objective = Small()
+    trainer = ModelTrainer(objective, objective.load(None))
+    hparams = Hparams(batch_size=5)
+    key = trainer.fusion_key(hparams)
+
+    def losses() -> list[float]:
+        lane = trainer.open_lane(key, 0)
+        lane.admit(0, 7, hparams)
+        return [lane.train_epoch()[0].train_loss for _ in range(3)]
+
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    before = losses()
+    choice = trainer.choose_slots(key, hparams, most=8, num_workers=1)
+    # 20 us of arithmetic in a step of 300: far from a tie, so the clock may be as bad as it likes.
+    assert choice.slots >= 2
+    assert losses() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_line_of_a_choice_reads_well() -> None:
+    from objectives.api import FusionKey, SlotChoice
+    from sweeps.engine import describe_slots
+
+    key = FusionKey(200, (("hidden_depth", 2), ("hidden_width", 16)), "gradient")
+    line = describe_slots(key, SlotChoice(4, ((1, 310e-6), (2, 190e-6), (4, 120.4e-6))))
+    assert re.fullmatch(r"[ -~]{1,120}", line)
+    assert line == (
+        "4 slots for batch_size=200, hidden_depth=2, hidden_width=16: "
+        "a step takes 310, 190, 120 us a trial with 1, 2, 4"
+    )

@@ -1,0 +1,201 @@
+"""Advice: what is seen in literal results, and options that a sweep really takes."""
+
+import json
+import math
+import shlex
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from search_spaces.space import parse_space
+from sweeps.analysis import advice
+from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
+from sweeps.config_files import load_config
+
+SPACE = parse_space(
+    {
+        "optimizer": ["adam", "sgd"],
+        "learning_rate": {
+            "low": 1e-3,
+            "high": 1e-1,
+            "log": True,
+            "by_optimizer": {"sgd": {"low": 0.1, "high": 1.0}},
+        },
+        "beta1": {"low": 0.8, "high": 0.99},
+        "dropout": {"low": 0.0, "high": 0.5},
+        "batch_size": 50,
+        "model": {"filters": {"low": 20, "high": 100, "int": True}},
+    }
+).to_table()
+MIDDLE = {
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "betas": [0.95, 0.999],
+    "dropout": 0.25,
+    "batch_size": 50,
+    "model": {"filters": 60},
+}
+
+
+def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -> pd.DataFrame:
+    n = len(scores)
+    frame = {
+        "trial": range(n),
+        "outcome": ["stalled"] * n,
+        "best_macro_f1": scores,
+        "epochs_run": [23] * n,
+        "epochs_to_99": [10] * n,
+        "optimizer": [each["optimizer"] for each in params],
+        "params": [json.dumps(each) for each in params],
+    }
+    return pd.DataFrame(frame | columns)
+
+
+def judged(verdict: str, n: int) -> pd.DataFrame:
+    return pd.DataFrame({"trial": range(n), "verdicts": [verdict] * n})
+
+
+def takes(option: str | None) -> bool:
+    """Whether `bestepoch run relation-cnn` takes the option."""
+    assert option is not None
+    flag, _, value = option.partition(" ")
+    assert flag == "--set"
+    load_config("relation-cnn", [*shlex.split(value), "space.model.position_dim=5"])
+    return True
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "expected"),
+    [
+        ({"learning_rate": 0.095}, "learning_rate.high", 1.0),  # half of two decades further
+        ({"learning_rate": 0.0011}, "learning_rate.low", 1e-4),
+        ({"betas": [0.989, 0.999]}, "beta1.high", 0.9978),  # 1 - beta, on a log scale
+        ({"model": {"filters": 98}}, "model.filters.high", 140),
+        (
+            {"optimizer": "sgd", "learning_rate": 0.98},
+            "learning_rate.by_optimizer.sgd.high",
+            3.2,
+        ),
+    ],
+)
+def test_best_value_at_an_edge_widens_the_range(
+    change: dict[str, Any], path: str, expected: float
+) -> None:
+    frame = results([0.9, 0.89, 0.88, 0.5], [MIDDLE | change] * 3 + [MIDDLE])
+    (found,) = advice.find_edges(frame, SPACE)
+    assert found.option == f"--set space.{path}={expected:g}"
+    if "learning_rate.high" in path or "beta1" in path:
+        assert takes(found.option)
+
+
+def test_limit_of_a_hyperparameter_is_respected() -> None:
+    frame = results([0.9, 0.89, 0.88], [MIDDLE | {"dropout": 0.01}] * 3)
+    assert list(advice.find_edges(frame, SPACE)) == []  # no dropout is below 0
+
+
+def test_best_in_the_middle_and_one_lucky_trial_are_no_edge() -> None:
+    assert list(advice.find_edges(results([0.9, 0.8, 0.7], [MIDDLE] * 3), SPACE)) == []
+    lucky = [MIDDLE | {"learning_rate": 0.099}, MIDDLE, MIDDLE]
+    assert list(advice.find_edges(results([0.9, 0.89, 0.88], lucky), SPACE)) == []
+    assert list(advice.find_edges(results([], []), SPACE)) == []
+
+
+def test_diverged_trials_are_not_the_best() -> None:
+    high = MIDDLE | {"learning_rate": 0.099}
+    outcomes = ["diverged"] * 3 + ["stalled"] * 3
+    frame = results([0.95] * 3 + [0.8] * 3, [high] * 3 + [MIDDLE] * 3, outcome=outcomes)
+    assert list(advice.find_edges(frame, SPACE)) == []
+
+
+def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
+    rng = np.random.default_rng(37)
+    # Each value of dropout meets each rate, so dropout explains nothing by construction.
+    grid = [(rate, drop) for rate in np.geomspace(1e-3, 1e-1, 7) for drop in (0.1, 0.2, 0.3)]
+    params = [MIDDLE | {"learning_rate": rate, "dropout": drop} for rate, drop in grid]
+    scores = [0.7 - 0.1 * abs(math.log10(rate) + 2) for rate, _ in grid]
+    noisy = [score + 1e-4 * rng.standard_normal() for score in scores]
+    found = {
+        each.about: each for each in advice.find_idle_parameters(results(noisy, params), SPACE)
+    }
+    assert set(found) == {"dropout"}
+    assert takes(found["dropout"].option)
+
+
+def test_few_trials_show_no_effect_of_anything() -> None:
+    params = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
+    assert list(advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
+
+
+def test_optimizer_that_always_loses_is_left_out() -> None:
+    sgd = MIDDLE | {"optimizer": "sgd", "learning_rate": 0.3}
+    params = [sgd] * 5 + [MIDDLE] * 7
+    scores = [0.5, 0.52, 0.55, 0.4, 0.6] + [0.7] * 7
+    (found,) = advice.find_losing_optimizers(results(scores, params), SPACE, error=0.014)
+    assert found.option == "--set 'space.optimizer=[\"adam\"]'"
+    assert takes(found.option)
+    near = results([0.69] * 5 + [0.7] * 7, params)
+    assert list(advice.find_losing_optimizers(near, SPACE, error=0.014)) == []
+    four = results(scores[1:], params[1:])
+    assert list(advice.find_losing_optimizers(four, SPACE, error=0.014)) == []
+
+
+def test_few_trials_are_too_few_while_the_best_still_rises() -> None:
+    spread = results(np.linspace(0.3, 0.8, 11).tolist(), [MIDDLE] * 11)
+    found = advice.find_few_trials(spread, SPACE, error=0.014)
+    assert found is not None
+    assert found.option == "--trials 22"
+    alike = results([0.7] * 11, [MIDDLE] * 11)
+    assert advice.find_few_trials(alike, SPACE, error=0.014) is None
+    many = results(np.linspace(0.3, 0.8, 53).tolist(), [MIDDLE] * 53)
+    assert advice.find_few_trials(many, SPACE, error=0.014) is None
+
+
+def test_expected_best_is_that_of_drawing() -> None:
+    scores = np.array([0.2, 0.5, 0.8])
+    # By hand: 0.8 is drawn in 5 of 9 pairs, 0.5 is the best in 3 of 9, 0.2 in 1 of 9.
+    assert advice.expected_best_of(scores, 2) == pytest.approx((5 * 0.8 + 3 * 0.5 + 0.2) / 9)
+    assert advice.expected_best_of(scores, 1) == pytest.approx(0.5)
+
+
+def test_cap_that_cuts_the_best_is_doubled() -> None:
+    frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=["exhausted"] * 3)
+    improving = judged("still improving, overfit", 3)
+    found = advice.find_low_cap(frame, improving, max_epochs=23)
+    assert found is not None
+    assert takes(found.option)
+    assert "46" in found.text
+    assert advice.find_low_cap(frame, judged("converged", 3), max_epochs=23) is None
+    stalled = results([0.9, 0.8, 0.7], [MIDDLE] * 3)
+    assert advice.find_low_cap(stalled, improving, max_epochs=23) is None
+
+
+def test_recommended_cap_is_what_the_best_need() -> None:
+    frame = results([0.9, 0.8, 0.7, 0.1], [MIDDLE] * 4, epochs_to_99=[10, 17, 11, 900])
+    assert advice.recommend_cap(frame, judged("converged", 4)) == 22  # 17 and a quarter more
+    assert advice.recommend_cap(frame, judged("still improving", 4)) == 46
+    assert advice.recommend_cap(frame[:0], judged("converged", 0)) is None
+
+
+def test_all_advice_comes_in_one_list() -> None:
+    high = MIDDLE | {"learning_rate": 0.095}
+    frame = results([0.9, 0.8, 0.7], [high] * 3, outcome=["exhausted"] * 3)
+    found = advice.advise(frame, SPACE, judged("still improving", 3), max_epochs=23, error=0.014)
+    assert [each.about for each in found] == ["max_epochs", "learning_rate", "trials"]
+    assert advice.advise(frame[:0], SPACE, judged("", 0), max_epochs=23, error=math.nan) == []
+
+
+def test_space_table_names_what_varies() -> None:
+    assert list_sampled(SPACE) == [
+        "optimizer",
+        "learning_rate",
+        "beta1",
+        "dropout",
+        "model.filters",
+    ]
+    ranges = {each.path: each for each in list_ranges(SPACE)}
+    assert ranges["learning_rate"].others == {"sgd"}
+    assert ranges["learning_rate.by_optimizer.sgd"].is_log
+    assert ranges["learning_rate"].place(0.01) == pytest.approx(0.5)
+    assert flatten(MIDDLE)["beta1"] == 0.95

@@ -1,0 +1,97 @@
+"""Comparison: ranks, ties and speed on literal frames; luck against simulation and tables."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sweeps.analysis import comparison
+
+CURVES = pd.DataFrame(
+    {
+        "trial": [0] * 4 + [1] * 4 + [2] * 2,
+        "epoch": [1, 2, 3, 4, 1, 2, 3, 4, 1, 2],
+        "macro_f1": [0.2, 0.8, 0.5, 0.5, 0.3, 0.5, 0.6, 0.79, 0.6, math.nan],
+    }
+)
+RESULTS = pd.DataFrame(
+    {
+        "rank": pd.Series([1, 2, 3, pd.NA], dtype="Int64"),
+        "trial": [0, 1, 2, 3],
+        "best_macro_f1": [0.8, 0.79, 0.6, math.nan],
+        "last_macro_f1": [0.5, 0.79, math.nan, math.nan],
+        "tail_macro_f1": [0.5, 0.5475, 0.6, math.nan],
+    }
+)
+
+
+def test_ranks_by_each_rule_stand_side_by_side() -> None:
+    frame = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3, error=0.014)
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == comparison.RANKS
+    assert frame["trial"].tolist() == [0, 1, 2]
+    assert frame["rank_last"].tolist() == [2, 1, pd.NA]
+    assert frame["rank_tail"].tolist() == [3, 2, 1]
+    assert frame["at_epoch"].tolist()[:2] == [0.8, 0.6]
+    assert frame["rank_range"].tolist() == [2, 1, 2]
+
+
+def test_scores_within_two_errors_are_ties() -> None:
+    frame = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3, error=0.014)
+    assert frame["is_tied"].tolist() == [True, True, False]
+    alone = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3)
+    assert not alone["is_tied"].any()
+
+
+def test_tie_margin_is_that_of_a_difference() -> None:
+    assert comparison.tie_margin(0.014) == pytest.approx(0.028)
+    assert comparison.tie_margin(0.014, correlation=0.0) == pytest.approx(0.028 * math.sqrt(2))
+    with pytest.raises(ValueError, match="correlation"):
+        comparison.tie_margin(0.014, correlation=1.0)
+
+
+def test_speed_counts_epochs_to_a_score() -> None:
+    frame = comparison.convergence_speed(CURVES, epoch=3, score=0.6)
+    assert frame["epochs"].tolist() == [2, 3, 1]
+    assert frame["score_at_epoch"].tolist() == pytest.approx([0.8, 0.6, math.nan], nan_ok=True)
+    with pytest.raises(ValueError, match="epoch"):
+        comparison.convergence_speed(CURVES, epoch=0, score=0.6)
+
+
+def test_empty_frames_keep_their_columns() -> None:
+    speed = comparison.convergence_speed(CURVES[:0], epoch=1, score=0.5)
+    assert {name: str(dtype) for name, dtype in speed.dtypes.items()} == comparison.SPEED
+    luck = comparison.luck_of_best_epochs(CURVES[:0])
+    assert {name: str(dtype) for name, dtype in luck.dtypes.items()} == comparison.LUCK
+
+
+# Tippett 1925, Biometrika 17; 2 draws: 1 / sqrt(pi).
+@pytest.mark.parametrize(
+    ("draws", "expected"), [(1, 0.0), (2, 1 / math.sqrt(math.pi)), (10, 1.53875), (100, 2.50759)]
+)
+def test_expected_maximum_is_that_of_the_tables(draws: int, expected: float) -> None:
+    assert comparison.expected_maximum(draws) == pytest.approx(expected, abs=1e-4)
+
+
+def test_luck_of_a_flat_curve_is_the_maximum_of_normals() -> None:
+    rng = np.random.default_rng(17)
+    curves = 0.7 + 0.01 * rng.standard_normal((60, 200))
+    found = np.mean([comparison.luck_of_best(curve) for curve in curves])
+    excess = (curves.max(axis=1) - 0.7).mean()
+    # The smoothed line has some of the noise too, so that the luck is a little underestimated.
+    assert found == pytest.approx(excess, rel=0.15)
+
+
+def test_steep_curve_owes_less_to_luck() -> None:
+    rng = np.random.default_rng(19)
+    noise = 0.01 * rng.standard_normal(100)
+    steep = comparison.luck_of_best(np.linspace(0.1, 0.9, 100) + noise)
+    assert steep < 0.6 * comparison.luck_of_best(0.7 + noise)
+
+
+def test_luck_frame_subtracts_it_and_leaves_short_trials_out() -> None:
+    frame = comparison.luck_of_best_epochs(CURVES)
+    assert frame["trial"].tolist() == [0, 1]
+    assert (frame["best"] - frame["luck"]).tolist() == frame["best_without_luck"].tolist()
+    assert comparison.luck_of_best([0.5] * 9) == 0.0
+    assert math.isnan(comparison.luck_of_best([0.5, 0.6, 0.7]))

@@ -1,0 +1,73 @@
+"""Trends: predictions are compared with what the known line really does."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sweeps.analysis.trends import fit_slope, predict_gain
+
+EPOCHS = 60
+TIME = np.arange(1, 2 * EPOCHS + 1)
+LINES = {
+    "power": 0.8 - 0.5 * TIME**-0.5,
+    "logarithm": 0.3 + 0.08 * np.log(TIME),
+    "exponential": 0.75 - 0.4 * np.exp(-TIME / 40),
+    "line": 0.2 + 0.003 * TIME,
+    "flat": 0.7 - 0.4 * np.exp(-TIME / 4),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_interval_holds_the_true_gain(name: str) -> None:
+    line = LINES[name]
+    truth = line[-1] - line[EPOCHS - 1]
+    rng = np.random.default_rng(11)
+    inside = 0
+    for _ in range(60):
+        gain = predict_gain(line[:EPOCHS] + 0.01 * rng.standard_normal(EPOCHS))
+        assert gain is not None
+        inside += gain.low - 0.005 <= truth <= gain.high + 0.005
+    assert inside >= 45  # of the 54 that a 90 % interval promises: the true shape is not known
+
+
+def test_prediction_without_noise_is_the_line() -> None:
+    gain = predict_gain(LINES["logarithm"][:EPOCHS])
+    assert gain is not None
+    assert gain.expected == pytest.approx(0.08 * math.log(2), abs=0.002)
+    assert gain.low <= gain.expected <= gain.high
+
+
+@pytest.mark.parametrize("curve", [[], [0.5] * 7, [0.5] * 7 + [math.nan]])
+def test_short_curve_is_not_predicted(curve: list[float]) -> None:
+    assert predict_gain(curve) is None
+
+
+def test_exact_plateau_promises_nothing() -> None:
+    gain = predict_gain([0.5] * 23)
+    assert gain is not None
+    assert abs(gain.low) < 1e-3
+    assert abs(gain.high) < 1e-3
+
+
+def test_slope_has_the_error_of_least_squares() -> None:
+    curve = [0.1, 0.3, 0.2, 0.4, 0.3]
+    slope = fit_slope(curve)
+    # By hand: 0.05 an epoch; residuals -0.06, 0.09, -0.06, 0.09, -0.06; sqrt(0.027 / 3 / 10).
+    assert slope.per_epoch == pytest.approx(0.05)
+    assert slope.error == pytest.approx(0.03)
+
+
+def test_memory_makes_a_slope_less_sure() -> None:
+    rng = np.random.default_rng(13)
+    white = rng.standard_normal(400)
+    slow = np.repeat(white[:100], 4)
+    assert fit_slope(slow).error > 1.8 * fit_slope(white).error
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [([1.0, 2.0, 3.0, 4.0], 1e9), ([0.4] * 5, 0.0), ([0.1, 0.2, 0.3], 0.0)],
+)
+def test_sureness_of_exact_lines(curve: list[float], expected: float) -> None:
+    assert min(fit_slope(curve).errors_from_zero, 1e9) == pytest.approx(expected, rel=1)
