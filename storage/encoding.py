@@ -3,10 +3,11 @@
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from storage.records import EpochRow, Owner
+from storage.records import EpochRow, Owner, TrialResult
 
 
 def owner_columns(owner: Owner, now: datetime) -> dict[str, Any]:
@@ -36,6 +37,15 @@ def epoch_columns(row: EpochRow) -> dict[str, Any]:
         "learning_rate": row.learning_rate,
         "grad_norm": row.grad_norm,
         "seconds": row.seconds,
+    }
+
+
+def result_columns(result: TrialResult) -> dict[str, Any]:
+    """Return the columns of ``trial_results`` that say how a trial ended."""
+    counts = result.confusion
+    return asdict(result) | {
+        "reason": printable(result.reason),
+        "confusion": None if counts is None else to_json(counts),
     }
 
 

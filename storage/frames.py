@@ -91,6 +91,9 @@ CLASS_SCORES: Mapping[str, str] = {
     "support": "int64",
 }
 
+#: ``confusion``: JSON list of rows, the true class, of counts by predicted class.
+CONFUSIONS: Mapping[str, str] = {"trial": "int64", "confusion": "string"}
+
 #: ``rank``: from 1, equal scores share one, missing where a trial is not ranked;
 #: ``best_epoch``, ``best_macro_f1`` and ``epochs_run`` are those so far while a trial runs.
 RESULTS: Mapping[str, str] = {
@@ -110,6 +113,9 @@ RESULTS: Mapping[str, str] = {
     "epochs_to_95": "Int64",
     "epochs_to_99": "Int64",
     "seconds": "float64",
+    "would_stop_outcome": "string",
+    "would_stop_epoch": "Int64",
+    "would_stop_macro_f1": "float64",
     **HYPERPARAMETERS,
     "params": "string",
     "attempt": "int64",

@@ -35,9 +35,25 @@ def _add_lane_slots(connection: Connection) -> None:
     )
 
 
+def _add_confusion(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE trial_results ADD COLUMN confusion TEXT"))
+
+
+def _add_would_stops(connection: Connection) -> None:
+    real = "DOUBLE" if connection.dialect.name == "sqlite" else "DOUBLE PRECISION"
+    columns = {"outcome": "TEXT", "epoch": "INTEGER", "macro_f1": real}
+    for name, kind in columns.items():
+        connection.execute(text(f"ALTER TABLE trial_results ADD COLUMN would_stop_{name} {kind}"))
+
+
 #: What leads from the version before to this one; version 1 is ``_create_all``. A step that has
 #: been released never changes.
-STEPS: Mapping[int, Step] = {2: _add_outcome_index, 3: _add_lane_slots}
+STEPS: Mapping[int, Step] = {
+    2: _add_outcome_index,
+    3: _add_lane_slots,
+    4: _add_confusion,
+    5: _add_would_stops,
+}
 
 
 def latest_version(*, steps: Mapping[int, Step] = STEPS) -> int:

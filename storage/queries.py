@@ -136,6 +136,21 @@ def class_scores(url: str, study: str) -> "pd.DataFrame":
     return _study_frame(url, study, query, scores.study_uuid, frames.CLASS_SCORES)
 
 
+def confusions(url: str, study: str) -> "pd.DataFrame":
+    """Return each confusion matrix at the best epoch (``frames.CONFUSIONS``), by trial.
+
+    Absent are trials without an epoch, with over 50 classes, or of an older bestepoch. Does not
+    write.
+
+    Raises:
+        StorageError: If the database cannot be opened.
+        UnknownStudyError: If there is no such study.
+    """
+    query = select(*(_TRIAL[name] for name in frames.CONFUSIONS))
+    query = query.where(_TRIAL.confusion.is_not(None)).order_by(_TRIAL.trial)
+    return _study_frame(url, study, query, _TRIAL.study_uuid, frames.CONFUSIONS)
+
+
 def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     """Return one row a trial (``frames.RESULTS``), the highest score first. Does not write.
 
@@ -284,10 +299,11 @@ def _ended_trials(
             curve = curves_by_trial[number]
             curve.extend([math.nan] * (epoch - 1 - len(curve)))
             curve.append(math.nan if macro_f1 is None else macro_f1)
-        query = select(_TRIAL.trial, _TRIAL.outcome, _TRIAL.reason, _TRIAL.value)
+        names = [name for name in EndedTrial.__dataclass_fields__ if name != "macro_f1"]
+        query = select(*(_TRIAL[name] for name in names))
         ended.extend(
-            EndedTrial(*row, macro_f1=tuple(curves_by_trial[row.trial]))
-            for row in connection.execute(query.where(these).order_by(_TRIAL.trial))
+            EndedTrial(**row, macro_f1=tuple(curves_by_trial[row["trial"]]))
+            for row in connection.execute(query.where(these).order_by(_TRIAL.trial)).mappings()
         )
     return ended
 

@@ -279,7 +279,7 @@ def finish_trial(
         LostTrial: If the trial is no longer the caller's; nothing is written.
     """
     assert result.outcome in ENDED, f"{result.outcome!r} does not end a trial"
-    values = asdict(result) | {"reason": encoding.printable(result.reason), "finished_at": now}
+    values = encoding.result_columns(result) | {"finished_at": now}
     key = {"study_uuid": claim.study_uuid, "trial": claim.trial}
     scores = [asdict(score) | key for score in class_scores]
     with db.write() as connection:

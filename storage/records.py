@@ -84,6 +84,11 @@ class TrialResult:
         outcome: One of ``schema.ENDED``.
         reason: The outcome in a sentence.
         value: What Optuna is told; None for failed trials.
+        confusion: Validation examples by true class (rows) and predicted class at the best epoch.
+        would_stop_outcome: What an audited trial would have ended with; None: it was not audited,
+            or nothing would have stopped it.
+        would_stop_epoch: Epoch at which it would have been stopped.
+        would_stop_macro_f1: Its best validation macro-F1 up to that epoch.
     """
 
     outcome: str
@@ -101,6 +106,10 @@ class TrialResult:
     seconds: float | None = None
     weights_file: str | None = None
     weights_sha256: str | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    would_stop_outcome: str | None = None
+    would_stop_epoch: int | None = None
+    would_stop_macro_f1: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +173,8 @@ class EndedTrial:
         outcome: One of ``schema.ENDED``.
         reason: The outcome in a sentence.
         value: What Optuna is told; None for failed trials.
+        would_stop_outcome: What an audited trial would have ended with; None: see ``TrialResult``.
+        would_stop_epoch: Epoch at which it would have been stopped.
         macro_f1: Validation macro-F1 per epoch, epoch 1 first; NaN where there was none.
     """
 
@@ -171,4 +182,6 @@ class EndedTrial:
     outcome: str
     reason: str
     value: float | None
+    would_stop_outcome: str | None
+    would_stop_epoch: int | None
     macro_f1: tuple[float, ...]

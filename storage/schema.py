@@ -161,6 +161,15 @@ TRIAL_RESULTS = Table(
     _maybe("weights_sha256", Text, "SHA-256 of that file, hexadecimal"),
     _col("started_at", UtcDateTime, "when this attempt began, UTC"),
     _maybe("finished_at", UtcDateTime, "when the trial ended, UTC; null while running"),
+    _maybe(
+        "confusion",
+        Text,
+        "validation examples by true class and predicted class at the best epoch, a JSON list of"
+        " rows; null: no epoch, over 50 classes, or written before version 4",
+    ),
+    _maybe("would_stop_outcome", Text, "stalled or behind: an audited trial's, which ran on"),
+    _maybe("would_stop_epoch", Integer, "epoch at which it would have been stopped, from 1"),
+    _maybe("would_stop_macro_f1", Real, "its best validation macro-F1 up to that epoch, 0 to 1"),
     comment="One row a trial: its owner, its outcome and its scores.",
 )
 

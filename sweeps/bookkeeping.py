@@ -40,8 +40,10 @@ from sweeps.samplers import make_sampler, trial_seed
 from sweeps.stopping import Outcome, optuna_state_and_value
 
 #: TPE learns nothing from trials in flight, so few of a study's trials are in flight at once.
-MIN_IN_FLIGHT = 8
-IN_FLIGHT_SHARE = 4
+_MIN_IN_FLIGHT = 8
+_IN_FLIGHT_SHARE = 4
+#: A lane of more slots is hardly faster a trial, and as a whole slower to show its first epoch.
+_MOST_IN_FLIGHT = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ class Claims:
     trials: tuple[ClaimedTrial, ...]
     ended: tuple[EndedTrial, ...]
     is_complete: bool
+
+
+def most_in_flight(config: SweepConfig) -> int:
+    """Return how many trials of a study may wait or train at once, over all workers.
+
+    Few where the sampler learns from trials that have ended, or the pruner compares with them;
+    where neither does, all that a lane can use.
+    """
+    learns = config.sampler.name not in ("random", "qmc", "grid") or config.pruner.name != "none"
+    if learns:
+        return max(_MIN_IN_FLIGHT, config.trials // _IN_FLIGHT_SHARE)
+    return max(_MIN_IN_FLIGHT, min(config.trials, _MOST_IN_FLIGHT))
 
 
 def make_owner(device: str) -> Owner:
@@ -175,7 +189,7 @@ class Bookkeeper:
             room = min(
                 limit - len(claimed),
                 self._config.trials - num_begun,
-                max(MIN_IN_FLIGHT, self._config.trials // IN_FLIGHT_SHARE) - in_flight,
+                most_in_flight(self._config) - in_flight,
             )
             room = max(room, 0)
             is_exhausted = False

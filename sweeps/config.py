@@ -80,6 +80,8 @@ class SweepConfig(BaseModel):
     """The same for a trial below the median; equal to ``patience``: no such rule."""
     min_delta: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.001
     """Smallest rise of the macro-F1 that counts, in macro-F1 points."""
+    audit: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the trials that run on to ``max_epochs`` where stopping would have ended them."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Annotated[Path, Field(strict=False)] | None = None
     """The data file; None: the one that ships with the project."""
@@ -88,6 +90,8 @@ class SweepConfig(BaseModel):
     slots: Positive | None = None
     """Most trials that a lane trains at once; None: as many as a worker measures to pay."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "bf16", "tf32"] = "float32"
+    """Of matrix products, forward and backward; all else is float32. tf32 is for CUDA alone."""
     space: SearchSpace = Field(default_factory=SearchSpace)
     sampler: SamplerConfig = SamplerConfig()
     pruner: PrunerConfig = PrunerConfig()
@@ -216,8 +220,8 @@ class SweepConfig(BaseModel):
         """Return what decides the study's results, in JSON values, for ``describe_changes``.
 
         Left out are those that decide how many results there are, where and how soon: study,
-        trials, try, warm_start, max_minutes, workers, slots, device, storage; and what has no
-        effect.
+        trials, try, warm_start, audit, max_minutes, workers, slots, device, storage; and what
+        has no effect.
         """
         kept = {
             "objective",
@@ -229,6 +233,9 @@ class SweepConfig(BaseModel):
             "seed",
         }
         settings = self.model_dump(mode="json", include=kept)
+        # Not a key of older studies, which were trained in float32.
+        if self.precision != "float32":
+            settings["precision"] = self.precision
         if self.data is not None:
             settings["data"] = str(self.data.resolve())
         settings["sampler"] = self.sampler.model_dump(mode="json", exclude_none=True)

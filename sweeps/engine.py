@@ -15,12 +15,12 @@ from objectives.api import EpochReport, FusionKey, Lane, SlotChoice, Trainer
 from search_spaces.hparams import Hparams
 from storage.records import EpochRow
 from sweeps import results
+from sweeps.audit import HeldStop, compared_end, find_held_stop, is_audited, make_audit_rule
 from sweeps.bookkeeping import (
-    IN_FLIGHT_SHARE,
-    MIN_IN_FLIGHT,
     Bookkeeper,
     ClaimedTrial,
     Claims,
+    most_in_flight,
 )
 from sweeps.config import SweepConfig
 from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
@@ -41,6 +41,7 @@ class _Training:
     claimed: ClaimedTrial
     curve: Curve = field(default_factory=Curve)
     place: Placement[FusionKey] | None = None
+    held: HeldStop | None = None
 
     @property
     def number(self) -> int:
@@ -81,7 +82,7 @@ class Engine:
         self._book = book
         self._worker = worker
         self._num_workers = num_workers
-        self._max_trials = _share_of_flight(config.trials, num_workers)
+        self._max_trials = max(1, most_in_flight(config) // num_workers)
         self._weights_dir = weights_dir
         # A study that was deleted and begun again must not find the old one's files.
         self._weights_prefix = f"{config.study}-{study_uuid[:8]}"
@@ -100,6 +101,7 @@ class Engine:
             num_classes=len(trainer.class_names),
             pruner=make_pruner(config.pruner),
         )
+        self._audit_rule = make_audit_rule(self._rule)
         self._judged: set[int] = set()
         self._failures_in_a_row = 0
         self._last_failure = ""
@@ -171,10 +173,11 @@ class Engine:
     def _take(self, claims: Claims, thread: WritingThread) -> None:
         """Take in what a claim brought, and place what can be placed."""
         for ended in claims.ended:
-            if Outcome(ended.outcome) in PEER_OUTCOMES:
-                self._peers.add(ended.trial, ended.macro_f1)
-            elif Outcome(ended.outcome) is Outcome.BEHIND and ended.trial not in self._judged:
-                self._peers.add_behind(ended.macro_f1)
+            outcome, macro_f1s = compared_end(ended)
+            if outcome in PEER_OUTCOMES:
+                self._peers.add(ended.trial, macro_f1s)
+            elif outcome is Outcome.BEHIND and ended.trial not in self._judged:
+                self._peers.add_behind(macro_f1s)
         for claimed in claims.trials:
             training = _Training(claimed)
             self._trials[training.number] = training
@@ -273,9 +276,28 @@ class Engine:
                 report.seconds,
             )
         )
-        return self._rule.decide(
+        rule = self._rule if training.held is None else self._audit_rule
+        decision = rule.decide(
             curve.train_losses, curve.val_losses, macro_f1s=curve.macro_f1s, peers=self._peers
         )
+        return self._hold_back(training, decision)
+
+    def _hold_back(self, training: _Training, decision: Decision | None) -> Decision | None:
+        """Return the decision, or None where the audit lets the trial run on and remembers it.
+
+        Others are compared with the trial as they would be without the audit: from now on, and
+        with its curve up to now.
+        """
+        config, curve = self._config, training.curve
+        if decision is None or not is_audited(config.seed, training.number, share=config.audit):
+            return decision
+        held = find_held_stop(decision, curve.macro_f1s, max_epochs=config.max_epochs)
+        if held is None:
+            return decision
+        training.held = held
+        if decision.outcome in PEER_OUTCOMES:
+            self._peers.add(training.number, curve.macro_f1s)
+        return None
 
     def _finish(self, training: _Training, decision: Decision, thread: WritingThread) -> None:
         """Store a trial's weights and result, and free its slot."""
@@ -292,10 +314,14 @@ class Engine:
             )
         self._free(training)
         result = results.trial_result(
-            decision, curve, weights_file=weights_file, weights_sha256=weights_sha256
+            decision,
+            curve,
+            held=training.held,
+            weights_file=weights_file,
+            weights_sha256=weights_sha256,
         )
         scores = results.best_class_scores(curve, self._trainer.class_names)
-        if decision.outcome in PEER_OUTCOMES:
+        if decision.outcome in PEER_OUTCOMES and training.held is None:
             self._peers.add(training.number, curve.macro_f1s)
         if decision.outcome is Outcome.FAILED:
             self._failures_in_a_row += 1
@@ -332,7 +358,3 @@ def describe_slots(key: FusionKey, choice: SlotChoice) -> str:
     counts = ", ".join(str(slots) for slots, _ in choice.step_s)
     slots = f"{choice.slots} slot{'s' if choice.slots > 1 else ''}"
     return f"{slots} for {shared}: a step takes {step_us} us a trial with {counts}"
-
-
-def _share_of_flight(trials: int, num_workers: int) -> int:
-    return max(1, max(MIN_IN_FLIGHT, trials // IN_FLIGHT_SHARE) // num_workers)

@@ -10,8 +10,12 @@ import numpy.typing as npt
 from objectives.api import EpochReport
 from objectives.training.metrics import class_scores
 from storage.records import Claim, ClassScore, EpochRow, TrialResult
+from sweeps.audit import HeldStop
 from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
 from sweeps.stopping import Decision, optuna_state_and_value
+
+#: Most classes whose confusion matrix is stored: 50 are about 6 kB a trial, 1000 would be 2 MB.
+MAX_CONFUSION_CLASSES = 50
 
 
 @dataclass(slots=True)
@@ -69,6 +73,7 @@ def trial_result(
     decision: Decision,
     curve: Curve,
     *,
+    held: HeldStop | None = None,
     weights_file: str | None = None,
     weights_sha256: str | None = None,
 ) -> TrialResult:
@@ -92,6 +97,10 @@ def trial_result(
         seconds=curve.seconds,
         weights_file=weights_file,
         weights_sha256=weights_sha256,
+        confusion=_best_confusion(curve),
+        would_stop_outcome=None if held is None else held.outcome.value,
+        would_stop_epoch=None if held is None else held.epoch,
+        would_stop_macro_f1=None if held is None else held.macro_f1,
     )
 
 
@@ -111,6 +120,13 @@ def best_class_scores(curve: Curve, class_names: Sequence[str]) -> tuple[ClassSc
         )
         for i, name in enumerate(class_names)
     )
+
+
+def _best_confusion(curve: Curve) -> tuple[tuple[int, ...], ...] | None:
+    counts = curve.best_confusion
+    if counts is None or len(counts) > MAX_CONFUSION_CLASSES:
+        return None
+    return tuple(tuple(row) for row in counts.tolist())
 
 
 def last_best(curve: Curve) -> float:

@@ -108,6 +108,11 @@ def trial_seed(seed: int, trial_number: int) -> int:
     return _hash("trial", seed, trial_number) >> 1
 
 
+def audit_draw(seed: int, trial_number: int) -> float:
+    """Return the number in [0, 1) that decides whether a trial is audited."""
+    return _hash("audit", seed, trial_number) / 2**64
+
+
 def to_distribution(parameter: Parameter) -> BaseDistribution:
     """Return a parameter as Optuna stores it."""
     if parameter.choices:

@@ -108,6 +108,7 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
     import torch
 
     from objectives.registry import find_objective
+    from objectives.training import precision
     from objectives.training.trainer import ModelTrainer
     from storage.database import open_database, resolve_url
     from sweeps.bookkeeping import Bookkeeper, make_owner
@@ -119,9 +120,14 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
     # Squared gradients of rare words decay into denormals, at 40 times the cost of a number.
     torch.set_flush_denormal(True)
     config = orders.config
+    precision.use(config.precision)
     objective = find_objective(config.objective)
     trainer = ModelTrainer(
-        objective, objective.load(config.data), device=orders.device, data_seed=config.seed
+        objective,
+        objective.load(config.data),
+        device=orders.device,
+        data_seed=config.seed,
+        precision=config.precision,
     )
     with open_database(resolve_url(config.storage), create=False) as db:
         book = Bookkeeper(

@@ -137,6 +137,7 @@ def _prepare(
     import optuna
 
     from objectives.registry import find_objective
+    from objectives.training import precision
     from objectives.training.preflight import check_model
     from objectives.training.trainer import fingerprint
     from storage.database import open_database
@@ -147,7 +148,7 @@ def _prepare(
     objective = find_objective(config.objective)
     data = objective.load(config.data)
     first_trial = config.space.suggest(Probe(answer_first))
-    check_model(objective, data, first_trial.model, devices[0])
+    check_model(objective, data, first_trial.model, devices[0], config.precision)
     assert config.storage is not None
     with open_database(config.storage, create=True) as db:
         study_uuid, changes = studies.prepare(
@@ -163,6 +164,9 @@ def _prepare(
     own = getattr(objective, "place", "the data that ship")
     source = own if config.data is None else str(config.data)
     emit(Note(0, f"{source}: {sizes} examples of {len(data.class_names)} classes"))
+    drawback = precision.find_drawback(config.precision, devices[0])
+    if drawback is not None:
+        emit(Note(0, drawback))
     if changes:
         told = "; ".join(changes)
         emit(Note(0, f"carried on with other settings, old trials keep theirs: {told}"))
@@ -173,15 +177,19 @@ def _list_devices(config: SweepConfig) -> list[str]:
     """Return a device for each worker.
 
     Raises:
-        ConfigError: If a device is asked for that is not here.
+        ConfigError: If a device is asked for that is not here, or a precision that it has not.
     """
     import torch
 
+    from objectives.training import precision
+    from sweeps.config_errors import ConfigError
+
     gpus = torch.cuda.device_count() if config.device != "cpu" else 0
     if config.device == "cuda" and not gpus:
-        from sweeps.config_errors import ConfigError
-
         raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
+    obstacle = precision.find_obstacle(config.precision, "cuda" if gpus else "cpu")
+    if obstacle is not None:
+        raise ConfigError([f"precision: {obstacle}"])
     if gpus:
         return [f"cuda:{i % gpus}" for i in range(config.workers or gpus)]
     return ["cpu"] * (config.workers or len(os.sched_getaffinity(0)))

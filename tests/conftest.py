@@ -11,8 +11,10 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,3 +126,86 @@ def _postgres_programs() -> Path | None:
 def _server_user() -> str:
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
+
+
+StudyWriter = Callable[..., None]
+
+
+@pytest.fixture
+def write_study(folder: Path) -> StudyWriter:
+    """Writes a study of known curves into bestepoch.db of an empty current folder.
+
+    ``write(name, curves, outcomes=..., params=..., train_losses=..., held=..., config=...)``: a
+    trial a curve of macro-F1, in the order of its number; None as an outcome: it runs.
+    """
+    from storage import recorder
+    from storage.database import open_database
+    from storage.records import ClassScore, EpochRow, Owner
+    from sweeps.results import Curve, trial_result
+    from sweeps.stopping import Decision, Outcome
+
+    now = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
+    supports = (31, 41, 53)
+
+    def write(name: str, curves: Sequence[Sequence[float]], **given: Any) -> None:
+        space = {"optimizer": "adam", "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
+        config = {"max_epochs": 20, "min_delta": 0.001, "space": space, "data": None}
+        config |= given.get("config", {})
+        with open_database("bestepoch.db", create=True) as db:
+            uuid = f"uuid-of-{name}"
+            recorder.create_study(
+                db,
+                study_uuid=uuid,
+                name=name,
+                objective="relation-cnn",
+                config=config,
+                now=now,
+                class_names=("a", "b", "c"),
+                data_fingerprint=given.get("fingerprint", "data"),
+            )
+            for number, scores in enumerate(curves):
+                params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999]}
+                params |= {
+                    "batch_size": 50,
+                    "model": {},
+                    **given.get("params", {}).get(number, {}),
+                }
+                claim = recorder.begin_trial(
+                    db,
+                    study_uuid=uuid,
+                    trial=number,
+                    owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
+                    seed=7,
+                    params=params,
+                    now=now,
+                )
+                losses = given.get("train_losses", {}).get(number, [0.5] * len(scores))
+                recorder.record_epochs(
+                    db,
+                    [
+                        EpochRow(claim, i, losses[i - 1], 0.6, f1, (f1,) * 3, 0.01, 1.5, 0.1)
+                        for i, f1 in enumerate(scores, start=1)
+                    ],
+                )
+                outcome = given.get("outcomes", {}).get(number, "stalled")
+                if outcome is None:
+                    continue
+                val, n = [0.6] * len(scores), len(scores)
+                curve = Curve(list(losses), val, list(scores), n * 0.1)
+                decision = Decision(Outcome(outcome), f"it {outcome}")
+                held = given.get("held", {}).get(number)
+                result = trial_result(decision, curve, held=held)
+                best = result.best_macro_f1 or 0.0
+                classes = [
+                    ClassScore(i, "abc"[i], best, best, best, support)
+                    for i, support in enumerate(supports)
+                ]
+                recorder.finish_trial(
+                    db,
+                    claim=claim,
+                    result=result,
+                    class_scores=classes if scores else (),
+                    now=now,
+                )
+
+    return write

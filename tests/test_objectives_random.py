@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from objectives.relation_cnn import RelationCnn
 from objectives.training import random
 
-PLACES = torch.arange(20011, dtype=torch.int32)
+PLACES = 20011
 
 
 def key_of(seed: int, epoch: int, step: int) -> torch.Tensor:
@@ -22,14 +22,17 @@ def key_of(seed: int, epoch: int, step: int) -> torch.Tensor:
 def mask_of(
     seed: int = 1, epoch: int = 1, step: int = 0, salt: int = 0, rate: float = 0.5
 ) -> torch.Tensor:
-    return random.keep_mask(key_of(seed, epoch, step), torch.tensor(rate), PLACES, salt)
+    factors = random.dropout_factors(key_of(seed, epoch, step), torch.tensor(rate), PLACES, salt)
+    kept = factors > 0
+    torch.testing.assert_close(factors[kept], torch.full_like(factors, 1 / (1 - rate))[kept])
+    return kept
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("seed", [0, 2**62])
 def test_mask_drops_at_its_rate(rate: float, seed: int) -> None:
     dropped = 1 - float(mask_of(seed=seed, rate=rate).float().mean())
-    assert abs(dropped - rate) < 3 * (rate * (1 - rate) / len(PLACES)) ** 0.5
+    assert abs(dropped - rate) < 3 * (rate * (1 - rate) / PLACES) ** 0.5
 
 
 def test_mask_of_rate_zero_keeps_all() -> None:
@@ -49,25 +52,41 @@ def test_masks_of_other_names_are_uncorrelated() -> None:
     )
     correlations = torch.corrcoef(masks) - torch.eye(len(masks))
     # 276 pairs: the largest of so many normal draws lies near 3 standard deviations.
-    assert float(correlations.abs().max()) < 4.5 / len(PLACES) ** 0.5
+    assert float(correlations.abs().max()) < 4.5 / PLACES**0.5
 
 
 def test_neighbouring_places_are_uncorrelated() -> None:
     mask = mask_of().float()
     for distance in (1, 2, 32, 150, 4096):
         pair = torch.stack([mask[:-distance], mask[distance:]])
-        assert abs(float(torch.corrcoef(pair)[0, 1])) < 4 / len(PLACES) ** 0.5
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 4 / PLACES**0.5
+
+
+def test_halves_of_one_hash_are_uncorrelated() -> None:
+    # Two elements share 32 bits: their draws must not follow one another, at any rate.
+    for rate in (0.1, 0.5, 0.9):
+        mask = mask_of(seed=3, rate=rate).float()
+        pair = torch.stack([mask[0:-1:2], mask[1::2]])
+        assert abs(float(torch.corrcoef(pair)[0, 1])) < 4 / (PLACES / 2) ** 0.5
+
+
+def test_hundreds_of_steps_are_uncorrelated() -> None:
+    masks = torch.stack([mask_of(step=step).float() for step in range(300)])
+    correlations = (torch.corrcoef(masks) - torch.eye(len(masks))).flatten() * PLACES**0.5
+    # 45,000 pairs of normal draws: the spread is 1 and the largest lies near 4.4.
+    assert abs(float(correlations[correlations != 0].std()) - 1) < 0.05
+    assert float(correlations.abs().max()) < 6
 
 
 def test_mask_is_a_function_of_its_names_alone() -> None:
-    pinned = random.keep_mask(
-        torch.tensor(12345, dtype=torch.int32), torch.tensor(0.5), PLACES[:16], salt=3
+    pinned = random.dropout_factors(
+        torch.tensor(12345, dtype=torch.int32), torch.tensor(0.5), 16, salt=3
     )
-    assert pinned.int().tolist() == [1, 1, 0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 1]
+    assert (pinned > 0).int().tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     torch.rand(3)
     assert torch.equal(mask_of(5, 3, 2, 1), mask_of(5, 3, 2, 1))
-    square = random.keep_mask(key_of(5, 3, 2), torch.tensor(0.5), PLACES[:35].view(5, 7), salt=1)
-    assert torch.equal(square.flatten(), mask_of(5, 3, 2, 1)[:35])
+    few = random.dropout_factors(key_of(5, 3, 2), torch.tensor(0.5), 35, salt=1)
+    assert torch.equal(few > 0, mask_of(5, 3, 2, 1)[:35])
 
 
 def splitmix64(state: int) -> int:

@@ -47,6 +47,7 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
         "best_macro_f1": scores,
         "epochs_run": [23] * n,
         "epochs_to_99": [10] * n,
+        "would_stop_epoch": [pd.NA] * n,
         "optimizer": [each["optimizer"] for each in params],
         "params": [json.dumps(each) for each in params],
     }
@@ -176,6 +177,20 @@ def test_recommended_cap_is_what_the_best_need() -> None:
     assert advice.recommend_cap(frame, judged("converged", 4)) == 22  # 17 and a quarter more
     assert advice.recommend_cap(frame, judged("still improving", 4)) == 46
     assert advice.recommend_cap(frame[:0], judged("converged", 0)) is None
+
+
+def test_cap_that_the_best_are_far_from_needing_is_lowered() -> None:
+    ends = ["exhausted", "stalled", "exhausted"]
+    frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=ends)
+    found = advice.find_high_cap(frame, judged("converged", 3), max_epochs=23)
+    assert found is not None
+    assert takes(found.option)
+    assert "2 trials ran to: 13 would do" in found.text  # a quarter more than 10
+    assert advice.find_high_cap(frame, judged("converged", 3), max_epochs=17) is None
+    # None ran to it by itself: the stalled ones saved the epochs, the audited ones were made to.
+    for calm in ({"outcome": ["stalled"] * 3}, {"outcome": ends, "would_stop_epoch": [5, 5, 7]}):
+        frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, **calm)
+        assert advice.find_high_cap(frame, judged("converged", 3), max_epochs=23) is None
 
 
 def test_all_advice_comes_in_one_list() -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sweeps.analysis import comparison
+from sweeps.analysis.noise import macro_f1_error_from_scores
 
 CURVES = pd.DataFrame(
     {
@@ -22,25 +23,68 @@ RESULTS = pd.DataFrame(
         "best_macro_f1": [0.8, 0.79, 0.6, math.nan],
         "last_macro_f1": [0.5, 0.79, math.nan, math.nan],
         "tail_macro_f1": [0.5, 0.5475, 0.6, math.nan],
+        "epochs_run": [4, 4, 2, 0],
     }
 )
 
 
+FRAMES = comparison.StudyFrames("mine", RESULTS, CURVES, 0.014)
+
+
 def test_ranks_by_each_rule_stand_side_by_side() -> None:
-    frame = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3, error=0.014)
-    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == comparison.RANKS
+    frame = comparison.compare([FRAMES], epoch=3, score=0.6, margin=0.028)
+    dtypes = {name: str(dtype) for name, dtype in frame.dtypes.items()}
+    assert dtypes == comparison.COMPARISON
     assert frame["trial"].tolist() == [0, 1, 2]
     assert frame["rank_last"].tolist() == [2, 1, pd.NA]
     assert frame["rank_tail"].tolist() == [3, 2, 1]
     assert frame["at_epoch"].tolist()[:2] == [0.8, 0.6]
     assert frame["rank_range"].tolist() == [2, 1, 2]
+    assert frame["epochs_to_score"].tolist() == [2, 3, 1]
 
 
 def test_scores_within_two_errors_are_ties() -> None:
-    frame = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3, error=0.014)
+    frame = comparison.compare([FRAMES], epoch=3, score=0.6, margin=0.028)
     assert frame["is_tied"].tolist() == [True, True, False]
-    alone = comparison.rank_side_by_side(RESULTS, CURVES, epoch=3)
+    alone = comparison.compare([FRAMES], epoch=3, score=0.6)
     assert not alone["is_tied"].any()
+
+
+def test_studies_share_one_ranking() -> None:
+    other = comparison.StudyFrames("other", RESULTS[1:2], CURVES)
+    frame = comparison.compare([FRAMES, other], epoch=3, score=0.6)
+    assert frame["study"].tolist() == ["mine", "mine", "other", "mine"]
+    assert frame["trial"].tolist() == [0, 1, 1, 2]
+    assert frame["rank_best"].tolist() == [1, 2, 2, 4]
+
+
+def test_studies_without_a_ranked_trial_have_no_rows() -> None:
+    empty = comparison.StudyFrames("empty", RESULTS[3:], CURVES[:0])
+    frame = comparison.compare([empty, empty], epoch=1, score=0.6)
+    dtypes = {name: str(dtype) for name, dtype in frame.dtypes.items()}
+    assert (len(frame), dtypes) == (0, comparison.COMPARISON)
+    assert comparison.shared_epoch([empty]) == 1
+    assert math.isnan(comparison.best_score([empty]))
+
+
+def test_shared_epoch_is_the_last_that_all_ranked_trials_reached() -> None:
+    assert comparison.shared_epoch([FRAMES]) == 2
+    assert comparison.best_score([FRAMES]) == 0.8
+
+
+def test_error_is_that_of_the_best_trial_that_has_class_scores() -> None:
+    classes = pd.DataFrame(
+        {
+            "trial": [1, 1, 2, 2],
+            "precision": [0.8, 0.75, 0.5, 0.5],
+            "recall": [0.75, 0.8, 0.5, 0.5],
+            "support": [110, 130, 110, 130],
+        }
+    )
+    # Of trial 0, the best, no class is known.
+    expected = macro_f1_error_from_scores([0.8, 0.75], [0.75, 0.8], [110, 130])
+    assert comparison.validation_error(RESULTS, classes) == expected
+    assert math.isnan(comparison.validation_error(RESULTS, classes[:0]))
 
 
 def test_tie_margin_is_that_of_a_difference() -> None:

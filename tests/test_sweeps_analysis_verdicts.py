@@ -199,14 +199,14 @@ def test_rate_too_high_names_the_trials_that_are_free_of_it() -> None:
     params = [HIGH, HIGH | {"learning_rate": 0.02}, HIGH | {"clip_norm": 0.5}]
     names = ["rnn_rate_too_high", "rnn_lower_rate", "rnn_clipped"]
     first, second, third = judge_study(*study(names, params))
-    assert "Trial 1 (learning_rate 0.02) of this sweep does not show it" in first.leading.advice
-    assert "Trial 1 (learning_rate 0.02, clip_norm off)" in third.leading.advice
-    assert "Trial" not in second.leading.advice
+    assert "Trial 1 (learning_rate 0.02) of this sweep does not show it" in first.leading.beside
+    assert "Trial 1 (learning_rate 0.02, clip_norm off)" in third.leading.beside
+    assert "Trial" not in second.leading.beside
 
 
 def test_no_neighbour_is_invented() -> None:
     (alone,) = judge_study(*study(["rnn_rate_too_high"], [HIGH]))
-    assert "No other trial of this sweep is free of it." in alone.leading.advice
+    assert "No other trial of this sweep is free of it." in alone.leading.beside
     frame = verdicts(*study(["rnn_rate_too_high", "rnn_lower_rate"], [HIGH, HIGH]), study="s")
     assert "No trial without it differs" in frame["advice"][0]
 

@@ -165,7 +165,7 @@ percentile = 25
         "--set foo: expected key=value, such as space.dropout=0.5",
         f"{path}:2: patience must be >= 1, got 0",
         f"{path}:3: trials must be a whole number, got 'six'",
-        f"{path}:4: unknown key 'patiense'; did you mean 'patience'? Known: data, device, ",
+        f"{path}:4: unknown key 'patiense'; did you mean 'patience'? Known: audit, data, d",
         f"{path}:6: unknown key 'optimzer' in [space]; did you mean 'optimizer'? Known: batch_",
         f"{path}:7: space.dropout is an empty range: low 0.9 is above high 0.2",
         f"{path}:8: space.batch_size must be a whole number, got 2.5",

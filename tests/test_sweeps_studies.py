@@ -11,6 +11,7 @@ from storage import queries
 from storage.database import Database, open_database
 from storage.schema import UUID_ATTRIBUTE
 from sweeps import studies
+from sweeps.bookkeeping import most_in_flight
 from sweeps.config_errors import ConfigError
 
 
@@ -97,3 +98,20 @@ def test_study_deleted_in_the_dashboard_begins_anew_and_keeps_its_old_rows(db: D
     assert second != first
     names = set(queries.studies(db.url)["study"])
     assert names == {"relation-cnn", f"relation-cnn~{first[:8]}"}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "trials", "expected"),
+    [
+        ("tpe", "none", 24, 8),
+        ("tpe", "median", 200, 50),
+        ("random", "median", 200, 50),  # the pruner compares with trials that have ended
+        ("random", "none", 200, 200),  # nobody learns from anyone
+        ("qmc", "none", 5000, 512),
+    ],
+)
+def test_few_trials_are_in_flight_where_somebody_learns_from_those_that_ended(
+    sampler: str, pruner: str, trials: int, expected: int
+) -> None:
+    config = sweeps.load_config("relation-cnn", sampler=sampler, pruner=pruner, trials=trials)
+    assert most_in_flight(config) == expected

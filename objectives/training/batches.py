@@ -14,6 +14,8 @@ from objectives.api import Split
 
 # Large enough to fill a core, small enough that activations stay in its cache.
 _EVALUATION_BATCH = 64
+# An example without steps is a row: 64 of them leave a step to its overhead.
+_EVALUATION_ROWS = 512
 
 Rows = npt.NDArray[np.int64]
 
@@ -49,10 +51,11 @@ class TensorSplit:
 
     def evaluation_batches(self) -> list[Rows]:
         """Return every example once, those of alike lengths together."""
-        order = np.arange(len(self))
+        order, size = np.arange(len(self)), _EVALUATION_ROWS
         if self.lengths_on_host is not None:
             order = np.argsort(self.lengths_on_host, kind="stable")
-        return [order[i : i + _EVALUATION_BATCH] for i in range(0, len(order), _EVALUATION_BATCH)]
+            size = _EVALUATION_BATCH
+        return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def on_device(split: Split, device: torch.device) -> TensorSplit:

@@ -15,7 +15,8 @@ from torch import nn
 from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from objectives.training import layers
+from objectives.training import layers, precision
+from objectives.training.precision import Precision
 
 Tensors = dict[str, torch.Tensor]
 Inputs = tuple[torch.Tensor, ...]
@@ -40,6 +41,7 @@ class Program:
         is_stackable: The model takes stacked weights as they are: given (S, *shape) for each of
             its own tensors, its ``forward`` returns (S, B, C), without ``vmap``.
         is_binary: The model has one output z for two classes, and its logits are (0, z).
+        precision: In which the products of ``forward`` are taken; the logits are float32.
     """
 
     model: nn.Module
@@ -51,6 +53,7 @@ class Program:
     places: tuple[tuple[dict[str, Any], str, str], ...]
     is_stackable: bool = False
     is_binary: bool = False
+    precision: Precision = "float32"
 
     def logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         """Return the logits of S trials on one batch, (S, B, C).
@@ -59,6 +62,11 @@ class Program:
             rows: Every trained parameter and own buffer, (S, *shape).
             inputs: The arguments of ``forward``, the same for all slots.
         """
+        with precision.products(self.precision, inputs[0].device.type):
+            logits_SBC = self._logits(rows, inputs)
+        return logits_SBC.float() if self.precision == "bf16" else logits_SBC
+
+    def _logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         if self.is_stackable:
             return self._call(dict(rows), inputs)
         if self.note is None:
@@ -96,6 +104,8 @@ def widen(z: torch.Tensor) -> torch.Tensor:
 
 def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) -> Program:
     """Return the model as a program, fused if two slots agree with the plain module.
+
+    They are compared in float32: a coarser precision would hide what differs.
 
     Args:
         build: Returns a fresh module; its initial weights come from torch's generator.

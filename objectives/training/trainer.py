@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import nn
 
 from objectives.api import Data, FusionKey, Objective, SlotChoice
-from objectives.training import capacity, fusion
+from objectives.training import capacity, fusion, precision
 from objectives.training.batches import TensorSplit, on_device
 from objectives.training.lane import FusedLane
+from objectives.training.precision import Precision
 from search_spaces.hparams import LINE_SEARCHES, Hparams
 
 _PROBE_EXAMPLES = 5
@@ -26,10 +28,17 @@ class ModelTrainer:
         data: Its data set.
         device: Where to train; "cpu" or "cuda".
         data_seed: Decides the order of batches, with the data epoch.
+        precision: In which matrix products are taken; see ``precision.use`` for TF32.
     """
 
     def __init__(
-        self, objective: Objective, data: Data, *, device: str = "cpu", data_seed: int = 0
+        self,
+        objective: Objective,
+        data: Data,
+        *,
+        device: str = "cpu",
+        data_seed: int = 0,
+        precision: Precision = "float32",
     ) -> None:
         self.class_names = data.class_names
         self.fingerprint = fingerprint(data)
@@ -37,6 +46,7 @@ class ModelTrainer:
         self._data = data
         self._device = torch.device(device)
         self._data_seed = data_seed
+        self._precision = precision
         self._train = on_device(data.train, self._device)
         self._validation = on_device(data.validation, self._device)
         self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
@@ -74,9 +84,9 @@ class ModelTrainer:
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
             rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
-            self._programs[key.model] = fusion.program(
-                build, self._train.batch(rows)[0], len(self.class_names)
-            )
+            with precision.exact():
+                program = fusion.program(build, self._train.batch(rows)[0], len(self.class_names))
+            self._programs[key.model] = replace(program, precision=self._precision)
         return FusedLane(
             self._programs[key.model],
             build,

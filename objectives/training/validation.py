@@ -30,12 +30,11 @@ def validate(
     loss_sums_S = torch.zeros(slots, dtype=torch.float64, device=device)
     counts = torch.zeros(slots * num_classes**2, dtype=torch.int64, device=device)
     slot_base = torch.arange(slots, device=device).unsqueeze(1) * num_classes**2
-    ones_SC = torch.ones(slots, num_classes, device=device)
     program.model.eval()
     for batch in split.evaluation_batches():
         inputs, targets = split.batch(batch)
         logits_SBC = program.logits(own, inputs)
-        losses_S = losses.cross_entropy(logits_SBC, targets, ones_SC)
+        losses_S = losses.cross_entropy(logits_SBC, targets)
         loss_sums_S += losses_S * len(batch)
         cells = slot_base + losses.true_classes(targets) * num_classes + logits_SBC.argmax(dim=-1)
         counts += torch.bincount(cells.flatten(), minlength=len(counts))

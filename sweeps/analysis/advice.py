@@ -36,6 +36,8 @@ MIN_LOSSES = 5
 TRIALS_A_PARAMETER = 10
 #: What the recommended cap adds to the slowest of the best trials.
 CAP_MARGIN = 1.25
+#: Share of ``max_epochs`` up to which the recommended cap is worth saying.
+HIGH_CAP_SHARE = 0.75
 _SHUFFLES = 199
 
 
@@ -76,6 +78,7 @@ def advise(
     """
     checks = (
         find_low_cap(results, verdicts, max_epochs=max_epochs),
+        find_high_cap(results, verdicts, max_epochs=max_epochs),
         *find_edges(results, space),
         find_few_trials(results, space, error=error),
         *find_losing_optimizers(results, space, error=error),
@@ -112,6 +115,27 @@ def find_low_cap(
     )
     numbers = {"num_cut": float(len(cut)), "num_best": float(len(best))}
     return Advice("max_epochs", text, f"--set max_epochs={2 * max_epochs}", numbers)
+
+
+def find_high_cap(
+    results: "pd.DataFrame", verdicts: "pd.DataFrame", *, max_epochs: int
+) -> Advice | None:
+    """Find a ``max_epochs`` that the best trials are far from needing.
+
+    Definition: ``recommend_cap`` is at most three quarters of it, and a trial ran to it: where
+    all stall before, a lower one saves nothing.
+    """
+    cap = recommend_cap(results, verdicts)
+    has_run = (results["outcome"] == Outcome.EXHAUSTED.value) & results["would_stop_epoch"].isna()
+    num_exhausted = int(has_run.sum())
+    if cap is None or not num_exhausted or cap > HIGH_CAP_SHARE * max_epochs:
+        return None
+    text = (
+        f"the best trials came to 99 % of their best well before max_epochs = {max_epochs}, which "
+        f"{num_exhausted} trials ran to: {cap} would do."
+    )
+    numbers = {"cap": float(cap), "num_exhausted": float(num_exhausted)}
+    return Advice("max_epochs", text, f"--set max_epochs={cap}", numbers)
 
 
 def recommend_cap(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> int | None:

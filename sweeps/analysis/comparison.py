@@ -5,21 +5,32 @@ Takes the frames of ``storage.queries``; opens no database. Shapes: E epochs, T 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sweeps.analysis.noise import TIE_ERRORS, Floats, epoch_noise, finite
+from sweeps.analysis.noise import (
+    TIE_ERRORS,
+    Floats,
+    epoch_noise,
+    finite,
+    macro_f1_error_from_scores,
+)
 from sweeps.curves import running_best
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of ``rank_side_by_side``: macro-F1 by each rule, the rank by each (1 is the highest,
-#: equal scores share one), ``rank_range``: largest minus smallest rank, and ``is_tied``: whether
-#: the best score is too near the study's best to be told apart from it.
-RANKS: Mapping[str, str] = {
+#: Columns of ``compare``. ``best``, ``last``, ``tail``, ``at_epoch``: macro-F1 by each rule (tail:
+#: mean of the last 5 epochs; at_epoch: best up to epoch X); ``rank_best`` and so on: the rank by
+#: each, 1 is the highest, equal scores share one; ``rank_range``: largest minus smallest rank;
+#: ``is_tied``: whether the best score is too near the highest to be told apart from it;
+#: ``epochs_to_score``: first epoch with a given macro-F1; ``noise``, ``luck``,
+#: ``best_without_luck``: see ``LUCK``.
+COMPARISON: Mapping[str, str] = {
+    "study": "string",
     "trial": "int64",
     "best": "float64",
     "last": "float64",
@@ -31,7 +42,13 @@ RANKS: Mapping[str, str] = {
     "rank_at_epoch": "Int64",
     "rank_range": "Int64",
     "is_tied": "bool",
+    "epochs_to_score": "Int64",
+    "noise": "float64",
+    "luck": "float64",
+    "best_without_luck": "float64",
 }
+#: The rules to compare by.
+RULES = ("best", "last", "tail", "at_epoch")
 #: Columns of ``convergence_speed``: best macro-F1 up to an epoch, first epoch with a score.
 SPEED: Mapping[str, str] = {"trial": "int64", "score_at_epoch": "float64", "epochs": "Int64"}
 #: Columns of ``luck_of_best_epochs``: best macro-F1, its noise between epochs, what the best owes
@@ -48,46 +65,76 @@ _STEP = 0.01
 _GRID = np.linspace(-9.0, 9.0, 1801, dtype=np.float64)
 
 
-def rank_side_by_side(
-    results: "pd.DataFrame",
-    curves: "pd.DataFrame",
-    *,
-    epoch: int,
-    error: float = math.nan,
-    correlation: float = 0.5,
-) -> "pd.DataFrame":
-    """Return the ranked trials (``RANKS``), the highest best score first.
+@dataclass(frozen=True, slots=True)
+class StudyFrames:
+    """What is compared of one study.
 
-    Args:
+    Attributes:
+        study: Its name.
         results: ``queries.results``; trials without a rank are left out.
         curves: ``queries.curves``.
-        epoch: Epoch X of ``at_epoch``: the best macro-F1 up to it, NaN for a trial that ended
-            before; from 1.
-        error: Standard error of one validation macro-F1; NaN: no trial ties with another one.
-        correlation: See ``tie_margin``.
+        error: Standard error of one validation macro-F1 (``validation_error``); NaN: not known.
+    """
+
+    study: str
+    results: "pd.DataFrame"
+    curves: "pd.DataFrame"
+    error: float = math.nan
+
+
+def compare(
+    studies: Sequence[StudyFrames], *, epoch: int, score: float, margin: float = math.nan
+) -> "pd.DataFrame":
+    """Return the ranked trials of all studies in one ranking (``COMPARISON``), the best first.
+
+    Args:
+        studies: Those to compare; ranks count over all of them.
+        epoch: Epoch X of ``at_epoch``, from 1; its score is NaN for a trial that ended before.
+        score: Macro-F1 of ``epochs_to_score``.
+        margin: Difference below which scores tie (``tie_margin``); NaN: none does.
     """
     import pandas as pd
 
-    ranked = results[results["rank"].notna()]
-    speed = convergence_speed(curves, epoch=epoch, score=1.0).set_index("trial")["score_at_epoch"]
-    frame = pd.DataFrame(
-        {
-            "trial": ranked["trial"].astype("int64"),
-            "best": ranked["best_macro_f1"],
-            "last": ranked["last_macro_f1"],
-            "tail": ranked["tail_macro_f1"],
-            "at_epoch": ranked["trial"].map(speed).astype("float64"),
-        }
-    )
-    rules = ("best", "last", "tail", "at_epoch")
-    for rule in rules:
+    parts = [_score_by_rules(each, epoch=epoch, score=score) for each in studies]
+    frame = pd.concat(parts, ignore_index=True)
+    for rule in RULES:
         frame[f"rank_{rule}"] = frame[rule].rank(method="min", ascending=False).astype("Int64")
-    ranks = frame[[f"rank_{rule}" for rule in rules]]
+    ranks = frame[[f"rank_{rule}" for rule in RULES]]
     frame["rank_range"] = ranks.max(axis=1) - ranks.min(axis=1)
-    margin = tie_margin(error, correlation=correlation)
     frame["is_tied"] = frame["best"].max() - frame["best"] < (0 if math.isnan(margin) else margin)
-    frame = frame.astype(dict(RANKS))
-    return frame.sort_values(["rank_best", "trial"], ignore_index=True)
+    frame = frame[list(COMPARISON)].astype(dict(COMPARISON))
+    return frame.sort_values(["rank_best", "study", "trial"], ignore_index=True)
+
+
+def shared_epoch(studies: Sequence[StudyFrames]) -> int:
+    """Return the last epoch that all ranked trials of the studies reached; 1 without any."""
+    ends = [int(end) for each in studies for end in _ranked(each.results)["epochs_run"]]
+    return max(1, min(ends, default=1))
+
+
+def best_score(studies: Sequence[StudyFrames]) -> float:
+    """Return the highest best-epoch macro-F1 of the ranked trials; NaN without any."""
+    scores = [float(one) for each in studies for one in _ranked(each.results)["best_macro_f1"]]
+    return max(scores, default=math.nan)
+
+
+def validation_error(results: "pd.DataFrame", class_scores: "pd.DataFrame") -> float:
+    """Return the standard error of a validation macro-F1 in a study: that of its best trial.
+
+    Args:
+        results: ``queries.results``.
+        class_scores: ``queries.class_scores``.
+
+    Returns:
+        NaN where no ranked trial has class scores.
+    """
+    known = set(class_scores["trial"])
+    ranked = [int(trial) for trial in _ranked(results)["trial"] if int(trial) in known]
+    if not ranked:
+        return math.nan
+    classes = class_scores[class_scores["trial"] == ranked[0]]
+    columns = (classes[name].tolist() for name in ("precision", "recall", "support"))
+    return macro_f1_error_from_scores(*columns)
 
 
 def tie_margin(error: float, *, correlation: float = 0.5) -> float:
@@ -196,6 +243,35 @@ def expected_maximum(draws: int) -> float:
         draws: How many, from 1.
     """
     return _expectation(_normal_shares(_GRID) ** draws)
+
+
+def _ranked(results: "pd.DataFrame") -> "pd.DataFrame":
+    return results[results["rank"].notna()].sort_values(["rank", "trial"])
+
+
+def _score_by_rules(each: StudyFrames, *, epoch: int, score: float) -> "pd.DataFrame":
+    """Return the ranked trials of one study with the columns of ``COMPARISON`` but the ranks."""
+    import pandas as pd
+
+    ranked = _ranked(each.results)
+    speed = convergence_speed(each.curves, epoch=epoch, score=score).set_index("trial")
+    luck = luck_of_best_epochs(each.curves).set_index("trial")
+    trials = ranked["trial"].astype("int64")
+    return pd.DataFrame(
+        {
+            "study": pd.Series(each.study, index=ranked.index, dtype="string"),
+            "trial": trials,
+            "best": ranked["best_macro_f1"],
+            "last": ranked["last_macro_f1"],
+            "tail": ranked["tail_macro_f1"],
+            "at_epoch": trials.map(speed["score_at_epoch"]).astype("float64"),
+            "epochs_to_score": trials.map(speed["epochs"]).astype("Int64"),
+            **{
+                name: trials.map(luck[name]).astype("float64")
+                for name in ("noise", "luck", "best_without_luck")
+            },
+        }
+    )
 
 
 def _expectation(below: Floats) -> float:

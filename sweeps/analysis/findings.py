@@ -45,12 +45,14 @@ class Finding:
         evidence: The numbers that show it, in a clause.
         advice: What to do, in one sentence.
         numbers: The same numbers by name.
+        beside: Trials of the study that do not show it, and how they differ; empty: not asked.
     """
 
     verdict: Verdict
     evidence: str
     advice: str
     numbers: Mapping[str, float] = field(default_factory=dict)
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from sweeps.analysis.trends import MIN_EPOCHS, Gain, fit_slope, predict_gain
 
 #: Standard errors of a score that its swings must exceed, as a standard deviation.
 SWING_ERRORS = 1.5
+#: Falls of more than a standard error that make a swing: a steep rise has none.
+MIN_FALLS = 2
 # Of 1000 stable trials one is called oscillating by chance: the normal quantile of 0.999.
 _SWING_QUANTILE = 3.0902
 #: Standard errors of the slope of the last half that a rise must have.
@@ -84,7 +86,8 @@ def find_oscillation(curve: TrialCurve) -> Finding | None:
 
     Definition: over the last half of the epochs, at least 6, the standard deviation of macro-F1
     around its parabola exceeds 1.5 standard errors of the score, and what chance gives one stable
-    trial in 1000 (the chi-square quantile, by Wilson and Hilferty 1931). The error comes from the
+    trial in 1000 (the chi-square quantile, by Wilson and Hilferty 1931), and it falls at least
+    twice from one epoch to the next by more than one such error. The error comes from the
     examples of each class (``macro_f1_error_from_f1``), so a class of 30 examples may swing as 30
     examples do. It is an upper bound of a stable trial's swings: most examples keep their
     prediction. Without the examples of each class nothing is said. Large steps swing around what
@@ -100,7 +103,8 @@ def find_oscillation(curve: TrialCurve) -> Finding | None:
     free = len(half) - 3
     swing = math.sqrt(float((residuals**2).sum()) / free)
     by_chance = (1 - 2 / (9 * free) + _SWING_QUANTILE * math.sqrt(2 / (9 * free))) ** 1.5
-    if swing <= max(SWING_ERRORS, by_chance) * error:
+    falls = int((np.diff(half) < -error).sum())
+    if swing <= max(SWING_ERRORS, by_chance) * error or falls < MIN_FALLS:
         return None
     low, high = float(half.min()), float(half.max())
     evidence = (

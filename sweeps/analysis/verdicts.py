@@ -25,6 +25,7 @@ from sweeps.analysis.score_rules import (
     find_too_short,
     measure_rise,
 )
+from sweeps.analysis.sibling_rules import describe_sibling, find_stuck
 from sweeps.analysis.trends import Gain
 from sweeps.curves import epochs_to_fraction
 
@@ -54,7 +55,20 @@ VERDICTS: Mapping[str, str] = {
 RATE_PARAMS = ("learning_rate", "betas", "momentum", "clip_norm", "schedule", "optimizer")
 #: What belongs to one of these, and differs where it does.
 _OWNED = ("factor", "plateau_patience", "schedule_epochs", "step_epochs", "warmup_epochs", "rho")
+#: What decides over each verdict that other trials of a study may be free of.
+DECIDING: Mapping[Verdict, tuple[str, ...]] = {
+    Verdict.RATE_TOO_HIGH: RATE_PARAMS,
+    Verdict.DIVERGED: RATE_PARAMS,
+    Verdict.OSCILLATING: ("learning_rate", "optimizer", "batch_size", "schedule", "clip_norm"),
+    Verdict.CLASS_COLLAPSE: ("class_weights", "learning_rate", "optimizer"),
+    Verdict.OVERFIT: ("dropout", "weight_decay", "label_smoothing", "learning_rate", "model"),
+    Verdict.UNDERFIT: ("learning_rate", "optimizer", "dropout", "weight_decay", "model"),
+}
 _NEIGHBOURS_SHOWN = 3
+#: Verdicts that say already why a trial learned little.
+_EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
+#: Verdicts that give way to what the trials beside it tell.
+_REPLACED = {Verdict.UNDERFIT, Verdict.CONVERGED, Verdict.TOO_SHORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +121,9 @@ def judge(curve: TrialCurve) -> TrialVerdict:
         find_underfit(curve),
     ]
     findings = [finding for finding in found if finding is not None]
+    if any(finding.verdict is Verdict.RATE_TOO_HIGH for finding in findings):
+        # Such a trial has not fitted its data either, and must not be told to raise its rate.
+        findings = [each for each in findings if each.verdict is not Verdict.UNDERFIT]
     if not findings:
         rest = (find_convergence(curve, rise), find_too_short(curve), _unscored(curve))
         findings = [next(finding for finding in rest if finding is not None)]
@@ -120,25 +137,18 @@ def judge_study(
 ) -> list[TrialVerdict]:
     """Return the verdicts on each trial that has an epoch, by number.
 
-    A trial whose rate is too high is compared with the others of the study: its advice names
-    those that differ from it in what decides that and do not show it.
+    Each is compared with the others of the study: ``Finding.beside`` names those that differ from
+    it in what decides over its verdict and do not show it.
 
     Args:
         curves: ``queries.curves``.
         class_scores: ``queries.class_scores``; one trial's supports serve for all.
         results: ``queries.results``.
     """
-    judged = [judge(curve) for curve in trial_curves(curves, class_scores, results)]
+    facts = trial_curves(curves, class_scores, results)
     params = {int(row.trial): json.loads(row.params) for row in results.itertuples()}
-    bad = {Verdict.RATE_TOO_HIGH, Verdict.DIVERGED}
-    affected = {each.trial for each in judged if bad & set(each.verdicts)}
-    free = {each.trial: params[each.trial] for each in judged if each.trial not in affected}
-    return [
-        _name_neighbours(each, params[each.trial], free)
-        if Verdict.RATE_TOO_HIGH in each.verdicts
-        else each
-        for each in judged
-    ]
+    judged = _judge_beside_siblings(facts, params)
+    return [_look_beside(each, judged, params) for each in judged]
 
 
 def verdicts(
@@ -203,58 +213,107 @@ def trial_curves(
 
 
 def find_neighbours(
-    params: Mapping[str, Any], free: Mapping[int, Mapping[str, Any]]
+    params: Mapping[str, Any],
+    free: Mapping[int, Mapping[str, Any]],
+    deciding: Sequence[str] = RATE_PARAMS,
 ) -> list[tuple[int, list[str]]]:
-    """Return the trials that differ in what makes a rate too high, the nearest first.
+    """Return the trials that differ in what decides over a verdict, the nearest first.
 
     Args:
         params: Hyperparameters of the trial that shows it.
         free: Hyperparameters of those that do not, by number.
+        deciding: Hyperparameters that decide over it.
 
     Returns:
-        At most 3: the number, and which of ``RATE_PARAMS`` differ. Nearest are those that differ
-        in the fewest other hyperparameters, then in the fewest of these.
+        At most 3: the number, and which of ``deciding`` differ. Nearest are those that differ in
+        the fewest other hyperparameters, then in the fewest of these.
     """
     found = []
     for trial, other in free.items():
         names = set(params) | set(other)
         differ = {name for name in names if params.get(name) != other.get(name)}
-        of_rate = [name for name in RATE_PARAMS if name in differ]
-        rest = differ - set(RATE_PARAMS) - set(_OWNED)
-        if of_rate:
-            found.append(((len(rest), len(of_rate), trial), (trial, of_rate)))
+        telling = [name for name in deciding if name in differ]
+        rest = differ - set(deciding) - set(_OWNED)
+        if telling:
+            found.append(((len(rest), len(telling), trial), (trial, telling)))
     return [neighbour for _, neighbour in sorted(found)][:_NEIGHBOURS_SHOWN]
 
 
-def _name_neighbours(
-    judged: TrialVerdict, params: Mapping[str, Any], free: Mapping[int, Mapping[str, Any]]
+def _judge_beside_siblings(
+    curves: Sequence[TrialCurve], params: Mapping[int, Mapping[str, Any]]
+) -> list[TrialVerdict]:
+    """Return the verdicts on each trial, those on stuck ones by what its siblings learned."""
+    judged = [judge(curve) for curve in curves]
+    siblings = [
+        describe_sibling(curve, params[curve.trial])
+        for curve, each in zip(curves, judged, strict=True)
+        if not {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH} & set(each.verdicts)
+    ]
+    known = {each.trial: each for each in siblings if each is not None}
+    found = []
+    for curve, each in zip(curves, judged, strict=True):
+        if curve.trial in known and not _EXPLAINED & set(each.verdicts):
+            others = [one for one in known.values() if one.trial != curve.trial]
+            stuck = find_stuck(curve, known[curve.trial], others)
+            if stuck is not None:
+                kept = [one for one in each.findings if one.verdict not in _REPLACED]
+                findings = sorted([*kept, stuck], key=lambda one: PRECEDENCE.index(one.verdict))
+                each = replace(each, findings=tuple(findings))
+        found.append(each)
+    return found
+
+
+def _look_beside(
+    judged: TrialVerdict,
+    study: Sequence[TrialVerdict],
+    params: Mapping[int, Mapping[str, Any]],
 ) -> TrialVerdict:
-    neighbours = find_neighbours(params, free)
-    text = "No other trial of this sweep is free of it."
-    if neighbours:
-        shown = [
-            f"{trial} ({', '.join(f'{n} {_show(free[trial].get(n))}' for n in names)})"
-            for trial, names in neighbours
-        ]
-        word = "Trial" if len(shown) == 1 else "Trials"
-        does = "does" if len(shown) == 1 else "do"
-        text = f"{word} {', '.join(shown)} of this sweep {does} not show it."
-    elif free:
-        text = "No trial without it differs in its rate, betas, clipping or schedule."
-    findings = tuple(
-        replace(each, advice=f"{each.advice} {text}")
-        if each.verdict is Verdict.RATE_TOO_HIGH
-        else each
-        for each in judged.findings
-    )
-    return replace(judged, findings=findings)
+    """Return the verdicts on a trial, each with the trials beside it that do not show it."""
+    findings = []
+    for finding in judged.findings:
+        deciding = DECIDING.get(finding.verdict)
+        if deciding is not None:
+            bad = {finding.verdict, Verdict.DIVERGED}
+            free = {
+                each.trial: params[each.trial]
+                for each in study
+                if not bad & set(each.verdicts) and each.verdicts != (Verdict.TOO_SHORT,)
+            }
+            text = _describe_neighbours(params[judged.trial], free, deciding)
+            finding = replace(finding, beside=text)
+        findings.append(finding)
+    return replace(judged, findings=tuple(findings))
+
+
+def _describe_neighbours(
+    params: Mapping[str, Any],
+    free: Mapping[int, Mapping[str, Any]],
+    deciding: Sequence[str],
+) -> str:
+    neighbours = find_neighbours(params, free, deciding)
+    if not neighbours:
+        return (
+            f"No trial without it differs in {' or '.join(deciding)}."
+            if free
+            else "No other trial of this sweep is free of it."
+        )
+    shown = [
+        f"{trial} ({', '.join(f'{n} {_show(free[trial].get(n))}' for n in names)})"
+        for trial, names in neighbours
+    ]
+    word, does = ("Trial", "does") if len(shown) == 1 else ("Trials", "do")
+    return f"{word} {', '.join(shown)} of this sweep {does} not show it."
 
 
 def _show(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.3g}"
+        # Of a beta close to 1, two digits of its distance.
+        digits = 1 - math.floor(math.log10(1 - value)) if 0.9 < value < 1 else None
+        return f"{value:.3g}" if digits is None else f"{value:.{digits}f}".rstrip("0")
     if isinstance(value, list):
         return f"({', '.join(_show(each) for each in value)})"
+    if isinstance(value, Mapping):
+        return "of " + ", ".join(f"{name} {_show(each)}" for name, each in value.items())
     return "off" if value is None else str(value)
 
 
@@ -266,7 +325,7 @@ def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
         judged.leading.verdict.value,
         ", ".join(verdict.value for verdict in judged.verdicts),
         "; ".join(finding.evidence for finding in judged.findings),
-        judged.leading.advice,
+        f"{judged.leading.advice} {judged.leading.beside}".strip(),
         judged.epochs_to_95,
         judged.epochs_to_99,
         gain.expected,

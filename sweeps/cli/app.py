@@ -8,7 +8,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from storage.locations import StorageError, redact
-from sweeps.cli import doctor, new, run, serve, show, studies
+from sweeps.cli import (
+    compare,
+    curves,
+    diagnose,
+    doctor,
+    new,
+    report,
+    run,
+    serve,
+    show,
+    studies,
+)
 from sweeps.cli.output import Invocation, UsageMistake, clean, console
 
 app = typer.Typer(
@@ -48,6 +59,10 @@ app.add_typer(new.app, name="new")
 app.command("list")(studies.list_studies)
 app.command("results")(studies.results)
 app.command("show")(show.show)
+app.command("diagnose")(diagnose.diagnose)
+app.command("curves")(curves.curves)
+app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("dashboard")(serve.dashboard)
 app.command("delete")(studies.delete)
 app.command("doctor")(doctor.doctor)

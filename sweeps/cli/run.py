@@ -50,8 +50,20 @@ def run(
         int | None, typer.Option(help="Trials that train together. (as many as pay, measured)")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Matrix products: float32, bf16, tf32. (float32)"),
+    ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(help="Minutes after which no further epoch starts.")
+    ] = None,
+    audit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the trials, such as 0.05, that run on to max_epochs where they would "
+            "have been stopped: what did stopping cost?",
+        ),
     ] = None,
     tries: Annotated[
         list[str] | None,
@@ -96,7 +108,9 @@ def run(
         workers=workers,
         slots=slots,
         seed=seed,
+        precision=precision,
         max_minutes=max_minutes,
+        audit=audit,
         warm_start=warm_start,
         **{"try": _parse_tries(tries or ())},
     )

@@ -1,12 +1,13 @@
 """Time of a training step a trial, in lanes of 1 to 256 slots and in plain PyTorch loops.
 
     python tests/benchmarks/bench_steps.py [--csv FILE] [--model mlp|gru|cnn] [--most-slots 256]
+        [--precision float32 --precision bf16]
 
 Same model, same batches, Adam, dropout, one thread (the GPU with --device cuda). The plain loop
 is the module as most people would write it: ``nn.Linear``, ``nn.GRU`` or ``nn.Conv1d`` on batches
 that are trimmed to their longest example; the padded loop pads every batch to the longest example
-of the data. All are timed in turn, several rounds in one run, because a shared machine's speed
-drifts: quote the ratios.
+of the data. Both are float32; lanes are timed in each --precision. All are timed in turn, several
+rounds in one run, because a shared machine's speed drifts: quote the ratios.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,15 +29,16 @@ from torch import nn
 
 from objectives.api import Data, Split
 from objectives.registry import find_objective
-from objectives.training import random
+from objectives.training import precision, random
 from objectives.training.batches import TensorSplit, on_device
+from objectives.training.precision import Precision
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from sweeps.workers import MALLOC
 
 STEPS = 20
 ROUNDS = 5
-COLUMNS = ("model", "batch", "loop", "slots", "us_a_trial_step", "times_plain")
+COLUMNS = ("model", "batch", "loop", "precision", "slots", "us_a_trial_step", "times_plain")
 
 
 class PlainMlp(nn.Sequential):
@@ -122,9 +124,11 @@ def repeated(split: Split, examples: int) -> Split:
     )
 
 
-def lane_epoch(data: Data, case: Case, batch: int, slots: int, device: str) -> Callable[[], Any]:
+def lane_epoch(
+    data: Data, case: Case, batch: int, slots: int, device: str, products: Precision
+) -> Callable[[], Any]:
     """Return a function that trains ``slots`` trials for an epoch."""
-    trainer = ModelTrainer(find_objective(case.objective), data, device=device)
+    trainer = ModelTrainer(find_objective(case.objective), data, device=device, precision=products)
     hparams = Hparams(batch_size=batch, dropout=case.dropout, model=case.model)
     lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
     assert lane.note is None, lane.note
@@ -162,30 +166,38 @@ def whole(split: TensorSplit, rows: np.ndarray) -> tuple[tuple[torch.Tensor, ...
     return inputs, split.targets[index]
 
 
-def measure(name: str, batch: int, slots: list[int], device: str) -> list[dict[str, Any]]:
+def measure(
+    name: str, batch: int, slots: list[int], device: str, precisions: list[Precision]
+) -> list[dict[str, Any]]:
     case = CASES[name]
     data = find_objective(case.objective).load(None)
     few = repeated(data.train, STEPS * batch)
     data = replace(data, train=few, validation=repeated(data.validation, 1))
-    loops = {("plain", 1): plain_epoch(data, case, batch, device, padded=False)}
+    plain = ("plain", "float32", 1)
+    loops = {plain: plain_epoch(data, case, batch, device, padded=False)}
     if few.lengths is not None:
-        loops["padded", 1] = plain_epoch(data, case, batch, device, padded=True)
-    loops |= {("lane", s): lane_epoch(data, case, batch, s, device) for s in slots}
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in loops}
+        loops["padded", "float32", 1] = plain_epoch(data, case, batch, device, padded=True)
+    loops |= {
+        ("lane", products, s): lane_epoch(data, case, batch, s, device, products)
+        for s in slots
+        for products in precisions
+    }
+    times: dict[tuple[str, str, int], list[float]] = {key: [] for key in loops}
     for _ in range(ROUNDS + 1):
         for key, epoch in loops.items():
+            precision.use("tf32" if key[1] == "tf32" else "float32")
             started = time.perf_counter()
             epoch()
             if device != "cpu":
                 torch.cuda.synchronize()
-            times[key].append((time.perf_counter() - started) / STEPS / key[1])
+            times[key].append((time.perf_counter() - started) / STEPS / key[2])
     # The first round warms up.
     medians = {key: statistics.median(values[1:]) for key, values in times.items()}
     return [
-        {"model": name, "batch": batch, "loop": loop, "slots": count}
+        {"model": name, "batch": batch, "loop": loop, "precision": products, "slots": count}
         | {"us_a_trial_step": round(median * 1e6, 1)}
-        | {"times_plain": round(medians["plain", 1] / median, 2)}
-        for (loop, count), median in medians.items()
+        | {"times_plain": round(medians[plain] / median, 2)}
+        for (loop, products, count), median in medians.items()
     ]
 
 
@@ -194,6 +206,8 @@ def main() -> None:
     parser.add_argument("--model", choices=CASES, help="only this one")
     parser.add_argument("--most-slots", type=int, default=256)
     parser.add_argument("--device", default="cpu")
+    names = get_args(Precision)
+    parser.add_argument("--precision", action="append", choices=names, help="float32 unless told")
     parser.add_argument("--csv", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
@@ -206,14 +220,20 @@ def main() -> None:
         machine = torch.cuda.get_device_name()
     versions = f"torch {torch.__version__}, numpy {np.__version__}"
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {versions}")
-    print(f"{'model':5} {'batch':>5} {'loop':>6} {'slots':>5} {'us a trial-step':>15} x plain")
+    print(
+        f"{'model':5} {'batch':>5} {'loop':>6} {'products':>8} {'slots':>5} "
+        f"{'us a trial-step':>15} x plain"
+    )
     slots = [2**i for i in range(9) if 2**i <= arguments.most_slots]
+    precisions = arguments.precision or ["float32"]
     rows: list[dict[str, Any]] = []
     for name in [arguments.model] if arguments.model else CASES:
         for batch in CASES[name].batches:
-            for row in measure(name, batch, slots, arguments.device):
+            for row in measure(name, batch, slots, arguments.device, precisions):
                 rows.append(row)
-                print("{:5} {:5} {:>6} {:5} {:15.1f} {:7.2f}".format(*row.values()), flush=True)
+                print(
+                    "{:5} {:5} {:>6} {:>8} {:5} {:15.1f} {:7.2f}".format(*row.values()), flush=True
+                )
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)

@@ -6,7 +6,8 @@ The same trials (learning rates of Adam at random, no trial stopped early), the 
 same data, each sweep a process of its own that ends with all scores in a database: ours is
 ``bestepoch run``, Optuna's is two processes that train plain PyTorch loops and report each epoch
 (on a GPU: one), Ray Tune's (``pip install 'ray[tune]'``) is two workers with the same loop. One
-thread each.
+thread each. The peers pad every batch to the longest example of the data, as most people do; in
+cases that end in ``-trim`` they sort and trim batches as we do.
 """
 
 import argparse
@@ -33,13 +34,16 @@ class Case:
     trials: int
     epochs: int
     settings: tuple[str, ...] = ()
+    trimmed: bool = False
+    """Whether the peers' batches are trimmed to their longest example, as ours are."""
 
 
 CASES = {
-    "mlp-200": Case("tabular-mlp", 200, 128, 5),
-    "mlp-32": Case("tabular-mlp", 32, 64, 3),
-    "gru-8": Case("sequence-rnn", 8, 32, 3, ("space.model.cell='gru'",)),
+    "mlp-200": Case("tabular-mlp", 200, 256, 5),
+    "mlp-32": Case("tabular-mlp", 32, 256, 2),
+    "gru-8": Case("sequence-rnn", 8, 64, 4, ("space.model.cell='gru'",)),
     "cnn-50": Case("relation-cnn", 50, 16, 3),
+    "cnn-50-trim": Case("relation-cnn", 50, 16, 3, trimmed=True),
 }
 
 SPACE = (
@@ -67,17 +71,28 @@ DATA = find_objective({objective!r}).load(None)
 CASE = next(c for c in bench_steps.CASES.values() if c.objective == {objective!r})
 TRAIN, VALIDATION = (on_device(s, DEVICE) for s in (DATA.train, DATA.validation))
 
-def train(rate, seed, report):
+def batch(split, rows):
+    padded = DATA.train.lengths is not None and not {trimmed}
+    return bench_steps.whole(split, rows) if padded else split.batch(rows)
+
+def adam(rate):
+    return lambda parameters: torch.optim.Adam(parameters, lr=rate)
+
+def train(make_optimizer, seed, report, dropout=None):
     torch.manual_seed(seed)
     model = CASE.plain(DATA).to(DEVICE)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout) and dropout is not None:
+            layer.p = dropout
+    optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad])
     classes = len(DATA.class_names)
     for epoch in range(1, {epochs} + 1):
+        lengths = DATA.train.lengths if {trimmed} else None
         order = random.batch_order(0, epoch, num_examples=len(TRAIN), batch_size={batch_size},
-                                   lengths=DATA.train.lengths)
+                                   lengths=lengths)
         model.train()
         for rows in order:
-            inputs, targets = TRAIN.batch(rows)
+            inputs, targets = batch(TRAIN, rows)
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(*inputs), targets).backward()
             optimizer.step()
@@ -85,7 +100,7 @@ def train(rate, seed, report):
         counts = torch.zeros(classes * classes, dtype=torch.int64, device=DEVICE)
         with torch.no_grad():
             for rows in VALIDATION.evaluation_batches():
-                inputs, targets = VALIDATION.batch(rows)
+                inputs, targets = batch(VALIDATION, rows)
                 cells = targets * classes + model(*inputs).argmax(-1)
                 counts += torch.bincount(cells, minlength=classes * classes)
         score = class_scores(counts.view(classes, classes).cpu().numpy()).macro_f1
@@ -99,7 +114,7 @@ from optuna.study import MaxTrialsCallback
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 def objective(trial):
     rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    return train(rate, trial.number, lambda score, epoch: trial.report(score, epoch))
+    return train(adam(rate), trial.number, lambda score, epoch: trial.report(score, epoch))
 study = optuna.load_study(study_name="peer", storage={url!r},
                           sampler=optuna.samplers.RandomSampler(seed=int(sys.argv[1])))
 study.optimize(objective, n_trials={share})
@@ -109,7 +124,7 @@ RAY = """
 import logging, ray
 from ray import tune
 def objective(config):
-    train(config["rate"], config["seed"],
+    train(adam(config["rate"]), config["seed"],
           lambda score, epoch: tune.report({{"macro_f1": score, "epoch": epoch}}))
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR,
@@ -169,6 +184,7 @@ def plain(case: Case, device: str) -> str:
         batch_size=case.batch_size,
         epochs=case.epochs,
         device=device,
+        trimmed=case.trimmed,
     )
 
 

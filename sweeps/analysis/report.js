@@ -1,0 +1,100 @@
+"use strict";
+
+// Draws the figures that stand as JSON beside their places, and sorts the tables.
+
+const PRINTED_WIDTH = 680;
+const isNarrow = () => window.innerWidth <= 640;
+
+function fitPhone(layout) {
+  layout.font.size = 12;
+  layout.legend.font = { size: 11 };
+  layout.margin.l = Math.min(layout.margin.l, 44);
+  layout.margin.r = 8;
+}
+
+function draw(place) {
+  const figure = JSON.parse(place.closest("figure").querySelector(".plot-data").textContent);
+  const isWide = place.parentElement.classList.contains("wide");
+  if (isNarrow() && !isWide) {
+    fitPhone(figure.layout);
+    // A legend of many entries takes several lines, which the curves must not pay for.
+    const shown = figure.data.filter((each) => each.name).length;
+    if (figure.layout.showlegend !== false && shown > 1) {
+      figure.layout.height += 22 * Math.max(0, Math.ceil(shown / 2) - 1);
+    }
+  }
+  place.style.height = figure.layout.height + "px";
+  const config = { responsive: true, displayModeBar: false, displaylogo: false };
+  return Plotly.newPlot(place, figure.data, figure.layout, config);
+}
+
+function valueOf(row, column) {
+  const cell = row.cells[column];
+  const text = cell.dataset.sort ?? cell.textContent;
+  if (text === "" || text === "-") return null;
+  const number = Number(text);
+  return Number.isNaN(number) ? text : number;
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b), "en");
+}
+
+function sortBy(table, column, header) {
+  const isAscending = header.getAttribute("aria-sort") !== "ascending";
+  const rows = Array.from(table.tBodies[0].rows);
+  rows.sort((one, other) => {
+    const a = valueOf(one, column);
+    const b = valueOf(other, column);
+    // What is missing stays last, whichever way is sorted.
+    if (a === null || b === null) return (a === null) - (b === null);
+    return isAscending ? compare(a, b) : compare(b, a);
+  });
+  for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+  header.setAttribute("aria-sort", isAscending ? "ascending" : "descending");
+  table.tBodies[0].append(...rows);
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  Array.from(table.tHead.rows[0].cells).forEach((header, column) => {
+    header.querySelector("button").addEventListener("click", () => sortBy(table, column, header));
+  });
+}
+
+async function unpackPlotly() {
+  const packed = atob(document.getElementById("plotly").textContent.trim());
+  const bytes = Uint8Array.from(packed, (each) => each.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
+const places = Array.from(document.querySelectorAll(".plot"));
+const drawn = unpackPlotly().then(() => Promise.all(places.map(draw)));
+drawn.then(
+  () => { document.documentElement.dataset.drawn = String(places.length); },
+  (error) => {
+    document.getElementById("no-figures").hidden = false;
+    console.error(error);
+  },
+);
+
+window.addEventListener("beforeprint", () => {
+  for (const table of document.querySelectorAll("table.sortable")) {
+    // On paper it has 10 px letters for 14, and less room around them.
+    const width = (table.scrollWidth * 10) / 14;
+    table.style.zoom = String(Math.min(1, (PRINTED_WIDTH - 20) / width));
+  }
+  if (document.documentElement.dataset.drawn === undefined) return;
+  for (const place of places) {
+    const inGrid = place.closest(".grid") !== null;
+    Plotly.relayout(place, { width: inGrid ? PRINTED_WIDTH / 2 - 16 : PRINTED_WIDTH });
+  }
+});
+window.addEventListener("afterprint", () => {
+  for (const table of document.querySelectorAll("table.sortable")) table.style.zoom = "";
+  if (document.documentElement.dataset.drawn === undefined) return;
+  for (const place of places) Plotly.relayout(place, { width: null, autosize: true });
+});

@@ -1,0 +1,194 @@
+"""A study as one page of HTML that opens without a network: the frames in, the text out.
+
+The page is ``report.html.jinja`` with ``report.css`` and ``report.js`` beside this file; Plotly's
+own script (4.8 MB) stands in it, packed to 1.9 MB. Opens no database. Texts of people, such as
+names of classes, are escaped by the template.
+"""
+
+import base64
+import functools
+import gzip
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.analysis import (
+    figures,
+    figures_classes,
+    figures_curves,
+    figures_parameters,
+    report_tables,
+)
+from sweeps.analysis import report_words as words
+from sweeps.analysis.advice import advise
+from sweeps.analysis.report_facts import Facts, StudyData, gather
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_FOLDER = Path(__file__).parent
+_NUM_BEST = 5
+_NUM_DETAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One figure of a page.
+
+    Attributes:
+        name: What it shows, read out where it cannot be seen, and its heading in a group.
+        json: The figure, for Plotly.
+        height: CSS pixels.
+        fit: ``fits`` the page's width, is as good as ``square``, or ``wide``: scrolls in its
+            box where the page is narrow.
+    """
+
+    name: str
+    json: str
+    height: int
+    fit: str = "fits"
+
+
+def render(data: StudyData, *, now: datetime) -> str:
+    """Return the report of a study, one HTML page that asks for nothing over a network.
+
+    Args:
+        data: The study.
+        now: When the report is written, UTC.
+    """
+    import jinja2
+
+    facts = gather(data)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure_json"] = _embeddable
+    environment.globals["words"] = words
+    page = environment.get_template("report.html.jinja")
+    return page.render(
+        data=data,
+        facts=facts,
+        written=words.moment(now),
+        created=words.moment(data.created_at),
+        plotly=_pack_plotly(),
+        css=(_FOLDER / "report.css").read_text(encoding="utf-8"),
+        script=(_FOLDER / "report.js").read_text(encoding="utf-8"),
+        trials=report_tables.trial_table(data, facts),
+        verdicts=report_tables.verdict_rows(data),
+        verdict_counts=report_tables.count_verdicts(data),
+        advice=_advice(data, facts),
+        classes=report_tables.class_rows(data, _best_trials(facts)[:1]),
+        provenance=report_tables.provenance(data),
+        settings=json.dumps(data.config, indent=2, ensure_ascii=False),
+        **_drawings(data, facts),
+    )
+
+
+@functools.cache
+def _pack_plotly() -> str:
+    """Return Plotly's script as gzip in base64, which browsers since 2023 unpack themselves."""
+    from plotly.offline import get_plotlyjs
+
+    packed = gzip.compress(get_plotlyjs().encode(), compresslevel=9, mtime=0)
+    return base64.b64encode(packed).decode()
+
+
+def _best_trials(facts: Facts) -> list[int]:
+    return [int(trial) for trial in facts.ranks["trial"].head(_NUM_BEST)]
+
+
+def _advice(data: StudyData, facts: Facts) -> list[Any]:
+    if facts.ranks.empty:
+        return []
+    return advise(
+        data.results,
+        data.config["space"],
+        data.verdicts,
+        max_epochs=data.max_epochs,
+        error=facts.error,
+    )
+
+
+def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
+    """Return the figures of each section, and the notes below them; None: nothing to draw."""
+    best = _best_trials(facts)
+    space, results = data.config["space"], data.results
+    has_scores = not facts.ranks.empty
+    shares = figures_parameters.measure_importances(results, space)
+    num_curves = int(data.curves["trial"].nunique())
+    longest = int(data.curves["epoch"].max()) if num_curves else 0
+    most = figures_curves.points_a_curve(num_curves)
+    parallel = figures_parameters.parallel_coordinates(results, space) if has_scores else None
+    cap_figure = figures.epochs_needed(results, max_epochs=data.max_epochs, cap=facts.cap)
+    return {
+        "scatter": _draw(
+            "Best epoch against last epoch", figures.best_against_last(results), fit="square"
+        )
+        if has_scores
+        else None,
+        "curves": _draw(
+            "Learning curves", figures_curves.learning_curves(data.curves, results, best)
+        )
+        if num_curves
+        else None,
+        "losses": [
+            _draw(
+                f"Losses of trial {trial}",
+                figures_curves.losses(data.curves, trial, _best_epoch(data, trial)),
+            )
+            for trial in best[:_NUM_DETAILED]
+        ],
+        "thinned": most if longest > most else None,
+        "parallel": _draw("Parallel coordinates", parallel, fit="wide")
+        if parallel is not None and len(parallel.data) and len(parallel.data[0].dimensions) > 1
+        else None,
+        "slices": [
+            _draw(name, figure) for name, figure in figures_parameters.slices(results, space)
+        ],
+        "importances": _draw("Parameter importances", figures_parameters.importances(shares))
+        if shares
+        else None,
+        "min_importance_trials": figures_parameters.MIN_IMPORTANCE_TRIALS,
+        "class_f1": _draw("F1 of each class", figures_classes.class_f1(data.class_scores, best))
+        if best and not data.class_scores.empty
+        else None,
+        "most_classes": figures_classes.MOST_CLASSES,
+        "confusions": _confusions(data, best[:_NUM_DETAILED]),
+        "timeline": _draw("Timeline", figures.timeline(results))
+        if results["finished_at"].notna().any()
+        else None,
+        "epochs": _draw("Epochs needed", cap_figure) if has_scores else None,
+    }
+
+
+def _confusions(data: StudyData, best: list[int]) -> list[Drawing]:
+    found = []
+    for trial in best:
+        counts = data.confusions[data.confusions["trial"] == trial]["confusion"]
+        names = data.class_scores[data.class_scores["trial"] == trial]["class_name"].tolist()
+        if len(counts) and names:
+            figure = figures_classes.confusion_matrix(json.loads(counts.iloc[0]), names)
+            found.append(_draw(f"Confusion matrix of trial {trial}", figure))
+    return found
+
+
+def _best_epoch(data: StudyData, trial: int) -> int | None:
+    epochs = data.results.loc[data.results["trial"] == trial, "best_epoch"].dropna()
+    return int(epochs.iloc[0]) if len(epochs) else None
+
+
+def _draw(name: str, figure: "go.Figure", *, fit: str = "fits") -> Drawing:
+    return Drawing(name, figures.to_json(figure), int(figure.layout.height), fit)
+
+
+def _embeddable(text: str) -> Any:
+    """Return JSON that may stand in a script element: no name can end it or begin a comment."""
+    from markupsafe import Markup
+
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))

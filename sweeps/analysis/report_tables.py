@@ -1,0 +1,212 @@
+"""The tables of a report as rows of texts, each with the value it is sorted by. Knows no page."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from sweeps.analysis import report_words as words
+from sweeps.analysis.report_facts import Facts, StudyData
+from sweeps.analysis.space_table import read_params
+
+_NAME = re.compile(r"\b[a-z]+(?:_[a-z0-9]+)+\b(?! =)")
+_LABELS = {"n_startup_trials": "startup trials", "n_warmup_epochs": "warm-up epochs"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: What is shown.
+        sort: What it is sorted by, None: last.
+    """
+
+    text: str
+    sort: float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialTable:
+    """The ranked table.
+
+    Attributes:
+        columns: Heading of each column, and whether it holds numbers.
+        rows: Its cells; those of trials without a rank come last.
+        same: Hyperparameters that are the same in all trials.
+    """
+
+    columns: list[tuple[str, bool]]
+    rows: list[list[Cell]]
+    same: list[tuple[str, str]]
+
+
+def trial_table(data: StudyData, facts: Facts) -> TrialTable:
+    """Return the trials as ranked, with the hyperparameters that differ between them."""
+    params = read_params(data.results)
+    names = list(dict.fromkeys(name for one in params for name in one))
+    shown = {name: {json.dumps(one.get(name)) for one in params} for name in names}
+    varying = [name for name in names if len(shown[name]) > 1]
+    same = [
+        (words.label(name), words.setting(params[0][name]))
+        for name in names
+        if name not in varying
+    ]
+    tied = set(facts.ranks.loc[facts.ranks["is_tied"], "trial"].tolist())
+    by_last = dict(zip(facts.ranks["trial"], facts.ranks["rank_last"], strict=True))
+    judged = dict(zip(data.verdicts["trial"], data.verdicts["verdict"], strict=True))
+    has_ties = facts.margin == facts.margin
+    head = ["rank", "trial", "best macro-F1", "best epoch", "last macro-F1", "rank by last"]
+    columns = [(name, True) for name in [*head, "epochs run"]]
+    columns += [("tie", False)] if has_ties else []
+    columns += [("outcome", False), ("verdict", False)]
+    numeric = {
+        name: all(isinstance(one[name], int | float) for one in params if name in one)
+        for name in varying
+    }
+    columns += [(words.label(name), numeric[name]) for name in varying]
+    rows = []
+    for row, one in zip(data.results.to_dict(orient="records"), params, strict=True):
+        trial = row["trial"]
+        is_first = row["rank"] is not pd.NA and row["rank"] == 1
+        tie = "best" if is_first else "ties" if trial in tied else ""
+        cells = [
+            _whole(row["rank"]),
+            _whole(trial),
+            _score(row["best_macro_f1"]),
+            _whole(row["best_epoch"]),
+            _score(row["last_macro_f1"]),
+            _whole(by_last.get(trial)),
+            _whole(row["epochs_run"]),
+            *([Cell(tie, {"best": 0, "ties": 1}.get(tie))] if has_ties else []),
+            _text(words.outcome(row["outcome"])),
+            _text(judged.get(trial, "-")),
+        ]
+        rows.append(cells + [_setting(one.get(name)) for name in varying])
+    return TrialTable(columns, rows, same)
+
+
+def verdict_rows(data: StudyData) -> list[dict[str, str]]:
+    """Return what each trial's curve shows, why it ended and what to do, in the ranked order."""
+    judged = {int(row.trial): row for row in data.verdicts.itertuples()}
+    rows = []
+    for row in data.results.to_dict(orient="records"):
+        found = judged.get(row["trial"])
+        reason = row["reason"]
+        ended = words.outcome(row["outcome"])
+        rows.append(
+            {
+                "trial": str(row["trial"]),
+                "outcome": ended,
+                "reason": _sentence("" if pd.isna(reason) else str(reason)),
+                "verdict": "-" if found is None else str(found.verdicts),
+                "evidence": "no epoch to judge" if found is None else _sentence(found.evidence),
+                "advice": "" if found is None else _plain(str(found.advice)),
+                "to_99": "-" if found is None else _missing_or_whole(found.epochs_to_99),
+            }
+        )
+    return rows
+
+
+def count_verdicts(data: StudyData) -> list[tuple[str, int]]:
+    """Return each leading verdict and how many trials have it, the most frequent first."""
+    counts = data.verdicts["verdict"].value_counts()
+    return [(str(name), int(number)) for name, number in counts.items()]
+
+
+def class_rows(data: StudyData, best: Sequence[int]) -> list[list[Cell]]:
+    """Return class, validation examples, precision, recall and F1 of the best trial."""
+    if not best:
+        return []
+    scores = data.class_scores[data.class_scores["trial"] == best[0]]
+    return [
+        [
+            _text(row["class_name"]),
+            _whole(row["support"]),
+            _score(row["precision"]),
+            _score(row["recall"]),
+            _score(row["f1"]),
+        ]
+        for row in scores.to_dict(orient="records")
+    ]
+
+
+def provenance(data: StudyData) -> list[tuple[str, str]]:
+    """Return where the numbers come from: a name and a text each."""
+    results, config = data.results, data.config
+    devices = sorted(set(results["device"].dropna()))
+    begun, ended = results["started_at"].min(), results["finished_at"].max()
+    sampler, pruner = config.get("sampler") or {}, config.get("pruner") or {}
+    source = config.get("data")
+    rows = [
+        ("Objective", data.objective),
+        ("Data", "the data that ships with the objective" if source is None else str(source)),
+        ("Data fingerprint (SHA-256)", data.data_fingerprint or "not known"),
+        ("Seed of the study", str(config.get("seed", "-"))),
+        ("Sampler", _named(sampler)),
+        ("Pruner", _named(pruner)),
+        ("Epochs allowed", words.whole(data.max_epochs)),
+        ("Patience", words.count(int(config.get("patience", 0)), "epoch")),
+        ("Smallest rise that counts", f"{config.get('min_delta', 0):g} macro-F1"),
+        ("Study created", words.moment(data.created_at)),
+        ("First trial began", words.moment(None if pd.isna(begun) else begun)),
+        ("Last trial ended", words.moment(None if pd.isna(ended) else ended)),
+        ("Devices", ", ".join(devices) or "-"),
+        ("Versions", ", ".join(f"{name} {each}" for name, each in data.versions.items()) or "-"),
+    ]
+    again = int((results["attempt"] > 1).sum())
+    return rows + ([("Trials begun more than once", str(again))] if again else [])
+
+
+def _named(choice: Any) -> str:
+    settings = dict(choice)
+    name = str(settings.pop("name", "-"))
+    if not settings:
+        return name
+    listed = ", ".join(
+        f"{_LABELS.get(key, words.label(key))} {value}" for key, value in settings.items()
+    )
+    return f"{name} ({listed})"
+
+
+def _whole(value: Any) -> Cell:
+    if value is None or pd.isna(value):
+        return Cell("-", None)
+    return Cell(words.whole(value), int(value))
+
+
+def _score(value: float) -> Cell:
+    return Cell(words.score(value), None if pd.isna(value) else round(float(value), 6))
+
+
+def _text(value: str) -> Cell:
+    return Cell(value, value)
+
+
+def _setting(value: Any) -> Cell:
+    if value is None:
+        return Cell("-", None)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(words.setting(value), float(f"{value:.6g}") if number else words.setting(value))
+
+
+def _missing_or_whole(value: Any) -> str:
+    return "-" if pd.isna(value) else words.whole(value)
+
+
+def _sentence(text: object) -> str:
+    """Return clauses as sentences: a capital letter, a full stop."""
+    clauses = [each.strip() for each in str(text).split("; ") if each.strip()]
+    joined = "; ".join(clauses)
+    if not joined:
+        return ""
+    return joined[0].upper() + joined[1:] + ("" if joined.endswith(".") else ".")
+
+
+def _plain(text: str) -> str:
+    """Return advice in people's names; ``name = value`` stays as it is typed."""
+    text = text.replace("see epochs_to_99", "see its epoch of 99 %")
+    return _NAME.sub(lambda found: words.label(found.group()), text)

@@ -1,0 +1,103 @@
+"""Names, numbers and times as a report writes them for people. Knows no frame and no page."""
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+#: What an outcome means, in a few words.
+OUTCOMES: Mapping[str, str] = {
+    "stalled": "stopped rising",
+    "exhausted": "reached the last epoch allowed",
+    "behind": "stopped early, behind the others",
+    "diverged": "its loss blew up",
+    "failed": "an error in the model",
+    "interrupted": "the run was stopped",
+    "running": "still training",
+}
+_LABELS: Mapping[str, str] = {
+    "beta1": "beta 1",
+    "beta2": "beta 2",
+    "rho": "rho",
+    "clip_norm": "gradient clipping",
+    "class_weights": "class weights",
+    "schedule_epochs": "schedule length (epochs)",
+    "step_epochs": "schedule step (epochs)",
+    "warmup_epochs": "warm-up (epochs)",
+    "plateau_patience": "plateau patience (epochs)",
+    "factor": "schedule factor",
+}
+
+
+def label(name: str) -> str:
+    """Return a hyperparameter's name for people: ``learning rate``, ``filters (model)``."""
+    if name.startswith("model."):
+        return f"{name.removeprefix('model.').replace('_', ' ')} (model)"
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def outcome(value: object) -> str:
+    """Return an outcome; a trial without one runs."""
+    return value if isinstance(value, str) else "running"
+
+
+def score(value: float | None) -> str:
+    """Return a score in four decimals; ``-`` where it is missing."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def whole(value: Any) -> str:
+    """Return a whole number with thousands apart; ``-`` where it is missing."""
+    return "-" if value is None or value != value else f"{int(value):,}"
+
+
+def setting(value: object) -> str:
+    """Return a hyperparameter's value in at most four digits; ``-`` where a trial has none.
+
+    Close below 1 it shows two digits of the distance to 1: 0.9987, not 0.999.
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        if 0.9 < value < 1.0:
+            digits = 1 - math.floor(math.log10(1.0 - value))
+            return f"{value:.{digits}f}".rstrip("0")
+        return f"{value:.3g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in its two largest units: ``2 h 5 min``, ``3 min 20 s``, ``4.2 s``."""
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def moment(when: datetime | None) -> str:
+    """Return a moment: ``21 November 2026, 10:51 UTC``."""
+    if when is None or when != when:
+        return "-"
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def count(number: int, word: str) -> str:
+    """Return ``1 trial``, ``2 trials``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def listing(parts: list[str]) -> str:
+    """Return ``a``, ``a and b``, ``a, b and c``."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

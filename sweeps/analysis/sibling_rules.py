@@ -1,0 +1,109 @@
+"""What a trial shows beside the others of its study: stuck, where they learn.
+
+Its own curve alone is flat, and would be called converged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
+from sweeps.analysis.noise import finite
+from sweeps.analysis.trends import fit_slope
+
+#: Standard errors of the score by which others must be better.
+STUCK_ERRORS = 5.0
+#: Share of what the others explain of the training loss, below which a trial is stuck.
+STUCK_SHARE = 0.5
+#: Fewest others that learn.
+MIN_LEARNERS = 2
+#: Share of the loss's scale that as many more epochs may still take off, if it is flat.
+FLAT_SHARE = 0.1
+#: Standard errors of the slope that a loss must fall by to be called falling.
+FALL_ERRORS = 2.0
+#: Times the rate of those that learn, above which the rate is to blame.
+HIGH_RATE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """A trial as others of its study are compared with it.
+
+    Attributes:
+        trial: Number of the trial.
+        best: Its best macro-F1.
+        explained: Share of the loss of guessing that its training loss explains at the end.
+        params: Its hyperparameters, as stored.
+    """
+
+    trial: int
+    best: float
+    explained: float
+    params: Mapping[str, Any]
+
+
+def describe_sibling(curve: TrialCurve, params: Mapping[str, Any]) -> Sibling | None:
+    """Return a trial as others are compared with it; None without a score or a sound loss."""
+    scale, scores, losses = loss_scale(curve), finite(curve.macro_f1s), finite(curve.train_losses)
+    if scale is None or not len(scores) or len(losses) < curve.epochs:
+        return None
+    end = median(losses[-3:].tolist())
+    return Sibling(curve.trial, float(scores.max()), scale.explained(end), params)
+
+
+def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> Finding | None:
+    """Find a flat trial that has hardly learned what others of its study learn.
+
+    Definition: at least two other trials have a best macro-F1 that is higher by more than 5
+    standard errors; the training loss explains less than half of what theirs do (the median of
+    McFadden's pseudo R2, which allows for class weights and label smoothing); and it does not
+    fall: as many epochs again would take off less than a tenth of the loss's scale, or its slope
+    is within two standard errors of 0. It is ``rate too high`` if its learning rate is more than
+    3 times the median of those with its optimizer that learn, else ``underfit``. Too large a rate
+    may throw weights into a flat region in the first epoch, after which the loss never falls
+    (Pascanu, Mikolov and Bengio 2013, on exploding gradients).
+
+    Args:
+        curve: The trial.
+        own: The same, as siblings are.
+        siblings: Other trials of the study whose rate was not too high.
+    """
+    error, scale = score_error(curve), loss_scale(curve)
+    if scale is None or curve.epochs < 6:
+        return None
+    learners = [each for each in siblings if each.best - own.best > STUCK_ERRORS * error]
+    if len(learners) < MIN_LEARNERS:
+        return None
+    theirs = median(each.explained for each in learners)
+    slope = fit_slope(curve.train_losses[-curve.last(1 / 2, 5) :])
+    further = -slope.per_epoch * curve.epochs / (scale.guessing - scale.perfect)
+    is_falling = further > FLAT_SHARE and slope.errors_from_zero < -FALL_ERRORS
+    if own.explained >= STUCK_SHARE * theirs or is_falling:
+        return None
+    best = max(each.best for each in learners)
+    evidence = (
+        f"its training loss explains {own.explained:.0%} and is flat, where that of "
+        f"{len(learners)} better trials explains {theirs:.0%}; its best macro-F1 is "
+        f"{own.best:.3f}, theirs up to {best:.3f}"
+    )
+    numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
+    rate = _find_high_rate(own, learners)
+    if rate is None:
+        advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
+        return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
+    advice = f"Lower the learning rate: those with this optimizer that learn have {rate:.3g}."
+    return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate})
+
+
+def _find_high_rate(own: Sibling, learners: Sequence[Sibling]) -> float | None:
+    """Return the median rate of those with its optimizer that learn, if its own is far above."""
+    optimizer, rate = own.params.get("optimizer"), own.params.get("learning_rate")
+    rates = [
+        float(each.params["learning_rate"])
+        for each in learners
+        if each.params.get("optimizer") == optimizer and "learning_rate" in each.params
+    ]
+    if rate is None or not rates or rate <= HIGH_RATE * median(rates):
+        return None
+    return median(rates)

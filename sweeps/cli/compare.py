@@ -1,0 +1,200 @@
+"""``compare``: the ranks of trials by best, last, tail and epoch X, and what they owe to luck."""
+
+import math
+import string
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sweeps.cli.output import (
+    FormatOption,
+    OutputOption,
+    StorageOption,
+    UsageMistake,
+    choose_format,
+    console,
+    is_missing,
+    save_text,
+    score,
+    whole,
+    write_frame,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeps.analysis.comparison import StudyFrames
+
+_MAX_ROWS = 30
+_WORDS = {
+    "best": "best epoch",
+    "last": "last epoch",
+    "tail": "mean of the last 5 epochs",
+    "at_epoch": "epoch {epoch}",
+}
+
+
+def compare(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY", help="Names of one or several studies.")
+    ],
+    at_epoch: Annotated[
+        int | None,
+        typer.Option(
+            metavar="X",
+            min=1,
+            help="Compare at this epoch too. (the last that all ranked trials reached)",
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["best", "last", "tail"], typer.Option(help="Rule that orders the table.")
+    ] = "best",
+    to_score: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            min=0.0,
+            max=1.0,
+            help="Count the epochs to this macro-F1. (the lowest that ties with the best)",
+        ),
+    ] = None,
+    storage: StorageOption = None,
+    format: FormatOption = None,
+    output: OutputOption = None,
+) -> None:
+    """Rank trials by best, last and tail score and at an epoch, side by side.
+
+    Scores that cannot be told apart from the best are marked as ties.
+    """
+    from sweeps import notebook
+    from sweeps.analysis import comparison
+
+    kind = choose_format(format, output)
+    names = list(dict.fromkeys(studies))
+    frames = [notebook.read_study(name, storage) for name in names]
+    margin = notebook.find_margin(frames)
+    epoch = comparison.shared_epoch(frames) if at_epoch is None else at_epoch
+    lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
+    wanted = lowest if to_score is None else to_score
+    frame = comparison.compare(frames, epoch=epoch, score=wanted, margin=margin)
+    frame = frame.sort_values([f"rank_{by}", "rank_best", "study", "trial"], ignore_index=True)
+    if kind != "table":
+        write_frame(frame, kind, output=output)
+        return
+    if frame.empty:
+        raise UsageMistake(f"no trial of {', '.join(names)} has a score that may be ranked")
+    rows = frame if output is not None else frame.head(_MAX_ROWS)
+    letters = _name_studies(names)
+    table = _make_table(rows, epoch=epoch, wanted=wanted, letters=letters)
+    key = [f"{letter} is study {name}" for name, letter in letters.items() if letter]
+    lines = [*key, *_warn(frames, storage)]
+    lines += _explain(frame, epoch=epoch, margin=margin, letters=letters)
+    if output is not None:
+        save_text([table, *lines], output, width=200)
+        return
+    _print(console(), table, lines, num_hidden=len(frame) - len(rows))
+
+
+def _print(printer: Console, table: Table, lines: Sequence[str], *, num_hidden: int) -> None:
+    printer.print(table)
+    if num_hidden:
+        printer.print(f"... {num_hidden} more: --format csv, or -o FILE")
+    printer.print()
+    for line in lines:
+        printer.print(line)
+
+
+def _name_studies(names: Sequence[str]) -> dict[str, str]:
+    """Return a letter a study, which stands before its trials' numbers; "" for one alone."""
+    if len(names) == 1:
+        return {names[0]: ""}
+    letters = string.ascii_uppercase
+    return {name: letters[i] if i < len(letters) else f"S{i + 1}-" for i, name in enumerate(names)}
+
+
+def _make_table(
+    frame: "pd.DataFrame", *, epoch: int, wanted: float, letters: Mapping[str, str]
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    rules = {"best": "best", "last": "last", "tail": "tail", "at_epoch": f"at {epoch}"}
+    headings = ["trial"]
+    for word in rules.values():
+        headings += [f"{word}\nscore", f"{word}\nrank"]
+    headings += [f"epochs\nto {wanted:.3f}", "luck of\nthe best", "tie"]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True, vertical="bottom")
+    for row in frame.to_dict(orient="records"):
+        cells = [f"{letters[row['study']]}{row['trial']}"]
+        for rule in rules:
+            cells += [score(row[rule]), whole(row[f"rank_{rule}"])]
+        luck = "-" if is_missing(row["luck"]) else f"{row['luck']:.3f}"
+        table.add_row(
+            *cells,
+            whole(row["epochs_to_score"]),
+            luck,
+            "=" if row["is_tied"] else "",
+            style="bold" if row["rank_best"] == 1 else None,
+        )
+    return table
+
+
+def _explain(
+    frame: "pd.DataFrame", *, epoch: int, margin: float, letters: Mapping[str, str]
+) -> list[str]:
+    """Return who wins by each rule, where the rules disagree, what ties, and what luck does."""
+    frame = frame.assign(name=frame["study"].map(dict(letters)) + frame["trial"].astype("string"))
+    lines = _name_winners(frame, epoch=epoch)
+    moved = frame.sort_values(["rank_range", "rank_best"], ascending=[False, True]).iloc[0]
+    if len(frame) > 1 and moved["rank_range"] > 0:
+        ranks = ", ".join(
+            f"{whole(moved[f'rank_{rule}'])} by {words.format(epoch=epoch)}"
+            for rule, words in _WORDS.items()
+        )
+        lines.append(f"the rules disagree most on trial {moved['name']}: rank {ranks}")
+    tied = int(frame["is_tied"].sum())
+    if math.isnan(margin):
+        lines.append("what ties is not known: no trial has scores of its classes")
+    elif tied > 1:
+        lines.append(
+            f"{tied} of {len(frame)} trials tie with the best (=): within {margin:.3f}, two "
+            "standard errors of a difference on this validation set"
+        )
+    else:
+        lines.append(f"no other trial ties with the best: none is within {margin:.3f}")
+    best = frame[frame["rank_best"] == 1].iloc[0]
+    if not is_missing(best["luck"]):
+        lines.append(
+            f"luck: the best of a trial's epochs exceeds its smooth line by chance; with noise of "
+            f"{best['noise']:.3f} from epoch to epoch that is {best['luck']:.3f} for trial "
+            f"{best['name']}, which has {best['best_without_luck']:.4f} without it"
+        )
+    return lines
+
+
+def _name_winners(frame: "pd.DataFrame", *, epoch: int) -> list[str]:
+    """Return one line a winner, with the rules that it wins by."""
+    wins: dict[str, list[str]] = {}
+    for rule, words in _WORDS.items():
+        first = frame[frame[f"rank_{rule}"] == 1].sort_values(["rank_best", "study", "trial"])
+        if not first.empty:
+            row = first.iloc[0]
+            won = f"{words.format(epoch=epoch)} ({score(row[rule])})"
+            wins.setdefault(row["name"], []).append(won)
+    if len(wins) == 1:
+        return [f"trial {name} wins by every rule" for name in wins]
+    return [f"trial {name} wins by {', '.join(rules)}" for name, rules in wins.items()]
+
+
+def _warn(frames: "Sequence[StudyFrames]", storage: str | None) -> list[str]:
+    """Return why the studies may not be compared, if so."""
+    from storage import queries
+    from storage.locations import resolve_url
+
+    url = resolve_url(storage)
+    data = {queries.study_settings(url, each.study).data_fingerprint for each in frames}
+    if len(data) == 1:
+        return []
+    return ["note: these studies have different data, so their scores tell nothing of each other"]

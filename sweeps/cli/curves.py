@@ -1,0 +1,196 @@
+"""``curves``: the learning curves of a study's best trials, in the terminal or as a page."""
+
+import math
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sweeps.cli.output import (
+    StorageOption,
+    StudyArgument,
+    UsageMistake,
+    clean,
+    console,
+    is_missing,
+    save,
+    score,
+    short_number,
+    whole,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Metric = Literal["macro_f1", "train_loss", "val_loss", "learning_rate", "grad_norm"]
+
+#: A letter a curve, so that no colour is needed; a capital one is the best epoch.
+LETTERS = string.ascii_lowercase
+_COLOURS = ("blue+", "red+", "green+", "magenta+", "orange", "cyan+")
+_MAX_WIDTH = 100
+_HEIGHT = 22
+_TICKS = 8
+
+
+def curves(
+    study: StudyArgument,
+    top: Annotated[
+        int, typer.Option(help="How many of the best trials to draw.", min=1, max=len(LETTERS))
+    ] = 5,
+    metric: Annotated[
+        Metric,
+        typer.Option(
+            metavar="NAME",
+            help="macro_f1, train_loss, val_loss, learning_rate or grad_norm.",
+        ),
+    ] = "macro_f1",
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one HTML file instead; it needs no network."),
+    ] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Draw the learning curves of the best trials, best epochs marked."""
+    from storage import queries
+    from storage.locations import resolve_url
+    from sweeps.analysis.curve_figure import METRICS
+
+    url = resolve_url(storage)
+    results = queries.results(url, study)
+    frame = queries.curves(url, study)
+    shown = results[results["trial"].isin(frame["trial"].unique())].head(top)
+    if shown.empty:
+        raise UsageMistake(f"study {study} has no epoch yet")
+    if html is not None:
+        _write_html(frame, shown, metric=metric, title=study, output=html)
+        console().print(f"wrote {html}", soft_wrap=True)
+        return
+    printer = console()
+    printer.print(Text(f"{METRICS[metric]} by epoch, study {clean(study)}", style="bold"))
+    lines = {
+        int(trial): frame[frame["trial"] == trial].set_index("epoch")[metric]
+        for trial in shown["trial"]
+    }
+    bests = _best_epochs(shown)
+    width = min(printer.width, _MAX_WIDTH)
+    points = [_points(line) for line in lines.values()]
+    plot = draw(points, list(bests.values()), width=width, has_colour=printer.is_terminal)
+    printer.print(Text.from_ansi(plot), soft_wrap=True)
+    _print_key(printer, shown, lines, metric=metric)
+
+
+def draw(
+    lines: Sequence[Mapping[int, float]],
+    best_epochs: Sequence[int | None],
+    *,
+    width: int,
+    has_colour: bool = False,
+) -> str:
+    """Return curves as text, a letter each, the first one on top, colours as ANSI codes.
+
+    Args:
+        lines: Value by epoch, from 1; none missing or infinite.
+        best_epochs: The epoch of each that gets the capital letter, if it has a value there.
+        width: Columns of the text.
+        has_colour: Whether to write colours.
+    """
+    if not any(lines):
+        return "(no epoch has a finite value)"
+    import plotext
+
+    figure = plotext.figure
+    figure.clear()
+    figure.plot_size(width, _HEIGHT)
+    figure.theme("colorless")
+    for i in reversed(range(len(lines))):
+        epochs, values = list(lines[i]), list(lines[i].values())
+        if epochs:
+            figure.draw(_signal(figure, epochs, values, letter=LETTERS[i], index=i).lines())
+    for i in reversed(range(len(lines))):
+        best = best_epochs[i]
+        if best is not None and best in lines[i]:
+            letter = LETTERS[i].upper()
+            figure.draw(_signal(figure, [best], [lines[i][best]], letter=letter, index=i))
+    last = max(epoch for line in lines for epoch in line)
+    ticks = choose_ticks(last)
+    figure.ruler("x").ticks(ticks, [str(tick) for tick in ticks])
+    text: str = figure.build().string(colorless=not has_colour)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def choose_ticks(last: int) -> list[int]:
+    """Return the epochs to name below a plot: 1, the last, and round ones between."""
+    steps = (step * 10**power for power in range(7) for step in (1, 2, 5))
+    step = next(step for step in steps if last / step <= _TICKS)
+    between = [epoch for epoch in range(step, last, step) if 1 < epoch <= last - step / 2]
+    return sorted({1, *between, last})
+
+
+def _signal(
+    figure: Any, epochs: Sequence[int], values: Sequence[float], *, letter: str, index: int
+) -> Any:
+    import plotext
+
+    pixel = (_COLOURS[index % len(_COLOURS)], "default", "default")
+    return figure.signal(epochs, values, marker=plotext.marker(letter, pixel=pixel))
+
+
+def _points(line: "pd.Series[float]") -> dict[int, float]:
+    return {int(epoch): float(value) for epoch, value in line.items() if math.isfinite(value)}
+
+
+def _best_epochs(results: "pd.DataFrame") -> dict[int, int | None]:
+    return {
+        int(row["trial"]): None if is_missing(row["best_epoch"]) else int(row["best_epoch"])
+        for row in results.to_dict(orient="records")
+    }
+
+
+def _print_key(
+    printer: Console,
+    results: "pd.DataFrame",
+    lines: "Mapping[int, pd.Series[float]]",
+    *,
+    metric: str,
+) -> None:
+    """Print which letter is which trial, and its best epoch."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("")
+    names = ["trial", "best\nscore", "best\nepoch", "epochs\nrun"]
+    if metric != "macro_f1":
+        names.append(f"{metric} at\nbest epoch")
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
+    table.add_column("outcome", vertical="bottom")
+    for i, row in enumerate(results.to_dict(orient="records")):
+        best = row["best_epoch"]
+        cells = [str(row["trial"]), score(row["best_macro_f1"]), whole(best)]
+        cells.append(str(row["epochs_run"]))
+        if metric != "macro_f1":
+            value = math.nan if is_missing(best) else lines[int(row["trial"])].get(best, math.nan)
+            cells.append("-" if is_missing(value) else short_number(float(value)))
+        outcome = "running" if is_missing(row["outcome"]) else str(row["outcome"])
+        table.add_row(LETTERS[i], *cells, outcome)
+    printer.print(table)
+    printer.print("a capital letter is the trial's best epoch")
+
+
+def _write_html(
+    frame: "pd.DataFrame", results: "pd.DataFrame", *, metric: str, title: str, output: Path
+) -> None:
+    """Write the curves as one page that loads nothing.
+
+    Raises:
+        UsageMistake: If the file cannot be written.
+    """
+    from sweeps.analysis.curve_figure import METRICS, metric_curves
+
+    figure = metric_curves(frame, _best_epochs(results), metric)
+    figure.update_layout(title={"text": f"{METRICS[metric]}, study {title}"}, margin={"t": 72})
+    page = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
+    save(page.encode(), output)

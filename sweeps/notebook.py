@@ -1,0 +1,167 @@
+"""A study as DataFrames, for notebooks: each function takes a study's name.
+
+The database is that of the commands unless ``storage`` names another one: ``bestepoch.db`` in the
+current folder, or ``BESTEPOCH_STORAGE``. Nothing here writes. The columns of every frame, their
+types and the SQL that gives the same are in the README; all of them can be written to Parquet.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from storage import queries
+from storage.locations import StorageError, resolve_url
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sweeps.analysis.comparison import StudyFrames
+
+
+def best_epochs(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return each trial at its best epoch so far (``storage.frames.EPOCHS``), by number.
+
+    Every outcome is present: leave out ``diverged`` and ``failed`` before ranking.
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    return queries.best_epochs(resolve_url(storage), study)
+
+
+def curves(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return one row an epoch of each trial's last attempt (``storage.frames.CURVES``).
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    return queries.curves(resolve_url(storage), study)
+
+
+def class_scores(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return one row a class of each ended trial (``storage.frames.CLASS_SCORES``).
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    return queries.class_scores(resolve_url(storage), study)
+
+
+def verdicts(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return what each trial's curve shows, and what to do (``analysis.verdicts.VERDICTS``).
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    from sweeps.analysis import verdicts as analysis
+
+    url = resolve_url(storage)
+    frames = (queries.curves(url, study), queries.class_scores(url, study))
+    return analysis.verdicts(*frames, queries.results(url, study), study=study)
+
+
+def compare(
+    studies: str | Sequence[str],
+    storage: str | None = None,
+    *,
+    at_epoch: int | None = None,
+    score: float | None = None,
+) -> "pd.DataFrame":
+    """Return the trials of one or several studies in one ranking by each rule.
+
+    The columns are ``analysis.comparison.COMPARISON``. Scores of studies tell nothing about each
+    other unless they validate on the same data.
+
+    Args:
+        studies: Name of a study, or of several.
+        storage: Database URL or SQLite file; None: the default one.
+        at_epoch: Epoch X of the fourth rule; None: the last one that all ranked trials reached.
+        score: Macro-F1 of ``epochs_to_score``; None: the lowest that ties with the best.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+        ValueError: If ``at_epoch`` is below 1.
+    """
+    from sweeps.analysis import comparison
+
+    names = [studies] if isinstance(studies, str) else list(dict.fromkeys(studies))
+    frames = [read_study(name, storage) for name in names]
+    margin = find_margin(frames)
+    lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
+    return comparison.compare(
+        frames,
+        epoch=comparison.shared_epoch(frames) if at_epoch is None else at_epoch,
+        score=lowest if score is None else score,
+        margin=margin,
+    )
+
+
+def stop_audit(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return what stopping each trial saved, and what the audited ones found later.
+
+    The columns are ``analysis.stop_audit.STOP_AUDIT``; ``analysis.stop_audit.add_up`` gives the
+    totals.
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    from sweeps.analysis import stop_audit as analysis
+
+    frames = read_study(study, storage)
+    settings = queries.study_settings(resolve_url(storage), study).config
+    missing = [name for name in ("max_epochs", "min_delta") if name not in settings]
+    if missing:
+        raise StorageError(f"study {study!r} was not begun by bestepoch: no {missing[0]}")
+    return analysis.stop_audit(
+        frames.results,
+        frames.curves,
+        study=study,
+        max_epochs=settings["max_epochs"],
+        min_delta=settings["min_delta"],
+        margin=find_margin([frames]),
+    )
+
+
+def read_study(study: str, storage: str | None = None) -> "StudyFrames":
+    """Return what ``analysis.comparison`` compares of a study.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    from sweeps.analysis.comparison import StudyFrames, validation_error
+
+    url = resolve_url(storage)
+    results = queries.results(url, study)
+    error = validation_error(results, queries.class_scores(url, study))
+    return StudyFrames(study, results, queries.curves(url, study), error)
+
+
+def find_margin(frames: "Sequence[StudyFrames]") -> float:
+    """Return the difference below which scores of these studies tie; NaN where it is not known.
+
+    That of the study whose validation set is the noisiest.
+    """
+    from sweeps.analysis.comparison import tie_margin
+
+    errors = [each.error for each in frames if not math.isnan(each.error)]
+    return tie_margin(max(errors, default=math.nan))

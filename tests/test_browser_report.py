@@ -1,0 +1,230 @@
+"""The report in Chromium, from a file and without a network: it draws, sorts and fits a phone."""
+
+import math
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from storage import recorder
+from storage.database import open_database
+from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from sweeps.config import SweepConfig
+from sweeps.reporting import report_html
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
+UUID = "4c0f1f0e-0000-4000-8000-000000000001"
+BAD_CLASS = "<img src=x onerror=document.title='owned'> & 'more'"
+CLASSES = ("holonym of the longest name that a class has ever had", "meronym", BAD_CLASS)
+CONFUSION = ((61, 13, 3), (7, 83, 5), (11, 17, 101))
+#: Height of each trial's curve, its epochs and its outcome.
+TRIALS: list[tuple[float, int, str | None]] = [
+    *((0.6 + 0.01 * i, 13 + i, ("stalled", "exhausted", "behind")[i % 3]) for i in range(11)),
+    (0.2, 3, "diverged"),
+    (0.0, 0, "failed"),
+    (0.3, 2, None),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # Not sandboxed: as root, and in many containers, Chromium would not start.
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a study of 14 trials, one of which runs."""
+    folder = tmp_path_factory.mktemp("report")
+    url = f"sqlite:///{folder / 'sweeps.db'}"
+    config = SweepConfig(objective="relation-cnn").settings()
+    with open_database(url, create=True) as db:
+        recorder.create_study(
+            db,
+            study_uuid=UUID,
+            name="relation",
+            objective="relation-cnn",
+            config=config,
+            now=NOW,
+            class_names=CLASSES,
+            data_fingerprint="f1ad9bf8",
+        )
+        for trial, (height, epochs, outcome) in enumerate(TRIALS):
+            begun = NOW + timedelta(seconds=7 * trial)
+            claim = recorder.begin_trial(
+                db,
+                study_uuid=UUID,
+                trial=trial,
+                owner=Owner(f"t{trial}", "node7", 4211, 1.0, "cpu", {"torch": "2.13.0"}),
+                seed=trial,
+                params={
+                    "optimizer": ("adam", "sgd")[trial % 2],
+                    "learning_rate": 0.001 * (trial + 1),
+                    "dropout": 0.3 + 0.02 * trial,
+                    "batch_size": (50, 100)[trial % 2],
+                    "model": {"filters": 100, "vectors": "trainable"},
+                }
+                | ({"momentum": 0.5} if trial % 2 else {"betas": [0.9, 0.99 + 0.0007 * trial]}),
+                now=begun,
+            )
+            curve = [height + 0.08 * math.sin(epoch / 5) for epoch in range(epochs)]
+            rows = [
+                EpochRow(claim, epoch, 1 / epoch, 0.6, f1, (f1, f1, f1), 0.01, 1.5, 0.1)
+                for epoch, f1 in enumerate(curve, start=1)
+            ]
+            recorder.record_epochs(db, rows)
+            if outcome is None:
+                continue
+            best = max(curve, default=None)
+            result = TrialResult(
+                outcome=outcome,
+                reason=f"it {outcome}",
+                value=best,
+                best_epoch=None if best is None else curve.index(best) + 1,
+                best_macro_f1=best,
+                last_epoch=len(curve) or None,
+                last_macro_f1=curve[-1] if curve else None,
+                epochs_run=len(curve),
+                epochs_to_95=1 if curve else None,
+                epochs_to_99=2 if curve else None,
+                seconds=0.1 * len(curve),
+                confusion=CONFUSION if curve else None,
+            )
+            scores = [
+                ClassScore(i, name, 0.7, 0.6, 0.5 + 0.1 * i, 77 + i)
+                for i, name in enumerate(CLASSES)
+            ]
+            recorder.finish_trial(
+                db,
+                claim=claim,
+                result=result,
+                class_scores=scores if curve else (),
+                now=begun + timedelta(seconds=11),
+            )
+    path = folder / "report.html"
+    path.write_text(report_html(url, "relation", now=NOW), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(params=[1280, 400])
+def page(request: pytest.FixtureRequest, browser: "Browser", report: Path) -> Iterator["Page"]:
+    """The drawn report in a window without a network; any complaint of the browser fails."""
+    complaints: list[str] = []
+    context = browser.new_context(
+        offline=True, viewport={"width": request.param, "height": 900}, reduced_motion="reduce"
+    )
+    shown = context.new_page()
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.on("requestfailed", lambda asked: complaints.append(asked.url))
+    shown.on(
+        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
+    )
+    asked: list[str] = []
+    shown.on("request", lambda request: asked.append(request.url))
+    shown.goto(report.as_uri())
+    shown.wait_for_function("document.documentElement.dataset.drawn", timeout=60_000)
+    yield shown
+    assert complaints == []
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    context.close()
+
+
+def test_report_shows_its_numbers_and_draws_every_figure(page: "Page") -> None:
+    # Trial 10: 0.7 + 0.08 sin(8 / 5), at epoch 9 of 23.
+    summary = page.inner_text("#summary")
+    assert summary.startswith("Trial 10 is the best of 14 trials: macro-F1 0.7800 on validation")
+    assert page.locator("#trials table.sortable tbody tr").count() == 14
+    assert "meronym" in page.inner_text("#classes")
+    assert BAD_CLASS in page.inner_text("#classes table")
+    assert page.title() == "relation - bestepoch report"
+    assert page.locator("img").count() == 0
+    places = page.locator(".plot").count()
+    assert places >= 15
+    assert page.locator(".plot .main-svg, .plot canvas").count() >= places
+    # A curve for each trial of the best five, a mark of each kind.
+    curves = page.locator("#curves .plot").first
+    for name in ("trial 10", "best epoch", "end: stalled", "end: diverged", "other trials"):
+        assert curves.locator(f"text.legendtext:has-text('{name}')").count() >= 1
+    assert "0.6" in page.locator("#parameters").inner_text()
+
+
+def test_page_is_not_wider_than_its_window(page: "Page") -> None:
+    width, inner = page.evaluate("[document.scrollingElement.scrollWidth, window.innerWidth]")
+    assert width <= inner
+    over = page.evaluate(
+        """() => [...document.querySelectorAll("main *")].filter((each) => {
+            const inBox = each.closest(".scroll, .wide, pre, svg, .plot") !== null;
+            return !inBox && each.getBoundingClientRect().right > window.innerWidth + 1;
+        }).map((each) => each.outerHTML.slice(0, 90))"""
+    )
+    assert over == []
+
+
+def test_click_on_a_heading_sorts_and_a_second_turns_it(page: "Page") -> None:
+    table = page.locator("#trials table.sortable")
+    heading = table.locator("th", has_text=re.compile(r"^epochs\s+run$"))
+
+    def epochs() -> list[str]:
+        cells: list[str] = table.locator("tbody tr td:nth-child(7)").all_inner_texts()
+        return cells
+
+    assert epochs()[0] == "23"
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    assert [int(each) for each in epochs()] == sorted(epochs_run for _, epochs_run, _ in TRIALS)
+    heading.locator("button").click()
+    assert heading.get_attribute("aria-sort") == "descending"
+    assert epochs()[0] == "23"
+    # What has no score stays last, whichever way is sorted.
+    best = table.locator("th", has_text=re.compile(r"^best\s+macro"))
+    for _ in range(2):
+        best.locator("button").click()
+        assert table.locator("tbody tr").last.locator("td:nth-child(3)").inner_text() == "-"
+
+
+def test_labels_of_figures_are_inside_them(page: "Page") -> None:
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
+            const box = plot.getBoundingClientRect();
+            const texts = plot.querySelectorAll(".main-svg .xtitle, .main-svg .ytitle, "
+                + ".main-svg .xtick text, .main-svg .ytick text, .main-svg .legendtext");
+            return [...texts].filter((text) => {
+                const one = text.getBoundingClientRect();
+                return one.width > 0 && (one.left < box.left - 2 || one.right > box.right + 2
+                    || one.top < box.top - 2 || one.bottom > box.bottom + 2);
+            }).map((text) => plot.ariaLabel + ": " + text.textContent);
+        })"""
+    )
+    assert cut == []
+
+
+def test_paper_holds_every_section_and_column(page: "Page") -> None:
+    paper = page.pdf(format="A4")
+    assert paper.startswith(b"%PDF")
+    # About ten pages, not one endless one.
+    assert 4 <= len(re.findall(rb"/Type\s*/Page\b", paper)) <= 40
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 690, "height": 980})  # A4 less its margins
+    over = page.evaluate(
+        """() => [...document.querySelectorAll("table, .plot")].filter(
+            (each) => each.getBoundingClientRect().right > 691
+        ).map((each) => each.outerHTML.slice(0, 90))"""
+    )
+    assert over == []

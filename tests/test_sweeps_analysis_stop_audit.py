@@ -1,0 +1,77 @@
+"""What stopping saved and cost, on literal frames."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from storage import frames
+from sweeps.analysis.stop_audit import STOP_AUDIT, add_up, stop_audit
+
+#: Trial, outcome, epochs, seconds, would-be end.
+TRIALS = [
+    (0, "stalled", 7, 14.0, None),
+    (1, "exhausted", 11, 33.0, None),
+    (2, "behind", 3, 1.5, None),
+    (3, "exhausted", 11, 11.0, ("stalled", 5, 0.6)),  # found 0.7 later
+    (4, "diverged", 2, 1.0, ("behind", 1, 0.3)),  # found 0.1 later
+    (5, "failed", 1, 0.1, None),
+    (6, None, 4, 4.0, None),
+]
+LATER = {3: [0.5, 0.5, 0.5, 0.6, 0.6, 0.5, 0.5, 0.7, 0.5, 0.5, 0.5], 4: [0.3, 0.1]}
+
+
+def make(trials: list[tuple[object, ...]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rows = []
+    for trial, outcome, epochs, seconds, held in trials:
+        stop = held or (None, None, None)
+        assert isinstance(stop, tuple)
+        known = {"trial": trial, "outcome": outcome, "epochs_run": epochs, "seconds": seconds}
+        names = ("outcome", "epoch", "macro_f1")
+        known |= {f"would_stop_{name}": one for name, one in zip(names, stop, strict=True)}
+        known |= {"attempt": 1, "seed": 0}
+        rows.append([known.get(name) for name in frames.RESULTS])
+    curves = [
+        (trial, i, 0.5, 0.5, score, "[]", 0.1, 1.0, 1.0)
+        for trial, scores in LATER.items()
+        for i, score in enumerate(scores, start=1)
+    ]
+    return frames.to_frame(rows, frames.RESULTS), frames.to_frame(curves, frames.CURVES)
+
+
+def audit(margin: float = math.nan) -> pd.DataFrame:
+    return stop_audit(*make(TRIALS), study="s", max_epochs=11, min_delta=0.001, margin=margin)
+
+
+def test_saved_epochs_and_seconds_are_those_at_the_own_pace() -> None:
+    frame = audit()
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == STOP_AUDIT
+    assert frame["trial"].tolist() == [0, 1, 2, 3, 4]
+    assert frame["epochs_saved"].tolist() == [4, 0, 8, 0, 9]
+    assert frame["seconds_saved"].tolist() == pytest.approx([8.0, 0.0, 4.0, 0.0, 4.5])
+
+
+def test_audited_trials_say_what_stopping_would_have_missed() -> None:
+    frame = audit(margin=0.15).set_index("trial")
+    assert frame["missed"].loc[[3, 4]].tolist() == pytest.approx([0.1, -0.2])
+    assert frame["missed"].loc[[0, 1, 2]].isna().all()
+    assert frame["is_wrong"].tolist() == [pd.NA, pd.NA, pd.NA, True, False]
+    assert frame["is_wrong_for_sure"].tolist() == [pd.NA, pd.NA, pd.NA, False, False]
+    assert audit()["is_wrong_for_sure"].isna().all()
+
+
+def test_totals_count_a_trial_that_did_not_rise_as_no_loss() -> None:
+    totals = add_up(audit(margin=0.05))
+    assert (totals.num_ended, totals.num_stopped, totals.epochs_saved) == (5, 3, 21)
+    assert totals.seconds_saved == pytest.approx(16.5)
+    assert totals.share_saved == pytest.approx(21 / (34 + 21))
+    assert (totals.num_audited, totals.num_wrong, totals.num_wrong_for_sure) == (2, 1, 1)
+    assert totals.mean_loss == pytest.approx(0.05)
+
+
+def test_study_without_an_ended_trial_has_no_rows() -> None:
+    frame = stop_audit(*make(TRIALS[5:]), study="s", max_epochs=11, min_delta=0.001)
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == STOP_AUDIT
+    totals = add_up(frame)
+    assert (totals.num_ended, totals.share_saved) == (0, 0.0)
+    assert math.isnan(totals.mean_loss)

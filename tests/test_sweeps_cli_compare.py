@@ -1,0 +1,113 @@
+"""``compare``: ranks side by side, who wins by which rule, ties, several studies."""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sweeps import cli
+from sweeps.analysis.comparison import COMPARISON
+
+RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
+PEAKED = [0.3, 0.5, 0.91, *[0.6] * 8]
+Write = Callable[..., None]
+
+
+def call(*args: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(args))
+    code = exit_.value.code
+    assert isinstance(code, int)
+    return code
+
+
+@pytest.fixture
+def study(write_study: Write) -> str:
+    write_study(
+        "mine",
+        [RISING, PEAKED, [0.2, 0.3], [0.95, float("nan")], []],
+        outcomes={0: "exhausted", 2: "behind", 3: "diverged", 4: "failed"},
+    )
+    return "mine"
+
+
+def test_ranks_stand_side_by_side(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare", study, "--at-epoch", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    rows = [line.split() for line in lines[2:5]]
+    # Trial, then score and rank at its best, last, tail and epoch 3, epochs to tie, luck, tie.
+    assert rows[0][:9] == ["1", "0.9100", "1", "0.6000", "2", "0.6000", "2", "0.9100", "1"]
+    assert rows[1][:9] == ["0", "0.7800", "2", "0.7800", "1", "0.7200", "1", "0.3600", "2"]
+    assert rows[2][:9] == ["2", "0.3000", "3", "0.3000", "3", "0.2500", "3", "-", "-"]
+    assert rows[0][9] == "3"
+    assert (rows[0][-1], rows[1][-1]) == ("=", rows[1][10])
+
+
+def test_disagreement_ties_and_luck_are_told_in_words(
+    study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compare", study, "--at-epoch", "3") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "trial 1 wins by best epoch (0.9100), epoch 3 (0.9100)" in text
+    assert "trial 0 wins by last epoch (0.7800), mean of the last 5 epochs (0.7200)" in text
+    assert "the rules disagree most on trial 1: rank 1 by best epoch, 2 by last epoch" in text
+    assert "no other trial ties with the best" in text
+    assert "luck: the best of a trial's epochs exceeds its smooth line by chance" in text
+
+
+def test_shared_epoch_is_the_default(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare", study) == 0
+    assert " at 2 " in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize(("by", "first"), [("best", "1"), ("last", "0"), ("tail", "0")])
+def test_rule_orders_the_table(
+    study: str, by: str, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compare", study, "--by", by) == 0
+    assert capsys.readouterr().out.splitlines()[2].split()[0] == first
+
+
+def test_studies_have_letters_and_one_ranking(
+    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("other", [PEAKED, RISING], fingerprint="data")
+    assert call("compare", study, "other") == 0
+    out = capsys.readouterr().out
+    assert "A is study mine\nB is study other\n" in out
+    first = [line.split()[:3] for line in out.splitlines()[2:4]]
+    assert first == [["A1", "0.9100", "1"], ["B0", "0.9100", "1"]]
+    assert "2 of 5 trials tie with the best (=)" in " ".join(out.split())
+    assert "different data" not in out
+
+
+def test_studies_of_different_data_are_told_apart(
+    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("other", [PEAKED], fingerprint="other data")
+    assert call("compare", study, "other") == 0
+    assert "note: these studies have different data" in capsys.readouterr().out
+
+
+def test_frame_is_written_exact(
+    study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call("compare", study, "--format", "csv", "--to-score", "0.5") == 0
+    frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(frame.columns) == list(COMPARISON)
+    assert frame["epochs_to_score"].tolist()[:2] == [2, 8]
+    assert call("compare", study, "--format", "table", "-o", "ranks.txt") == 0
+    assert re.search(r"^ +1 +0\.9100", (tmp_path / "ranks.txt").read_text(), re.MULTILINE)
+
+
+def test_nothing_to_rank_is_one_line(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("empty", [[]], outcomes={0: "failed"})
+    assert call("compare", "empty") == 2
+    assert capsys.readouterr().err == "no trial of empty has a score that may be ranked\n"
+    assert call("compare", "empty", "--at-epoch", "0") == 2
