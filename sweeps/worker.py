@@ -76,7 +76,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a user's print must not be an event
-    orders = Orders.model_validate_json(sys.stdin.readline())
+    _import_ahead()
+    line = sys.stdin.readline()
+    if not line:
+        return 1  # the parent has ended before it gave orders
+    orders = Orders.model_validate_json(line)
     deadline = None
     if orders.seconds_left is not None:
         deadline = time.monotonic() + orders.seconds_left
@@ -101,6 +105,17 @@ def main() -> int:
         emit(WorkerEnded(orders.worker, "failed", reason))
         return 1
     return 1 if ending.ending == "failed" else 0
+
+
+def _import_ahead() -> None:
+    """Import what takes long, while the parent checks the data."""
+    import optuna
+    import torch
+
+    from objectives.training import trainer
+    from sweeps import bookkeeping, engine
+
+    assert all((optuna, torch, trainer, bookkeeping, engine))
 
 
 def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:

@@ -3,20 +3,21 @@
 import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from sweeps.config import SweepConfig
 from sweeps.events import Event, Note, WorkerEnded, from_line
+from sweeps.notes import StudyNotes
 from sweeps.parameters import Probe, answer_first
+from sweeps.processes import Process, ProcessStarter
 from sweeps.worker import STOP, Orders
 
 if TYPE_CHECKING:
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
 #: Workers that may die and be replaced in one run; past that something kills them all.
 MAX_REPLACEMENTS = 3
 _POLL_S = 0.2
-
-# glibc gives large blocks back to the system and has each page zeroed anew: with these settings a
-# step of Adam on 12,000 word vectors takes 8.5 ms in place of 19 (4 slots, one AMD EPYC core).
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
-_THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +85,24 @@ def run(
     url = resolve_url(config.storage)
     config = config.model_copy(update={"storage": url})
     emit = on_event or (lambda event: None)
-    study_uuid, devices = _prepare(config, emit, force=force)
-    seconds = None if config.max_minutes is None else config.max_minutes * 60
-    orders = [
-        Orders(
-            config=config,
-            study_uuid=study_uuid,
-            worker=worker,
-            num_workers=len(devices),
-            device=device,
-            seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
-        )
-        for worker, device in enumerate(devices)
-    ]
-    pool = _Pool(emit)
-    with _stop_on_signals(pool.request_stop):
-        endings = pool.run(orders)
+    with ProcessStarter() as starter:
+        starter.start_ahead(_count_workers_ahead(config))
+        study_uuid, devices = _prepare(config, emit, force=force)
+        seconds = None if config.max_minutes is None else config.max_minutes * 60
+        orders = [
+            Orders(
+                config=config,
+                study_uuid=study_uuid,
+                worker=worker,
+                num_workers=len(devices),
+                device=device,
+                seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
+            )
+            for worker, device in enumerate(devices)
+        ]
+        pool = _Pool(starter, emit)
+        with _stop_on_signals(pool.request_stop):
+            endings = pool.run(orders)
     gravest = max(endings, key=lambda event: _GRAVITY.index(event.ending))
     ending, reason = gravest.ending, gravest.reason
     if ending == "done":
@@ -173,6 +167,13 @@ def _prepare(
     return study_uuid, devices
 
 
+def _count_workers_ahead(config: SweepConfig) -> int:
+    """Return how many workers will surely be needed, without importing torch."""
+    if config.device != "cpu" and Path("/dev/nvidiactl").exists():
+        return 0
+    return config.workers or len(os.sched_getaffinity(0))
+
+
 def _list_devices(config: SweepConfig) -> list[str]:
     """Return a device for each worker.
 
@@ -208,9 +209,10 @@ def _find_emptiness(db: "Database", study_uuid: str) -> str | None:
 class _Pool:
     """The worker processes of one run."""
 
-    def __init__(self, on_event: Callable[[Event], None]) -> None:
+    def __init__(self, starter: ProcessStarter, on_event: Callable[[Event], None]) -> None:
+        self._starter = starter
         self._on_event = on_event
-        self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._processes: dict[int, Process] = {}
         # A SimpleQueue, because a signal handler may put into it while the main thread gets.
         self._lines: queue.SimpleQueue[tuple[int | None, str | None]] = queue.SimpleQueue()
         self._stopping = False
@@ -223,6 +225,7 @@ class _Pool:
             for each in orders:
                 self._start(each)
             while self._processes:
+                self._notes.poll()
                 try:
                     worker, line = self._lines.get(timeout=_POLL_S)
                 except queue.Empty:
@@ -261,24 +264,18 @@ class _Pool:
             endings.append(event)
             if event.ending == "failed":
                 self._stop()
+        self._notes.add(event)
         self._on_event(event)
 
     def _start(self, orders: Orders) -> None:
-        process = subprocess.Popen(
-            # -P: a folder called storage/ where the person stands must not shadow ours.
-            [sys.executable, "-P", "-m", "sweeps.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **MALLOC, **_THREADS},
-        )
+        process = self._starter.take()
         self._processes[orders.worker] = process
         self._tell(process, orders.model_dump_json())
         if self._stopping:
             self._tell(process, STOP)
         threading.Thread(target=self._listen, args=(orders.worker, process), daemon=True).start()
 
-    def _listen(self, worker: int, process: "subprocess.Popen[str]") -> None:
+    def _listen(self, worker: int, process: Process) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             # A line without an end was cut off by the worker's death.
@@ -286,7 +283,7 @@ class _Pool:
                 self._lines.put((worker, line))
         self._lines.put((worker, None))
 
-    def _tell(self, process: "subprocess.Popen[str]", line: str) -> None:
+    def _tell(self, process: Process, line: str) -> None:
         assert process.stdin is not None
         try:
             process.stdin.write(line + "\n")

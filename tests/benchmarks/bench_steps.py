@@ -34,7 +34,7 @@ from objectives.training.batches import TensorSplit, on_device
 from objectives.training.precision import Precision
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
-from sweeps.workers import MALLOC
+from sweeps.processes import MALLOC
 
 STEPS = 20
 ROUNDS = 5
