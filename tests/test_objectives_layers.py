@@ -157,6 +157,38 @@ def test_last_rows_of_an_epoch_are_bit_equal_in_company(num_rows: int, is_shared
     check_linear((num_rows, 29, 13), is_shared=is_shared, has_bias=True, seed=num_rows)
 
 
+@pytest.mark.parametrize("sizes", [(37, 1031, 29), (53, 17, 1031), (201, 64, 16), (29, 16, 1)])
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_stacked_weights_are_bit_equal_in_company_and_to_vmap(
+    sizes: tuple[int, int, int], is_shared: bool
+) -> None:
+    # 1031 inputs: the library sums them in several blocks, whatever it begins the sum with.
+    num_rows, num_inputs, num_outputs = sizes
+    generator = torch.Generator().manual_seed(num_inputs)
+    layer = layers.batchable(nn.Linear(num_inputs, num_outputs))
+    weights = {
+        "weight": torch.randn(S, num_outputs, num_inputs, generator=generator),
+        "bias": torch.randn(S, num_outputs, generator=generator),
+    }
+    x = torch.randn(*([] if is_shared else [S]), num_rows, num_inputs, generator=generator)
+    cotangent = torch.randn(S, num_rows, num_outputs, generator=generator)
+
+    def run(taken: list[int]) -> dict[str, torch.Tensor]:
+        leaves = {name: row[taken].clone().requires_grad_() for name, row in weights.items()}
+        one = (x if is_shared else x[taken].clone()).detach().requires_grad_(not is_shared)
+        output = functional_call(layer, leaves, (one,))
+        wanted = leaves if is_shared else leaves | {"input": one}
+        grads = torch.autograd.grad((output * cotangent[taken]).sum(), list(wanted.values()))
+        return {"output": output.detach(), **dict(zip(wanted, grads, strict=True))}
+
+    everyone = run(list(range(S)))
+    for taken in ([0], [S - 1], [3, 1, 4]):
+        for name, value in run(taken).items():
+            assert torch.equal(value, everyone[name][taken]), (name, taken)
+    by_vmap = forward_and_gradients(layer, weights, x, cotangent, is_shared=is_shared)
+    assert all(torch.equal(value, everyone[name]) for name, value in by_vmap.items())
+
+
 @pytest.mark.parametrize("frozen", ["weight", "bias"])
 @pytest.mark.parametrize("is_shared", [True, False])
 @pytest.mark.parametrize("num_outputs", [3, 19])

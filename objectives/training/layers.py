@@ -156,62 +156,106 @@ def _affine_of_slots(
     """Return (S, ..., O) for x (..., I), its slots at ``x_dim``, and (S, O, I) weights."""
     slots, outputs, num_inputs = weight.shape
     x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
-    rows = x.reshape(x.shape[0], -1, num_inputs)
+    rows = x if x.dim() == 3 else x.reshape(x.shape[0], -1, num_inputs)
     num_rows = rows.shape[1]
     if min(outputs, num_inputs) < NARROW:
-        product = _NarrowMatMul.apply(rows, weight)  # type: ignore[no-untyped-call]
-    else:
+        result = _NarrowAffine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
+    elif num_rows < NARROW:
         # The last batch may have a single row: it too must not reach the other kernels.
-        if num_rows < NARROW:
-            rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows))
-        if x_dim is None:
-            columns = rows[0] @ weight.reshape(-1, num_inputs).mT
-            product = columns.view(-1, slots, outputs).movedim(1, 0)
-        else:
-            product = torch.bmm(rows, weight.mT)
-        product = product[:, :num_rows].to(weight.dtype)
-    if bias is not None:
-        product = _AddSlotBias.apply(product, bias)  # type: ignore[no-untyped-call]
-    result: torch.Tensor = product.reshape(slots, *x.shape[1:-1], outputs)
-    return result
+        rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows))
+        result = _WideAffine.apply(rows, weight, bias, x_dim is None)[:, :num_rows]  # type: ignore[no-untyped-call]
+    else:
+        result = _WideAffine.apply(rows, weight, bias, x_dim is None)  # type: ignore[no-untyped-call]
+    affine: torch.Tensor = result
+    return affine if x.dim() == 3 else affine.reshape(slots, *x.shape[1:-1], outputs)
 
 
-class _NarrowMatMul(torch.autograd.Function):
-    """Products of x (S or 1, N, I) and weights (S, O, I) in which each sum has a fixed order."""
+class _WideAffine(torch.autograd.Function):
+    """x (S, N, I), or (1, N, I) for all, @ weight (S, O, I).mT + bias (S, O) or None, (S, N, O).
+
+    One function in place of ten views and sums: what autograd keeps for each of those costs a
+    step of a small network more than its arithmetic.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        is_shared: bool,
+    ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
-        outputs = [(x * weight[:, None, o]).sum(-1) for o in range(weight.shape[1])]
-        return torch.stack(outputs, dim=-1)
+        ctx.has_bias, ctx.is_shared = bias is not None, is_shared
+        ctx.is_bf16 = precision.is_reduced(x.device.type)
+        slots, outputs, num_inputs = weight.shape
+        if not is_shared and bias is not None and not ctx.is_bf16:
+            return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+        if not is_shared:
+            product = torch.bmm(x, weight.mT)
+        else:
+            columns = x[0] @ weight.reshape(-1, num_inputs).mT
+            product = columns.view(-1, slots, outputs).movedim(1, 0)
+        # A slot's rows side by side: what follows reads them slot by slot.
+        result = weight.new_empty(product.shape)
+        return (
+            result.copy_(product)
+            if bias is None
+            else torch.add(product, bias.unsqueeze(1), out=result)
+        )
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
+        grad = grads[0].contiguous()
+        x, weight = ctx.saved_tensors
+        slots, outputs, num_inputs = weight.shape
+        grad_x: torch.Tensor | None = None
+        with precision.resumed(ctx.is_bf16, grad.device.type):
+            if not ctx.is_shared:
+                grad_weight = torch.bmm(grad.mT, x)
+                if ctx.needs_input_grad[0]:
+                    grad_x = torch.bmm(grad, weight)
+            else:
+                columns = grad.movedim(0, 1).reshape(-1, slots * outputs)
+                grad_weight = (columns.mT @ x[0]).view(weight.shape)
+                if ctx.needs_input_grad[0]:
+                    grad_x = (columns @ weight.reshape(-1, num_inputs)).unsqueeze(0)
+        return (
+            None if grad_x is None else grad_x.to(x.dtype),
+            grad_weight.to(weight.dtype),
+            grad.sum(1) if ctx.has_bias else None,
+            None,
+        )
+
+
+class _NarrowAffine(torch.autograd.Function):
+    """The same where a side is narrow: sums in which each slot has a fixed order."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        outputs = [(x * weight[:, None, o]).sum(-1) for o in range(weight.shape[1])]
+        product = torch.stack(outputs, dim=-1)
+        return product if bias is None else product.add_(bias.unsqueeze(1))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
         grad = grads[0].contiguous()
         x, weight = ctx.saved_tensors
         columns = [grad[:, :, o, None] for o in range(weight.shape[1])]
         grad_weight = torch.stack([(column * x).sum(1) for column in columns], dim=1)
+        grad_bias = grad.sum(1) if ctx.has_bias else None
         if not ctx.needs_input_grad[0]:
-            return None, grad_weight
+            return None, grad_weight, grad_bias
         grad_x = columns[0] * weight[:, None, 0]
         for o, column in enumerate(columns[1:], start=1):
             grad_x = grad_x.addcmul_(column, weight[:, None, o])
-        return grad_x, grad_weight
-
-
-class _AddSlotBias(torch.autograd.Function):
-    """x (S, N, O) + bias (S, O); the bias's gradient is summed over one slot's rows at a time."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        return x + bias.unsqueeze(1)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        (grad,) = grads
-        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
-        return grad, grad.contiguous().sum(1)
+        return grad_x, grad_weight, grad_bias
 
 
 class _Lookup(torch.autograd.Function):
