@@ -28,7 +28,7 @@ from objectives.training import (
 )
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
-from objectives.training.rows import Group, Rows, between
+from objectives.training.rows import Group, Rows, between, find_small, join, views
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
 
 
@@ -87,6 +87,8 @@ class FusedLane:
         self._trials: list[_Trial] = []
         self._num_admitted = 0
         self._rows: Rows | None = None
+        self._small: tuple[str, ...] = ()
+        self._stepped: tuple[Group, Group, Group] = ({}, {}, {})
         self._scratch: Group = {}
         self._dropouts = [
             name
@@ -160,7 +162,8 @@ class FusedLane:
             try:
                 reports = self._train_rows(0, len(trials))
             except Exception:  # the user's model may raise anything
-                self._rows, reports = boundary, []
+                reports = []
+                self._hold(boundary)
                 for row, trial in enumerate(trials):
                     reports.extend(self._train_alone(row, trial))
         self.data_epoch += 1
@@ -259,6 +262,8 @@ class FusedLane:
             losses_S.sum(), list(leaves.values()), materialize_grads=True
         )
         grads = dict(zip(leaves, gradients, strict=True))
+        if not is_search:
+            grads = join(grads, self._program.trained, self._small)
         # Before clipping, so that a report shows how large the gradients were.
         scratch = between(self._scratch, start, stop)
         norms_S = optimizers.norms(grads, scratch)
@@ -313,12 +318,12 @@ class FusedLane:
     def _optimizer_tensors(
         self, name: str, grad: torch.Tensor, start: int, first: int, last: int
     ) -> optimizers.Tensors:
-        rows = self._settled()
+        param, moment1, moment2 = (group[name][first:last] for group in self._stepped)
         return optimizers.Tensors(
-            param=rows.own[name][first:last],
+            param=param,
             grad=grad[first - start : last - start],
-            first=rows.first[name][first:last],
-            second=rows.second[name][first:last],
+            first=moment1,
+            second=moment2,
             scratch=self._scratch[name][first:last],
         )
 
@@ -339,8 +344,21 @@ class FusedLane:
 
     def _keep_rows(self, index: list[int]) -> None:
         self._trials = [self._trials[i] for i in index]
-        self._rows = self._settled().take(index)
-        self._scratch = {n: torch.empty_like(self._rows.own[n]) for n in self._program.trained}
+        self._hold(self._settled().take(index))
+
+    def _hold(self, rows: Rows) -> None:
+        """Take in rows; what the optimizers step is packed, and the rows are views of it."""
+        names = self._program.trained
+        if not self._trials or self._is_search():
+            self._rows, self._small, self._stepped = rows, (), (rows.own, rows.first, rows.second)
+            self._scratch = {name: torch.empty_like(rows.own[name]) for name in names}
+            return
+        self._small = find_small(rows.own, names)
+        own, first, second = (join(g, names, self._small) for g in rows.groups()[:3])
+        self._stepped = (own, first, second)
+        self._scratch = {name: torch.empty_like(tensor) for name, tensor in own.items()}
+        own, first, second = (views(group, rows.own, self._small) for group in self._stepped)
+        self._rows = Rows(rows.own | own, first, second, rows.best)
 
     def _row_of(self, slot: int) -> int:
         return next(i for i, trial in enumerate(self._trials) if trial.slot == slot)

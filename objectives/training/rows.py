@@ -10,6 +10,11 @@ import torch
 
 Group = dict[str, torch.Tensor]
 
+#: Name of the tensor that holds a row of all small weights, one behind the other.
+PACKED = "small weights"
+# Above it, to copy the gradients together costs as much as the calls that it saves.
+_SMALL = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -43,6 +48,40 @@ class Rows:
         """Return these rows and, after them, copies of the other's."""
         pairs = zip(self.groups(), other.groups(), strict=True)
         return Rows(*({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs))
+
+
+def find_small(group: Group, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the weights that are packed: those of up to 4,096 numbers, if there are several."""
+    small = [n for n in names if group[n][0].numel() <= _SMALL and group[n].dtype == torch.float32]
+    return tuple(small) if len(small) > 1 else ()
+
+
+def join(group: Group, names: Sequence[str], small: Sequence[str]) -> Group:
+    """Return the named tensors, the small ones as one, (S, numbers), under ``PACKED``.
+
+    An optimizer steps that one with a tenth of the calls, and in a small network its calls cost
+    more than its arithmetic.
+    """
+    if not small:
+        return {name: group[name] for name in names}
+    packed = torch.cat([group[name].reshape(len(group[name]), -1) for name in small], dim=1)
+    return {PACKED: packed} | {name: group[name] for name in names if name not in small}
+
+
+def views(joined: Group, like: Group, small: Sequence[str]) -> Group:
+    """Return the tensors that ``join`` was given, as views of what it returned.
+
+    Args:
+        joined: What it returned.
+        like: Tensors of the shapes wanted, by name.
+        small: Those that were packed.
+    """
+    if not small:
+        return joined
+    sizes = [like[name][0].numel() for name in small]
+    parts = dict(zip(small, torch.split(joined[PACKED], sizes, dim=1), strict=True))
+    large = {name: tensor for name, tensor in joined.items() if name != PACKED}
+    return {name: part.view(like[name].shape) for name, part in parts.items()} | large
 
 
 def between(group: Group, start: int, stop: int) -> Group:
