@@ -11,8 +11,6 @@ import inspect
 import os
 import re
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,18 +19,11 @@ from typing import Any
 
 from objectives.api import Data, DataError
 from objectives.data.checks import checked
+from objectives.places import find_line, show_path
 from objectives.references import ObjectiveError, Reference, name_study, parse_reference
 from search_spaces.mistakes import suggest_names
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_PACKAGES = Path(__file__).parent.parent
-#: Where no line is the person's: the interpreter's library, installed packages, and ours.
-_FOREIGN = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-    *(str(_PACKAGES / name) + os.sep for name in ("sweeps", "objectives", "storage")),
-    str(_PACKAGES / "search_spaces") + os.sep,
-    "<",
-)
 
 
 class OwnObjective:
@@ -69,7 +60,7 @@ class OwnObjective:
         try:
             table = getattr(self._thing, "default_space", {})
             table = table() if callable(table) else table
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise explain("default_space", error, place=self.place) from error
         if not isinstance(table, Mapping):
             raise ObjectiveError(
@@ -112,7 +103,7 @@ class OwnObjective:
                 data = self._load(source) if self._takes_source else self._load()
         except DataError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise explain("load", error, place=self.place) from error
         return checked(data, self.place)
 
@@ -147,13 +138,7 @@ def explain(what: str, error: BaseException, *, place: str) -> ObjectiveError:
     text = str(error).strip().splitlines()
     found = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
     raised = f"{what} raised {found}" if what else found
-    return ObjectiveError(f"{_find_line(error) or place}: {raised}")
-
-
-def show_path(path: Path) -> str:
-    """Return a path as a person in the current folder would write it."""
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return ObjectiveError(f"{find_line(error) or place}: {raised}")
 
 
 @functools.lru_cache(maxsize=16)
@@ -178,7 +163,7 @@ def _find_own(reference: Reference, folder: str, changed_ns: int) -> OwnObjectiv
         raise ObjectiveError(f"{place}: no class {reference.attribute!r}; {hint}")
     try:
         thing = kind() if isinstance(kind, type) else kind
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explain(f"{reference.attribute}()", error, place=place) from error
     return OwnObjective(reference, place=f"{place}:{reference.attribute}", thing=thing)
 
@@ -295,14 +280,6 @@ def _list_hparams(build: Callable[..., Any]) -> list[inspect.Parameter]:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
     rest = parameters if parameters[0].kind is inspect.Parameter.VAR_POSITIONAL else parameters[1:]
     return [one for one in rest if one.kind not in kinds]
-
-
-def _find_line(error: BaseException) -> str | None:
-    """Return ``file:line`` of the innermost line that is the person's, or None."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(_FOREIGN):
-            return f"{show_path(Path(frame.filename))}:{frame.lineno}"
-    return None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sweeps.parameters import (
     find_ranges,
     list_grid,
     list_parameters,
+    show_parameter,
     show_parameters,
 )
 
@@ -94,8 +95,8 @@ def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mista
         return []
     ranges = find_ranges(space)
     if ranges and sampler.points is None:
-        text = f"is missing: a grid needs it for the ranges of {', '.join(ranges)}"
-        return [Mistake(("points",), text)]
+        names = ", ".join(map(show_parameter, ranges))
+        return [Mistake(("points",), f"is missing: a grid needs it for the ranges of {names}")]
     if len(list_grid(space, sampler.points)) > MAX_GRID:
         text = f"{sampler.points} points" if ranges else "these choices"
         text = (

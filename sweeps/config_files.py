@@ -23,7 +23,7 @@ from sweeps.config_objective import (
     is_known,
     resolve_objective,
 )
-from sweeps.fixed_trials import parse_value
+from sweeps.fixed_trials import find_unused_rate_mistakes, parse_value
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> SweepConfig:
@@ -117,7 +117,9 @@ def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 def _check(values: Mapping[str, Any]) -> tuple[SweepConfig | None, list[Mistake]]:
     try:
-        return SweepConfig.model_validate(values), []
+        config = SweepConfig.model_validate(values)
+        unused = find_unused_rate_mistakes(values.get("space"), config.space, config.tries)
+        return config, [one._replace(path=("space", *one.path)) for one in unused]
     except ValidationError as error:
         mistakes = list_mistakes(error, _find_known_keys)
     # Pydantic's own line on a default that waits for a setting with a mistake of its own.

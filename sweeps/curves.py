@@ -7,6 +7,9 @@ Knows neither trials nor rules; the standard library alone.
 import math
 from collections.abc import Sequence
 
+#: Epochs of a curve's tail, whose mean is one of the three scores.
+TAIL_EPOCHS = 5
+
 
 def best_epoch(curve: Sequence[float]) -> int | None:
     """Return the epoch with the highest score, counted from 1; the earliest on ties.
@@ -93,7 +96,7 @@ def epochs_to_fraction(curve: Sequence[float], fraction: float) -> int | None:
     return next(epoch for epoch, score in enumerate(curve, start=1) if score >= wanted)
 
 
-def tail_mean(curve: Sequence[float], n: int = 5) -> float | None:
+def tail_mean(curve: Sequence[float], n: int = TAIL_EPOCHS) -> float | None:
     """Return the mean score of the last ``n`` epochs: what a trial ends at, luck evened out.
 
     Args:

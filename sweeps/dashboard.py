@@ -1,13 +1,16 @@
 """Optuna's dashboard on a study's database: on this machine alone, and read-only.
 
 Each trial's running best macro-F1 stands in Optuna's intermediate values, at epochs 1, 2, 4, 8,
-... and its last. Knows our tables not at all; what is drawn is Optuna's.
+... and its last; a study's note and figures are written by its sweep (``sweeps.notes``), not here.
+Beside Optuna's pages the report is served: ``/report``, and ``/report/STUDY`` of one study.
 """
 
+import html
 import re
 import socket
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, cast
@@ -21,6 +24,19 @@ if TYPE_CHECKING:
 LOOPBACK = "127.0.0.1"
 
 _READING = frozenset({"GET", "HEAD"})
+_TEXT, _HTML = "text/plain; charset=utf-8", "text/html; charset=utf-8"
+_LIST = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Reports - bestepoch</title>
+<style>body {{ font: 16px/1.6 system-ui, sans-serif; max-width: 50em; margin: 2em auto;
+padding: 0 1em; color: #22262b }}</style>
+<h1>Reports</h1>
+<ul>
+{items}
+</ul>
+<p><a href="/dashboard">Optuna Dashboard</a></p>
+</html>
+"""
 _OWN_HOST = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
 
@@ -39,12 +55,13 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing: a page asks for dozens of things every few seconds."""
 
 
-def make_server(db: "Database", *, port: int) -> WSGIServer:
+def make_server(db: "Database", *, port: int, is_writable: bool = False) -> WSGIServer:
     """Return a server of the dashboard, bound to the loopback address; the caller serves it.
 
     Args:
         db: The database; stays open as long as the server.
         port: Port to listen on; 0: any free one.
+        is_writable: Whether the dashboard may change the database.
 
     Raises:
         OSError: If the port is taken or not allowed.
@@ -55,29 +72,57 @@ def make_server(db: "Database", *, port: int) -> WSGIServer:
     server = _Server((LOOPBACK, port), _QuietHandler)
     try:
         pages = cast("WSGIApplication", optuna_dashboard.wsgi(db.optuna_storage()))
-        server.set_app(guard(pages))
+        server.set_app(guard(beside_reports(pages, db), is_writable=is_writable))
     except BaseException:
         server.server_close()
         raise
     return server
 
 
-def guard(pages: "WSGIApplication") -> "WSGIApplication":
+def guard(pages: "WSGIApplication", *, is_writable: bool = False) -> "WSGIApplication":
     """Return the application, behind a door that lets only this machine's own readers in.
 
     A page of another site cannot read through it: its requests carry that site's name as Host,
-    also after its name was made to point here (DNS rebinding). Nobody can write through it: the
-    dashboard can delete studies and tell trials, and a sweep would not know.
+    also after its name was made to point here (DNS rebinding). Nobody can write through it
+    unless ``is_writable``, and then only its own pages can: the dashboard can delete studies and
+    tell trials, and a sweep would not know.
     """
 
     def guarded(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
-        if not _OWN_HOST.fullmatch(environ.get("HTTP_HOST", "")):
+        host = environ.get("HTTP_HOST", "")
+        if not _OWN_HOST.fullmatch(host):
             return _refuse(start, "this dashboard answers to localhost and 127.0.0.1 alone")
-        if environ["REQUEST_METHOD"] not in _READING:
-            return _refuse(start, "this dashboard is read-only; change studies with bestepoch")
+        if environ["REQUEST_METHOD"] in _READING:
+            return pages(environ, start)
+        if not is_writable:
+            way_out = "bestepoch dashboard --writable lets it change studies"
+            return _refuse(start, f"this dashboard is read-only; {way_out}")
+        if environ.get("HTTP_ORIGIN", f"http://{host}").lower() != f"http://{host}".lower():
+            return _refuse(start, "this dashboard takes changes from its own pages alone")
         return pages(environ, start)
 
     return guarded
+
+
+def beside_reports(pages: "WSGIApplication", db: "Database") -> "WSGIApplication":
+    """Return the application with ``/report`` and ``/report/STUDY``, rendered when asked for."""
+    # One at a time: of 500 trials it takes 10 s of a processor, and a reader may press reload.
+    one_at_a_time = threading.Lock()
+
+    def routed(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:
+        root, _, study = environ.get("PATH_INFO", "").strip("/").partition("/")
+        if root != "report" or environ["REQUEST_METHOD"] not in _READING:
+            return pages(environ, start)
+        with one_at_a_time:
+            status, kind, text = _answer(lambda: _report_page(db, study))
+        body = text.encode()
+        length = ("Content-Length", str(len(body)))
+        start(
+            _status_line(status), [("Content-Type", kind), length, ("Cache-Control", "no-store")]
+        )
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+    return routed
 
 
 def find_free_port(start: int, *, tries: int) -> int | None:
@@ -93,7 +138,42 @@ def find_free_port(start: int, *, tries: int) -> int | None:
     return None
 
 
+def _answer(page: Callable[[], str]) -> tuple[HTTPStatus, str, str]:
+    from storage.locations import StorageError
+    from storage.queries import UnknownStudyError
+
+    try:
+        return HTTPStatus.OK, _HTML, page()
+    except UnknownStudyError as error:
+        return HTTPStatus.NOT_FOUND, _TEXT, f"{error}\n"
+    except StorageError as error:
+        return HTTPStatus.SERVICE_UNAVAILABLE, _TEXT, f"{error}\n"
+
+
+def _report_page(db: "Database", study: str) -> str:
+    """Return a study's report; for no study that of the only one, or a list of all."""
+    from storage import queries
+    from sweeps.reporting import report_html
+
+    if study:
+        return report_html(db.url, study)
+    studies = queries.studies(db.url)
+    if len(studies) == 1:
+        return report_html(db.url, str(studies["study"].iloc[0]))
+    items = [
+        f'<li><a href="/report/{html.escape(name)}">{html.escape(name)}</a>, '
+        f"{html.escape(objective)}, trials: {trials}</li>"
+        for name, objective, trials in zip(
+            studies["study"], studies["objective"], studies["num_trials"], strict=True
+        )
+    ]
+    return _LIST.format(items="\n".join(items) or "<li>no study yet</li>")
+
+
 def _refuse(start: "StartResponse", reason: str) -> Iterable[bytes]:
-    status = f"{HTTPStatus.FORBIDDEN.value} {HTTPStatus.FORBIDDEN.phrase}"
-    start(status, [("Content-Type", "text/plain; charset=utf-8")])
+    start(_status_line(HTTPStatus.FORBIDDEN), [("Content-Type", _TEXT)])
     return [f"{reason}\n".encode()]
+
+
+def _status_line(status: HTTPStatus) -> str:
+    return f"{status.value} {status.phrase}"

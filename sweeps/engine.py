@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from objectives.api import EpochReport, FusionKey, Lane, SlotChoice, Trainer
+from objectives.places import describe_error
 from search_spaces.hparams import Hparams
+from search_spaces.ranges import Range
 from storage.records import EpochRow
 from sweeps import results
 from sweeps.audit import HeldStop, compared_end, find_held_stop, is_audited, make_audit_rule
@@ -203,12 +205,10 @@ class Engine:
                 self._open_lane(place, claimed.hparams, thread)
             lane = self._lanes[place.lane]
             lane.admit(place.slot, claimed.seed, claimed.hparams)
-        except Exception as error:  # the user's build_model may raise anything
+        except (Exception, SystemExit) as error:  # the user's build_model may raise anything
             if self._scheduler.release(place.lane, place.slot):
                 self._lanes.pop(place.lane, None)
-            text = str(error).strip().splitlines() or ["no message"]
-            decision = Decision(Outcome.FAILED, f"{type(error).__name__}: {text[0]}")
-            self._finish(training, decision, thread)
+            self._finish(training, Decision(Outcome.FAILED, describe_error(error)), thread)
             return
         training.place = place
         if lane.note is not None and lane.note not in self._notes:
@@ -231,7 +231,8 @@ class Engine:
                 place.key, hparams, most=self._max_trials, num_workers=self._num_workers
             )
             self._slots[place.key] = choice.slots
-            self._emit(Note(self._worker, describe_slots(place.key, choice)))
+            shape = describe_shape(place.key, self._config)
+            self._emit(Note(self._worker, describe_slots(shape, choice), about=f"slots, {shape}"))
             self._submit(thread, self._book.record_slots, place.key, choice)
         self._scheduler.limit(place.lane, self._slots[place.key])
 
@@ -351,10 +352,19 @@ class Engine:
             del self._lanes[place.lane]
 
 
-def describe_slots(key: FusionKey, choice: SlotChoice) -> str:
-    """Return how many slots a lane gets and the times that decided it, in one line."""
-    shared = ", ".join([f"batch_size={key.batch_size}", *(f"{n}={v}" for n, v in key.model)])
-    step_us = ", ".join(f"{1e6 * seconds:.0f}" for _, seconds in choice.step_s)
+def describe_shape(key: FusionKey, config: SweepConfig) -> str:
+    """Return what tells a lane's trials from those of the study's other lanes."""
+    specs = config.space.model
+    varying = {name for name, spec in specs.items() if isinstance(spec, Range | tuple)}
+    varying |= {name.removeprefix("model.") for one in config.tries for name in one}
+    words = [] if key.code_path == "gradient" else [key.code_path]
+    words += [f"batches of {key.batch_size}"]
+    return ", ".join(words + [f"{name}={value}" for name, value in key.model if name in varying])
+
+
+def describe_slots(shape: str, choice: SlotChoice) -> str:
+    """Return how many slots the lanes of a shape get and the times that decided it, in a line."""
+    step_ms = ", ".join(f"{float(f'{1e3 * seconds:.2g}'):g}" for _, seconds in choice.step_s)
     counts = ", ".join(str(slots) for slots, _ in choice.step_s)
     slots = f"{choice.slots} slot{'s' if choice.slots > 1 else ''}"
-    return f"{slots} for {shared}: a step takes {step_us} us a trial with {counts}"
+    return f"{slots} for {shape}: {step_ms} ms a trial's step with {counts}"

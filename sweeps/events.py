@@ -47,10 +47,14 @@ class TrialEnded:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line for the person (a model that cannot be fused, a worker that died)."""
+    """One line for the person (a model that cannot be fused, a worker that died).
+
+    Of the notes of all workers about the same thing one will do; None: no other is about it.
+    """
 
     worker: int
     text: str
+    about: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,13 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import (
+    OPTIMIZERS,
+    OPTIMIZERS_WITH,
+    SCHEDULES,
+    SCHEDULES_WITH,
+    Hparams,
+)
 from search_spaces.mistakes import Mistake, Mistakes, show_value
 from search_spaces.space import BETAS, SearchSpace, parse_space
 from sweeps.config_objective import find_model_space_mistakes
@@ -65,8 +71,26 @@ def find_value_mistakes(
         except ValueError as error:
             return [Mistake((), f"is no trial: {_first_line(error)}")]
         unused |= {name for name in values if find_value(hparams, name) != values[name]}
-    text = "has no use in each trial that this can become; fix what it depends on (optimizer) too"
-    return [Mistake((name,), text) for name in values if name in unused]
+    return [Mistake((name,), _explain_unused(name, pinned)) for name in values if name in unused]
+
+
+def find_unused_rate_mistakes(
+    given: object, space: SearchSpace, tries: Sequence[Mapping[str, Any]]
+) -> list[Mistake]:
+    """List a learning rate that a person gave and that no trial of the space can have.
+
+    Args:
+        given: What the person gave of the space, as a table; a preset's rate is no mistake.
+        space: The whole space.
+        tries: The trials that the person named: their optimizer may have a rate.
+    """
+    rate = "learning_rate"
+    if not isinstance(given, Mapping) or given.get(rate) is None:
+        return []
+    optimizers = {*space.optimizers, *(one["optimizer"] for one in tries if "optimizer" in one)}
+    if optimizers & OPTIMIZERS_WITH[rate]:
+        return []
+    return [Mistake((rate,), _explain_unused(rate, space))]
 
 
 def drop_foreign_values(
@@ -201,6 +225,23 @@ def _can_take(others: SearchSpace, name: str, value: Any, *, pinned: SearchSpace
         if own and not own[0].contains(_to_optuna(own[0], value)):
             return False
     return True
+
+
+def _explain_unused(name: str, space: SearchSpace) -> str:
+    """Return why some trial of a space has no use for a hyperparameter."""
+    word = name.replace("_", " ")
+    for owner, possible, owners in (
+        ("optimizer", space.optimizers, OPTIMIZERS_WITH.get(name, OPTIMIZERS)),
+        ("schedule", space.schedules, SCHEDULES_WITH.get(name, SCHEDULES)),
+    ):
+        lacking = [one for one in possible if one not in owners]
+        if lacking and len(lacking) == len(possible):
+            kind = "" if owner == "optimizer" else f"{owner} "
+            return f"has no use: {kind}{' or '.join(lacking)} takes no {word}"
+        if lacking:
+            text = "has no use in each trial that this can become; fix what it depends on"
+            return f"{text} ({owner}) too"
+    return "has no use in each trial that this can become; fix what it depends on too"
 
 
 def _to_optuna(parameter: Parameter, value: Any) -> Any:

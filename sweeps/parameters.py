@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search_spaces.hparams import OPTIMIZERS
 from search_spaces.space import SearchSpace
 
 #: Trials that a grid may have: more would be no plan but an accident.
@@ -207,8 +208,14 @@ def answer_first(parameter: Parameter) -> Any:
 
 def show_parameters(parameters: Mapping[str, Parameter], names: frozenset[str]) -> str:
     """Return the names of some parameters for people, in the order of the space."""
-    return ", ".join(
-        name.removeprefix("one_minus_").removeprefix("model.")
-        for name in parameters
-        if name in names
-    )
+    return ", ".join(show_parameter(name) for name in parameters if name in names)
+
+
+def show_parameter(name: str) -> str:
+    """Return a parameter's name for people: ``beta1``, ``learning_rate (sgd)``."""
+    name = name.removeprefix("one_minus_").removeprefix("model.")
+    for optimizer in OPTIMIZERS:
+        base = name.removesuffix(f"_{optimizer}")
+        if base != name:
+            return f"{base} ({optimizer})"
+    return name

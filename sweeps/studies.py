@@ -47,9 +47,7 @@ def prepare(
             it holds choices that Optuna cannot change, if it is not ours, if the study of
             ``warm_start`` is unknown, or if the sampler needs a package that is not here.
     """
-    require_packages(config.sampler)
-    if config.warm_start is not None:
-        read_warm_start(config, db.url)  # a misspelt name must leave no empty study behind
+    check_needs(config, db.url)
     changes: list[str] = []
     with db.study_lock(config.study):
         storage = db.optuna_storage()
@@ -95,6 +93,18 @@ def prepare(
         )
         queue_first_trials(study, config, db.url)
     return str(study_uuid), changes
+
+
+def check_needs(config: SweepConfig, url: str) -> None:
+    """Check what a study needs beside its database, which may not exist yet; write nothing.
+
+    Raises:
+        ConfigError: If the study of ``warm_start`` is unknown or has no score, or if the sampler
+            needs a package that is not here.
+    """
+    require_packages(config.sampler)
+    if config.warm_start is not None:
+        read_warm_start(config, url)  # a misspelt name must leave nothing behind
 
 
 def _changes(stored: StudyRow, config: SweepConfig, data_fingerprint: str) -> list[str]:

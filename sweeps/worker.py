@@ -33,6 +33,8 @@ class Orders(BaseModel):
         num_workers: Workers of this run.
         device: Where to train: ``cpu``, ``cuda:0``.
         seconds_left: Seconds until the worker must stop; None: no limit.
+        data_sketch: Of the data that the study was prepared with (``objectives.data.sketch``);
+            None: of an objective that ships, whose data are the same in each process.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +45,7 @@ class Orders(BaseModel):
     num_workers: int
     device: str
     seconds_left: float | None
+    data_sketch: tuple[float, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ def main() -> int:
 
     try:
         ending = _train(orders, emit, sign)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a person's module may call sys.exit
         if os.environ.get("BESTEPOCH_DEBUG"):
             raise
         from storage.database import redact
@@ -122,6 +125,7 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
     import optuna
     import torch
 
+    from objectives.data.sketch import is_same, sketch_data
     from objectives.registry import find_objective
     from objectives.training import precision
     from objectives.training.trainer import ModelTrainer
@@ -132,14 +136,25 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # One thread a process: the cores are filled with workers, and sums keep their order.
     torch.set_num_threads(1)
-    # Squared gradients of rare words decay into denormals, at 40 times the cost of a number.
-    torch.set_flush_denormal(True)
     config = orders.config
-    precision.use(config.precision)
     objective = find_objective(config.objective)
+    data = objective.load(config.data)
+    if orders.data_sketch is not None and not is_same(orders.data_sketch, sketch_data(data)):
+        place = getattr(objective, "place", objective.name)
+        reason = (
+            f"{place}: load() returned other data in a worker than in the first process; "
+            "seed its random generator (np.random.default_rng(0))"
+        )
+        refusal = WorkerEnded(orders.worker, "failed", reason)
+        emit(refusal)
+        return refusal
+    # Squared gradients of rare words decay into denormals, at 40 times the cost of a number. After
+    # the data, which are those of the first process to the last bit.
+    torch.set_flush_denormal(True)
+    precision.use(config.precision)
     trainer = ModelTrainer(
         objective,
-        objective.load(config.data),
+        data,
         device=orders.device,
         data_seed=config.seed,
         precision=config.precision,

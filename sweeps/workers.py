@@ -87,7 +87,7 @@ def run(
     emit = on_event or (lambda event: None)
     with ProcessStarter() as starter:
         starter.start_ahead(_count_workers_ahead(config))
-        study_uuid, devices = _prepare(config, emit, force=force)
+        study_uuid, devices, data_sketch = _prepare(config, emit, force=force)
         seconds = None if config.max_minutes is None else config.max_minutes * 60
         orders = [
             Orders(
@@ -97,12 +97,15 @@ def run(
                 num_workers=len(devices),
                 device=device,
                 seconds_left=None if seconds is None else seconds - (time.monotonic() - started),
+                data_sketch=data_sketch,
             )
             for worker, device in enumerate(devices)
         ]
-        pool = _Pool(starter, emit)
-        with _stop_on_signals(pool.request_stop):
-            endings = pool.run(orders)
+        with StudyNotes(url, config.study, on_event=emit) as notes:
+            pool = _Pool(starter, emit, notes)
+            with _stop_on_signals(pool.request_stop):
+                endings = pool.run(orders)
+            notes.finish()
     gravest = max(endings, key=lambda event: _GRAVITY.index(event.ending))
     ending, reason = gravest.ending, gravest.reason
     if ending == "done":
@@ -123,13 +126,15 @@ def run(
 
 def _prepare(
     config: SweepConfig, emit: Callable[[Event], None], *, force: bool
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[str], tuple[float, ...] | None]:
     """Check the data and the model, and create the study; return its UUID and a device a worker.
 
-    Nothing is written before all of them have been found sound.
+    The third is a sketch of an own objective's data, or None. Nothing is written before all has
+    been found sound.
     """
     import optuna
 
+    from objectives.data.sketch import sketch_data
     from objectives.registry import find_objective
     from objectives.training import precision
     from objectives.training.preflight import check_model
@@ -144,6 +149,7 @@ def _prepare(
     first_trial = config.space.suggest(Probe(answer_first))
     check_model(objective, data, first_trial.model, devices[0], config.precision)
     assert config.storage is not None
+    studies.check_needs(config, config.storage)
     with open_database(config.storage, create=True) as db:
         study_uuid, changes = studies.prepare(
             db,
@@ -155,8 +161,8 @@ def _prepare(
         )
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
-    own = getattr(objective, "place", "the data that ship")
-    source = own if config.data is None else str(config.data)
+    own = getattr(objective, "place", None)
+    source = str(config.data or own or "the data that ship")
     emit(Note(0, f"{source}: {sizes} examples of {len(data.class_names)} classes"))
     drawback = precision.find_drawback(config.precision, devices[0])
     if drawback is not None:
@@ -164,7 +170,7 @@ def _prepare(
     if changes:
         told = "; ".join(changes)
         emit(Note(0, f"carried on with other settings, old trials keep theirs: {told}"))
-    return study_uuid, devices
+    return study_uuid, devices, None if own is None else sketch_data(data)
 
 
 def _count_workers_ahead(config: SweepConfig) -> int:
@@ -209,9 +215,12 @@ def _find_emptiness(db: "Database", study_uuid: str) -> str | None:
 class _Pool:
     """The worker processes of one run."""
 
-    def __init__(self, starter: ProcessStarter, on_event: Callable[[Event], None]) -> None:
+    def __init__(
+        self, starter: ProcessStarter, on_event: Callable[[Event], None], notes: StudyNotes
+    ) -> None:
         self._starter = starter
         self._on_event = on_event
+        self._notes = notes
         self._processes: dict[int, Process] = {}
         # A SimpleQueue, because a signal handler may put into it while the main thread gets.
         self._lines: queue.SimpleQueue[tuple[int | None, str | None]] = queue.SimpleQueue()

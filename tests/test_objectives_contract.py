@@ -1,5 +1,6 @@
 """Every lane obeys ``objectives/api.py``, fused or not, and outlives a model that raises."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -328,8 +329,15 @@ def test_exception_in_one_trial_fails_that_trial_alone(tmp_path: Path) -> None:
     assert [[r.slot for r in company] for company in beside] == [[1, 2, 4]] * 4 + [[1, 4]]
     assert [report.error is None for report in raised] == [True, False, False, False]
     failure = raised[1]
-    # One line, whatever the exception says.
-    assert failure.error == "RuntimeError: a weight left its bounds"
+    # One line, whatever the exception says, and the line of the file that raised it.
+    assert failure.error is not None
+    found = re.fullmatch(
+        r"RuntimeError: a weight left its bounds \(.*test_objectives_contract\.py:(\d+)\)",
+        failure.error,
+    )
+    assert found is not None
+    text = Path(__file__).read_text().splitlines()[int(found[1]) - 1]
+    assert text.strip().startswith("raise RuntimeError(")
     assert (failure.epoch, failure.confusion.sum()) == (2, 0)
     assert np.isnan([failure.train_loss, failure.val_loss, failure.grad_norm]).all()
 

@@ -224,7 +224,7 @@ GOOD = tsv(ROWS)
     ("name", "content", "parts"),
     [
         ("none.tsv", None, ["no such file"]),
-        ("d.xlsx", GOOD, ["unknown ending '.xlsx'", "expected .tsv, .csv, .parquet, .txt"]),
+        ("d.xlsx", GOOD, ["unknown ending '.xlsx'", "expected .tsv, .csv, .parquet, .npz"]),
         ("d", GOOD, ["unknown ending ''"]),
         ("d.gz", GOOD, ["unknown ending ''"]),
         ("d.tsv", "", ["the file is empty", "columns sentence, label"]),
@@ -334,7 +334,7 @@ def test_wrong_file_is_told_in_one_line(
 
 def test_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "d.tsv").mkdir()
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"d\.tsv: is a folder; expected a file ending in \.tsv"):
         read_relations(tmp_path / "d.tsv")
 
 

@@ -148,6 +148,7 @@ def test_rows_without_split_are_shared_by_their_likeliest_class(tmp_path: Path) 
     [
         (2, [0.4, 0.4, 0.1], "0.9"),
         (4, [0.4, 0.4, 0.2002], "1.0002"),
+        (5, [0.4, 0.4, 0.200101], "1.000101"),  # not 1.0001, which is right
         (0, [0.6, 0.6, -0.2], "1 and holds -0.2"),  # the sum is right
         (6, [0.0, 0.0, 0.0], "0"),
     ],

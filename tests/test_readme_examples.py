@@ -78,16 +78,22 @@ def test_own_objective_is_swept_as_written(
 ) -> None:
     (text,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
     (command,) = [
-        line for line in README.splitlines() if line.startswith("bestepoch run wine.py ")
+        line for line in README.splitlines() if line.startswith("bestepoch run rings.py ")
     ]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    (tmp_path / "wine.py").write_text(text)
+    (tmp_path / "rings.py").write_text(text)
     with pytest.raises(SystemExit) as exit_:
         main([*shlex.split(command)[1:], "--trials", "2", "--workers", "1", "--quiet"])
     assert exit_.value.code == 0
-    assert queries.results("bestepoch.db", "wine")["best_macro_f1"].max() > 0.8
+    assert queries.results("bestepoch.db", "rings")["best_macro_f1"].max() > 0.8
     assert "\n   1 " in capsys.readouterr().out
+
+
+def test_own_objective_needs_no_package_that_the_first_install_line_leaves_out() -> None:
+    (text,) = re.findall(r"```py\n(.*?)```", README, re.DOTALL)
+    imported = re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE)
+    assert set(imported) == {"numpy", "torch", "objectives"}
 
 
 def test_every_sampler_and_pruner_has_its_row() -> None:

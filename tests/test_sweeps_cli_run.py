@@ -147,6 +147,9 @@ def test_run_prints_a_line_a_trial_the_ranks_and_what_to_do_next(
         TrialStarted(0, 0, 1, ADAM),
         Note(0, "one slot: it has [a] reason"),
         Note(1, "one slot: it has [a] reason"),
+        Note(0, "4 slots: 8.6 ms", about="slots, batches of 50"),
+        Note(1, "4 slots: 8.7 ms", about="slots, batches of 50"),
+        Note(1, "4 slots: 9.9 ms", about="slots, batches of 100"),
         EpochDone(0, 0, 1, 0.5, 1, 0.5, 0.1),
         TrialEnded(0, 0, "stalled", "no rise", 15, 9, 0.7132),
         TrialEnded(0, 4, "failed", "RuntimeError: no", 0, None, None),
@@ -160,6 +163,8 @@ def test_run_prints_a_line_a_trial_the_ranks_and_what_to_do_next(
     assert line[:70] in out
     assert "trial  4 failed     RuntimeError: no\n" in out
     assert out.count("note: one slot: it has [a] reason\n") == 1
+    notes = [line for line in out.splitlines() if "note: 4 slots" in line]
+    assert notes == ["note: 4 slots: 8.6 ms", "note: 4 slots: 9.9 ms"]
     assert "trial 4 failed: it failed\n" in out
     tail = out.splitlines()[-3:]
     assert tail == [
@@ -222,8 +227,8 @@ def test_display_counts_trials_of_earlier_runs_and_those_resumed() -> None:
     lines = draw(progress)
     assert "4 of 24 ended, 1 running" in lines[0]
     assert lines[1].rstrip() == "best      0.5000, trial 3 at epoch 1"
-    # One trial in ten seconds, twenty to go.
-    assert "0:00:10 elapsed, about 0:03:20 to go, 0.1 epochs/s" in lines[2]
+    # Of one trial it cannot be said how long twenty will take.
+    assert "0:00:10 elapsed, 0.1 epochs/s" in lines[2]
 
 
 def test_display_forgets_the_trials_of_a_worker_that_ended() -> None:
@@ -278,3 +283,14 @@ def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
 def test_head_names_what_the_optimizers_have(optimizer: Any, expected: list[str]) -> None:
     config = sweeps.load_config("tabular-mlp", [f"space.optimizer={optimizer!r}"])
     assert cli.run._list_varying(config) == expected
+
+
+def test_head_counts_one_as_one() -> None:
+    model = {"hidden_width": 16, "hidden_depth": 2}
+    space = {"optimizer": "adam", "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99}
+    space |= {"batch_size": 200, "class_weights": "none", "model": model}
+    config = sweeps.load_config("tabular-mlp", space=space, trials=1)
+    text = "\n".join(cli.run._head_lines(config, num_ended=1, width=200))
+    assert ", 1 trial\n" in text
+    assert "1 hyperparameter varies: dropout; 8 are fixed\n" in text
+    assert "1 of 1 trial has ended; for more give --trials" in text

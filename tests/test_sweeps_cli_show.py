@@ -118,6 +118,18 @@ def test_show_takes_every_outcome(trial: int, capsys: pytest.CaptureFixture[str]
     assert ("0.2500 at epoch 2" in out) == (trial == 3)
 
 
+@pytest.mark.parametrize(
+    ("trial", "words"),
+    [(0, "mean of the last 4 epochs"), (3, "mean of the last 2 epochs")],
+)
+def test_tail_says_of_how_many_epochs_it_is_the_mean(
+    trial: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study()
+    assert call("show", "relation", str(trial)) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_show_of_an_unknown_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     write_study()
     assert call("show", "relation", "99") == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps import cli
+from sweeps import cli, samplers
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -131,6 +131,21 @@ OWN = {
         "def load(): return data(train=Split(([[1.0], [1.0, 2.0]],), [0, 1]))",
         "train.inputs[0] is no array of numbers",
     ),
+    "ragged-objects": (
+        "def load():\n  x = np.array([[1.0], [1.0, 2.0]], dtype=object)\n"
+        "  return data(train=Split((x,), [0, 1]))",
+        "mine.py: train.inputs[0] has rows of unequal length; expected one length",
+    ),
+    "exit-load": ("import sys\ndef load(): sys.exit(3)", "mine.py:22: load raised SystemExit: 3"),
+    "exit-build": (
+        "import sys\ndef build_model(data): sys.exit(3)",
+        "mine.py:22: build_model(data) raised SystemExit: 3",
+    ),
+    "exit-import": ("import sys\nsys.exit(3)", "mine.py:22: SystemExit: 3"),
+    "exit-space": (
+        "import sys\ndef default_space(): sys.exit(3)",
+        "mine.py:22: default_space raised SystemExit: 3",
+    ),
     "no-train-row": (
         "def load(): return data(train=split(c=1))",
         "class 'yes' (target 1) has no row in train",
@@ -186,6 +201,14 @@ def test_wrong_data_file_is_refused(
     assert expected in refuse(capsys, objective, "--data", name)
 
 
+@pytest.mark.parametrize("objective", ["tabular-mlp", "sequence-rnn", "relation-cnn"])
+def test_folder_in_place_of_a_data_file_is_refused(
+    objective: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("mydata").mkdir()
+    assert "mydata: is a folder; expected a file" in refuse(capsys, objective, "--data", "mydata")
+
+
 @pytest.mark.parametrize("lengths", [[3, 4], [3, 0, 2]])
 def test_sequences_whose_lengths_do_not_fit_are_refused(
     lengths: list[int], capsys: pytest.CaptureFixture[str]
@@ -220,6 +243,8 @@ def test_wrong_own_objective_is_refused(
         (("no module:Mine",), "no module"),
         ((".mine:Mine",), "'.mine' is no module"),
         (("mine.py", "--set", "device=cuda"), "no CUDA device here"),
+        (("mine.py", "--warm-start", "other"), "warm_start: "),
+        (("mine.py", "--set", "sampler.name=cmaes"), "needs the package nowhere_at_all"),
     ],
 )
 def test_wrong_use_of_an_own_objective_is_refused(
@@ -231,6 +256,7 @@ def test_wrong_use_of_an_own_objective_is_refused(
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(samplers, "_PACKAGES", {"cmaes": ("nowhere_at_all",)})
     Path("mine.py").write_text(HEAD)
     assert expected in refuse(capsys, *args)
 

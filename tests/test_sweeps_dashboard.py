@@ -3,8 +3,10 @@
 import http.client
 import json
 import socket
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import optuna
@@ -24,25 +26,45 @@ def port(tmp_path: Path) -> Iterator[int]:
         for epoch, best in ((1, 0.25), (2, 0.5), (3, 0.5)):
             trial.report(best, epoch)
         study.tell(trial, 0.5)
-        with dashboard.make_server(db, port=0) as server:
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            yield server.server_port
-            server.shutdown()
-            thread.join()
+    with serve(tmp_path / "sweeps.db") as served:
+        yield served
+
+
+@contextmanager
+def serve(path: Path, *, is_writable: bool = False) -> Iterator[int]:
+    """Port of a dashboard of a database."""
+    with (
+        open_database(str(path), create=False) as db,
+        dashboard.make_server(db, port=0, is_writable=is_writable) as server,
+    ):
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 def ask(
-    port: int, path: str, *, method: str = "GET", host: str | None = None
+    port: int,
+    path: str,
+    *,
+    method: str = "GET",
+    host: str | None = None,
+    origin: str | None = None,
+    body: object = None,
 ) -> tuple[int, str, str]:
     """Return the status, the location and the body of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {} if host is None else {"Host": host}
-    connection.request(method, path, headers=headers)
+    headers |= {} if origin is None else {"Origin": origin}
+    headers |= {} if body is None else {"Content-Type": "application/json"}
+    connection.request(
+        method, path, body=None if body is None else json.dumps(body), headers=headers
+    )
     answer = connection.getresponse()
-    body = answer.read().decode()
+    text = answer.read().decode()
     connection.close()
-    return answer.status, answer.headers.get("Location", ""), body
+    return answer.status, answer.headers.get("Location", ""), text
 
 
 def test_pages_and_data_are_served(port: int) -> None:
@@ -84,8 +106,93 @@ def test_foreign_names_are_refused(port: int, host: str) -> None:
 def test_nothing_can_be_changed(port: int, method: str) -> None:
     status, _, body = ask(port, "/api/studies/1", method=method)
     assert status == 403
-    assert "read-only" in body
+    assert body == (
+        "this dashboard is read-only; bestepoch dashboard --writable lets it change studies\n"
+    )
     assert ask(port, "/api/studies/1")[0] == 200
+    assert ask(port, "/report/relation", method=method)[0] == 403
+
+
+def test_writable_dashboard_takes_changes_from_its_own_pages_alone(
+    port: int, tmp_path: Path
+) -> None:
+    with serve(tmp_path / "sweeps.db", is_writable=True) as open_port:
+        note = {"version": 1, "body": "mine"}
+        for origin in ("http://evil.example", "null", f"http://localhost:{open_port + 1}"):
+            answer = ask(open_port, "/api/studies/1/note", method="PUT", origin=origin, body=note)
+            assert answer[0] == 403
+            assert "own pages" in answer[2]
+        assert ask(open_port, "/api/studies", method="PUT", host="evil.example")[0] == 403
+        own = f"http://127.0.0.1:{open_port}"
+        status, *_ = ask(open_port, "/api/studies/1/note", method="PUT", origin=own, body=note)
+        assert status == 204
+        assert json.loads(ask(open_port, "/api/studies/1")[2])["note"]["body"] == "mine"
+        assert ask(open_port, "/api/studies/1", method="DELETE")[0] == 204
+    assert json.loads(ask(port, "/api/studies")[2])["study_summaries"] == []
+
+
+@pytest.mark.parametrize(("option", "expected"), [((), 403), (("--writable",), 204)])
+def test_command_is_read_only_unless_told(
+    port: int,
+    tmp_path: Path,
+    option: tuple[str, ...],
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    statuses = []
+
+    def ask_once(self: dashboard.WSGIServer) -> None:
+        thread = threading.Thread(target=self.handle_request)
+        thread.start()
+        path = "/api/studies/1/note"
+        body = {"version": 1, "body": "x"}
+        statuses.append(ask(self.server_port, path, method="PUT", body=body)[0])
+        thread.join()
+
+    monkeypatch.setattr(dashboard.WSGIServer, "serve_forever", ask_once)
+    storage = str(tmp_path / "sweeps.db")
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["dashboard", "--port", "0", "--storage", storage, *option])
+    assert exit_.value.code == 0
+    assert statuses == [expected]
+    assert ("writable: who opens it can delete" in capsys.readouterr().out) == bool(option)
+
+
+def test_report_is_rendered_beside_it_and_writes_nothing(
+    write_study: Callable[..., None], folder: Path
+) -> None:
+    write_study("relation", [[0.31, 0.7132, 0.69], [0.3, 0.5, 0.6]])
+    with serve(folder / "bestepoch.db") as port:
+        before = contents(folder / "bestepoch.db")
+        for path in ("/report", "/report/", "/report/relation"):
+            status, _, body = ask(port, path)
+            assert status == 200
+            assert "Trial 0 is the best of 2 trials: macro-F1 0.7132" in body
+        assert ask(port, "/report/relation", method="HEAD")[::2] == (200, "")
+        status, _, body = ask(port, "/report/relatoin")
+        assert status == 404
+        assert "did you mean 'relation'?" in body
+        assert ask(port, "/report", host="evil.example")[0] == 403
+        assert contents(folder / "bestepoch.db") == before
+
+
+def test_report_of_several_studies_is_a_list(
+    write_study: Callable[..., None], folder: Path
+) -> None:
+    write_study("first", [[0.31, 0.7132, 0.69]])
+    write_study("second", [])
+    with serve(folder / "bestepoch.db") as port:
+        status, _, body = ask(port, "/report")
+        assert status == 200
+        assert '<a href="/report/first">first</a>, relation-cnn, trials: 1' in body
+        assert '<a href="/report/second">second</a>' in body
+        assert "This study has no trial yet." in ask(port, "/report/second")[2]
+
+
+def contents(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
 
 
 def test_only_the_loopback_address_listens(port: int) -> None:
@@ -118,4 +225,6 @@ def test_ctrl_c_ends_it(
     with pytest.raises(SystemExit) as exit_:
         cli.main(["dashboard", "--port", "0", "--storage", str(tmp_path / "sweeps.db")])
     assert exit_.value.code == 0
-    assert "open http://127.0.0.1:" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "open http://127.0.0.1:" in out
+    assert "/report\n" in out

@@ -390,7 +390,7 @@ def test_lane_gets_the_slots_that_were_measured_to_pay(db: Database, sqlite_url:
     ended = [e for e in events if isinstance(e, EpochDone | TrialEnded)]
     assert (first, type(ended[third])) == ([0, 1, 2, 3, 4], TrialEnded)
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert notes == ["2 slots for batch_size=50: a step takes 3000, 2000 us a trial with 1, 2"]
+    assert notes == ["2 slots for batches of 50: 3, 2 ms a trial's step with 1, 2"]
     (row,) = queries.lane_slots(sqlite_url, "relation-cnn").to_dict(orient="records")
     assert (row["slots"], row["device"]) == (2, "cpu")
     assert json.loads(row["step_seconds"]) == {"1": 0.003, "2": 0.002}

@@ -7,6 +7,7 @@ import pytest
 
 import sweeps
 from search_spaces.hparams import Hparams
+from sweeps.config_errors import ConfigError
 from sweeps.fixed_trials import (
     drop_foreign_values,
     find_parameters,
@@ -57,8 +58,10 @@ def test_a_trial_that_assigns_nothing_is_refused(text: str) -> None:
         ({"model.window": 4}, "must be odd"),
         ({"model.filers": 4}, "did you mean 'filters'?"),
         ({"momentum": 0.9}, "has no use in each trial"),  # only if sgd is sampled
-        ({"momentum": 0.9, "optimizer": "adam"}, "has no use in each trial"),
-        ({"learning_rate": 0.1, "optimizer": "armijo"}, "has no use in each trial"),
+        ({"momentum": 0.9, "optimizer": "adam"}, "has no use: adam takes no momentum"),
+        ({"learning_rate": 0.1, "optimizer": "armijo"}, "armijo takes no learning rate"),
+        ({"factor": 0.5}, "has no use: schedule constant takes no factor"),
+        ({"schedule": "cosine", "optimizer": "armijo"}, "armijo takes no schedule"),
         ({"shrink": 0.95}, "must be <= 0.9"),
     ],
 )
@@ -125,6 +128,21 @@ def test_an_optimizer_that_is_dropped_takes_its_rate_along() -> None:
     # 0.005 would do for adam, not for sgd, and the trial may become either.
     kept, dropped = drop_foreign_values(values, space, RELATION)
     assert (kept, dropped) == ({"dropout": 0.5}, ["optimizer", "learning_rate"])
+
+
+@pytest.mark.parametrize("optimizer", ["'armijo'", "['armijo']"])
+def test_a_learning_rate_that_no_optimizer_takes_is_refused(optimizer: str) -> None:
+    overrides = [f"space.optimizer={optimizer}", "space.learning_rate=0.1"]
+    words = "--set space.learning_rate=0.1: .*has no use: armijo takes no learning rate"
+    with pytest.raises(ConfigError, match=words):
+        sweeps.load_config(RELATION, overrides)
+
+
+def test_a_learning_rate_of_the_preset_or_of_a_named_trial_is_not_refused() -> None:
+    assert sweeps.load_config(RELATION, ["space.optimizer=armijo"]).space.learning_rate is not None
+    overrides = ["space.optimizer=armijo", "space.learning_rate=0.1"]
+    sweeps.load_config(RELATION, [*overrides, "try=[{optimizer = 'adam'}]"])
+    sweeps.load_config(RELATION, ["space.optimizer=['adam', 'armijo']", overrides[1]])
 
 
 def test_armijo_trial_is_named_without_a_rate_and_travels_to_another_study() -> None:

@@ -270,3 +270,42 @@ def test_own_objective_comes_after_installed_modules_on_the_path(folder: Path) -
     (folder / "mine.py").write_text(BINARY)
     find_objective("mine.py")
     assert sys.path[-1] == str(folder)
+
+
+def test_load_that_differs_in_a_worker_is_refused_and_nothing_is_trained(folder: Path) -> None:
+    (folder / "mine.py").write_text(BINARY.replace("default_rng(seed)", "default_rng()"))
+    _, end, _ = run("mine.py")
+    assert (end.ending, end.exit_code) == ("failed", 1)
+    assert end.reason == (
+        "mine.py: load() returned other data in a worker than in the first process; seed its "
+        "random generator (np.random.default_rng(0))"
+    )
+    assert queries.results("bestepoch.db", "mine").empty
+
+
+def test_generator_of_a_module_gives_each_process_the_same_data(folder: Path) -> None:
+    text = BINARY.replace("def split", "rng = np.random.default_rng(3)\n\ndef split")
+    (folder / "mine.py").write_text(text.replace("np.random.default_rng(seed).", "rng."))
+    _, end, _ = run("mine.py")
+    assert (end.ending, end.reason) == ("done", None)
+
+
+@pytest.mark.parametrize("error", ["raise ValueError('late bug')", "sys.exit('late bug')"])
+def test_late_error_of_a_model_has_its_line(folder: Path, error: str) -> None:
+    model = f"""
+import sys
+class Late(nn.Linear):
+    def forward(self, x):
+        if len(x) > 5:
+            {error}
+        return super().forward(x)
+
+def build_model(data):
+    return Late(2, 1)
+"""
+    (folder / "mine.py").write_text(BINARY + model)
+    line = next(i for i, one in enumerate((BINARY + model).split("\n"), 1) if error in one)
+    _, end, _ = run("mine.py")
+    assert end.ending == "failed"
+    assert end.reason is not None
+    assert f"Error: late bug (mine.py:{line})" in end.reason.replace("SystemExit", "Error")

@@ -8,7 +8,13 @@ import pytest
 
 import sweeps
 from search_spaces.space import SearchSpace, parse_space
-from sweeps.parameters import MAX_GRID, find_ranges, list_grid, list_parameters
+from sweeps.parameters import (
+    MAX_GRID,
+    find_ranges,
+    list_grid,
+    list_parameters,
+    show_parameter,
+)
 
 SPACE: dict[str, Any] = {
     "optimizer": ["adam", "sgd"],
@@ -77,3 +83,17 @@ def test_ranges_are_what_a_grid_needs_points_for() -> None:
     ranges = {"learning_rate", "one_minus_beta1", "model.filters", "momentum"}
     assert set(find_ranges(parse_space(SPACE))) == ranges
     assert find_ranges(SearchSpace()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("one_minus_beta1", "beta1"),
+        ("one_minus_beta1_adamw", "beta1 (adamw)"),
+        ("learning_rate_adadelta", "learning_rate (adadelta)"),
+        ("model.filters", "filters"),
+        ("weight_decay", "weight_decay"),
+    ],
+)
+def test_a_parameter_is_shown_under_the_name_of_a_sweep_file(name: str, shown: str) -> None:
+    assert show_parameter(name) == shown

@@ -95,10 +95,21 @@ def _to_array(values: object, place: str) -> npt.NDArray[Any]:
     except Exception as error:  # rows of unequal length, a tensor on a GPU or with a gradient
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{place} is no array of numbers: {reason}") from error
+    if array.dtype.kind == "O" and _is_ragged(array):
+        raise DataError(f"{place} has rows of unequal length; expected one length, padded")
     if array.dtype.kind not in "biuf" or not array.ndim:
-        kind = "text" if array.dtype.kind in "USO" else str(array.dtype)
+        kind = "text" if array.dtype.kind in "US" else str(array.dtype)
+        if array.dtype.kind == "O" and array.size:
+            kind = "text" if isinstance(array.flat[0], str) else type(array.flat[0]).__name__
         raise DataError(f"{place} holds {kind}; expected numbers, a row an example")
     return array
+
+
+def _is_ragged(array: npt.NDArray[Any]) -> bool:
+    """Return whether an array of objects holds rows of which some are longer than others."""
+    lengths = {len(row) for row in array.flat if isinstance(row, Sequence | np.ndarray)}
+    is_text = any(isinstance(row, str) for row in array.flat)
+    return len(lengths) > 1 and not is_text
 
 
 def _check_input(values: object, place: str) -> npt.NDArray[Any]:

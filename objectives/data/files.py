@@ -23,8 +23,10 @@ def find_ending(path: Path, endings: Sequence[str]) -> tuple[str, bool]:
     """Return the ending that says a file's format, and whether the file is gzipped.
 
     Raises:
-        DataError: If the ending is none of ``endings``, each with its dot.
+        DataError: If the ending is none of ``endings``, each with its dot, or if it is a folder.
     """
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; expected a file ending in {', '.join(endings)}")
     found = [suffix.lower() for suffix in path.suffixes]
     is_gzipped = bool(found) and found[-1] == ".gz"
     ending = "".join(found[:-1][-1:] if is_gzipped else found[-1:])

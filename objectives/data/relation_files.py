@@ -1,4 +1,4 @@
-"""Reads the formats that people keep labelled sentences in: TSV, CSV, Parquet and SemEval-2010.
+"""Reads the formats that people keep labelled sentences in: TSV, CSV, Parquet, npz, SemEval-2010.
 
 Turns a file into rows of text. Knows where each row stands in the file, so that a mistake can be
 found; does not know what an entity or a valid split is.
@@ -6,15 +6,17 @@ found; does not know what an entity or a valid split is.
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from objectives.api import DataError
 from objectives.data import files
 
 COLUMNS = "columns sentence, label and, if you like, split"
-ENDINGS = (".tsv", ".csv", ".parquet", ".txt")
+ENDINGS = (".tsv", ".csv", ".parquet", ".npz", ".txt")
 
 #: A line such as ``Component-Whole(e2,e1)`` or ``Other``.
 _RELATION = re.compile(r"[A-Za-z][\w-]*(\(e[12],e[12]\))?")
@@ -28,7 +30,7 @@ class Rows:
 
     Attributes:
         unit: What ``numbers`` count: "line", as an editor shows it, or "row", the header not
-            counted (Parquet has no lines). From 1.
+            counted (Parquet and npz have no lines). From 1.
         numbers: Where each row begins.
         sentences: Sentences, with their entity tags.
         labels: Labels, "" where the file has none.
@@ -57,6 +59,8 @@ def read_rows(path: Path) -> Rows:
         raise DataError(f"{path}: the file is empty; expected {COLUMNS}")
     if ending == ".parquet":
         return _read_parquet(path, content)
+    if ending == ".npz":
+        return _read_npz(path, content)
     text = files.decode(path, content)
     lines = text.split("\n")
     if _is_semeval(lines):
@@ -126,15 +130,33 @@ def _read_parquet(path: Path, content: bytes) -> Rows:
     table = files.read_parquet(path, content)
     names = list(table.column_names)
     positions = _positions(str(path), names, COLUMNS)
-    if not table.num_rows:
+    values = {name: table.column(position).to_pylist() for name, position in positions.items()}
+    return _rows_of_values(path, values)
+
+
+def _read_npz(path: Path, content: bytes) -> Rows:
+    arrays = files.read_npz(path, content)
+    names = _positions(str(path), list(arrays), f"arrays {COLUMNS.removeprefix('columns ')}")
+    num_rows = arrays["sentence"].size
+    for name in names:
+        if arrays[name].shape != (num_rows,):
+            raise DataError(
+                f"{path}: array {name!r} has the shape {arrays[name].shape}; expected "
+                f"({num_rows},), one for each sentence"
+            )
+        if arrays[name].dtype.kind == "S":
+            arrays[name] = np.char.decode(arrays[name], "utf-8", "replace")
+    return _rows_of_values(path, {name: arrays[name].tolist() for name in names})
+
+
+def _rows_of_values(path: Path, values: Mapping[str, Sequence[object]]) -> Rows:
+    columns = {name: tuple(map(_as_text, column)) for name, column in values.items()}
+    num_rows = len(columns["sentence"])
+    if not num_rows:
         raise DataError(f"{path}: no rows; expected a sentence a row")
-    columns = {
-        name: tuple(_as_text(value) for value in table.column(position).to_pylist())
-        for name, position in positions.items()
-    }
     return Rows(
         unit="row",
-        numbers=tuple(range(1, table.num_rows + 1)),
+        numbers=tuple(range(1, num_rows + 1)),
         sentences=columns["sentence"],
         labels=columns["label"],
         splits=columns.get("split"),

@@ -148,5 +148,6 @@ def encode_targets(
 
 
 def _show_sum(total: float) -> str:
-    # 1.00013 and not 1.0001: the digits that say by how much it is off.
-    return f"{total:.6g}"
+    # As many digits as show it to be off: 1.000101 and not 1.0001, which would be right.
+    texts = [f"{total:.{digits}g}" for digits in range(6, 18)]
+    return next((text for text in texts if abs(float(text) - 1.0) > TOLERANCE + 1e-9), texts[0])

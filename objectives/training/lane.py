@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from objectives.api import EpochReport
+from objectives.places import describe_error
 from objectives.training import (
     layers,
     line_search,
@@ -161,7 +162,7 @@ class FusedLane:
         with torch.random.fork_rng():
             try:
                 reports = self._train_rows(0, len(trials))
-            except Exception:  # the user's model may raise anything
+            except (Exception, SystemExit):  # the user's model may raise anything
                 reports = []
                 self._hold(boundary)
                 for row, trial in enumerate(trials):
@@ -174,10 +175,8 @@ class FusedLane:
     def _train_alone(self, row: int, trial: _Trial) -> list[EpochReport]:
         try:
             return self._train_rows(row, row + 1)
-        except Exception as error:
-            text = str(error).strip().splitlines()
-            reason = f"{type(error).__name__}: {text[0] if text else 'no message'}"
-            return [_failure(trial, reason, self._num_classes)]
+        except (Exception, SystemExit) as error:
+            return [_failure(trial, describe_error(error), self._num_classes)]
 
     def _train_rows(self, start: int, stop: int) -> list[EpochReport]:
         """Train and validate the rows from ``start`` to before ``stop`` for one epoch."""

@@ -78,7 +78,7 @@ def _check_on(
     built = f"build_model({arguments})"
     try:
         module = objective.build_model(data, **model)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explain(built, error, place=place) from error
     if not isinstance(module, nn.Module):
         raise ObjectiveError(
@@ -91,7 +91,7 @@ def _check_on(
     try:
         with precision.products(products, train.targets.device.type):
             logits = module.to(device).train()(*inputs)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise explain(f"forward of {built}", error, place=place) from error
     _check_logits(logits, inputs, num_classes=len(data.class_names), place=place)
 

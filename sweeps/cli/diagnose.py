@@ -109,10 +109,12 @@ def describe_stops(totals: "StopTotals") -> list[str]:
     """Return what stopping saved, and what the audited trials say it cost."""
     if not totals.num_stopped and not totals.num_audited:
         return []
+    from sweeps.analysis.report_words import count
+
     lines = [
-        f"stopping saved {totals.epochs_saved} epochs in {totals.num_stopped} of "
-        f"{totals.num_ended} trials, {totals.share_saved:.0%} of what max_epochs allows: about "
-        f"{totals.seconds_saved:.0f} s at each trial's own pace"
+        f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
+        f"{count(totals.num_ended, 'trial')}, {totals.share_saved:.0%} of what max_epochs "
+        f"allows: about {totals.seconds_saved:.0f} s at each trial's own pace"
     ]
     if totals.num_audited:
         lines.append(

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps.cli.output import Invocation, StorageOption, clean, command_line, console
+from sweeps.cli.output import (
+    Invocation,
+    StorageOption,
+    UsageMistake,
+    clean,
+    command_line,
+    console,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,6 +98,12 @@ def run(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Print the final table and nothing else.")
     ] = False,
+    is_json: Annotated[
+        bool,
+        typer.Option(
+            "--json-lines", help="Print each event as a line of JSON, the ranked best as the last."
+        ),
+    ] = False,
 ) -> None:
     """Run a sweep to its target; the same command again carries it on.
 
@@ -98,6 +111,8 @@ def run(
     """
     import sweeps
 
+    if quiet and is_json:
+        raise UsageMistake("give --quiet or --json-lines, not both")
     config = sweeps.load_config(
         target,
         overrides or (),
@@ -114,8 +129,10 @@ def run(
         warm_start=warm_start,
         **{"try": _parse_tries(tries or ())},
     )
-    end = _run(config, force=force, is_quiet=quiet)
     invocation: Invocation = context.obj
+    if is_json:
+        raise typer.Exit(_run_as_json(config, force=force, again=invocation.args))
+    end = _run(config, force=force, is_quiet=quiet)
     raise typer.Exit(_report(config, end, again=invocation.args, is_quiet=quiet))
 
 
@@ -158,21 +175,43 @@ def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
         return SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
 
 
+def _run_as_json(config: "SweepConfig", *, force: bool, again: tuple[str, ...]) -> int:
+    """Run with nothing but JSON on standard output; return the exit code."""
+    import sweeps
+    from sweeps.cli import json_lines
+    from sweeps.workers import SweepEnd
+
+    with json_lines.only_lines() as write:
+        try:
+            end = sweeps.run(
+                config, force=force, on_event=lambda event: write(json_lines.event_line(event))
+            )
+        except KeyboardInterrupt:
+            end = SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
+        frame = _read_results(config)
+        code = _tell_end(config, end, frame, again=again)
+        write(json_lines.end_line(end, frame, exit_code=code))
+    return code
+
+
 def _make_progress(config: "SweepConfig") -> "Progress":
     from sweeps.cli.progress import Best, Progress
 
     frame = _read_results(config)
     ended: set[int] = set()
+    pruned: set[int] = set()
     bests: dict[int, Best] = {}
     if frame is not None:
         is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
         ended = {int(trial) for trial in frame.loc[is_ended, "trial"]}
+        pruned = {int(trial) for trial in frame.loc[frame["outcome"] == "behind", "trial"]}
         for row in frame[frame["rank"].notna()].to_dict(orient="records"):
             trial = int(row["trial"])
             bests[trial] = Best(row["best_macro_f1"], trial, int(row["best_epoch"]))
     return Progress(
         target=config.trials,
         varying=_list_varying(config),
+        pruned=pruned,
         ended=ended,
         bests=bests,
         now=time.monotonic,
@@ -206,18 +245,25 @@ def _list_varying(config: "SweepConfig") -> list[str]:
     return sorted(names, key=lambda name: not OPTIMIZERS_WITH.get(name, {*RATED}) >= {*RATED})
 
 
+def _count_trials(config: "SweepConfig") -> str:
+    return "1 trial has" if config.trials == 1 else f"{config.trials} trials have"
+
+
 def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[str]:
     """Return what is printed of the study before its first trial."""
     from storage import locations
+    from sweeps.analysis.report_words import count
     from sweeps.config_choices import describe_sampler
 
     url = locations.redact(locations.resolve_url(config.storage))
     varying = _list_varying(config)
     names = [name.removeprefix("model.") for name in varying]
     fixed = len(config.space.describe()) - len(varying)
-    space = f"{len(varying)} hyperparameters vary: {', '.join(names)}; {fixed} are fixed"
+    vary = "hyperparameter varies" if len(varying) == 1 else "hyperparameters vary"
+    some = f"{len(varying)} {vary}: {', '.join(names)}" if varying else "no hyperparameter varies"
+    space = f"{some}; {fixed} {'is' if fixed == 1 else 'are'} fixed"
     lines = {
-        "study": f"{config.study}, objective {config.objective}, {config.trials} trials",
+        "study": f"{config.study}, objective {config.objective}, {count(config.trials, 'trial')}",
         "database": url,
         "space": space,
         "sampler": describe_sampler(config.sampler, config.space),
@@ -228,7 +274,7 @@ def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[st
         lines["first"] = describe_warm_start(config, locations.resolve_url(config.storage))
     if num_ended:
         more = "; for more give --trials" if num_ended >= config.trials else ""
-        lines["so far"] = f"{num_ended} of {config.trials} trials have ended{more}"
+        lines["so far"] = f"{num_ended} of {_count_trials(config)} ended{more}"
     return [
         textwrap.fill(
             clean(text),
@@ -246,12 +292,24 @@ def _report(
     config: "SweepConfig", end: "SweepEnd", *, again: tuple[str, ...], is_quiet: bool
 ) -> int:
     """Print how the run ended; return the exit code."""
-    printer, errors = console(), console(stderr=True)
+    printer = console()
     frame = _read_results(config)
     if frame is not None and not frame.empty:
         _print_results(config, frame, printer=printer, is_quiet=is_quiet)
         if end.worker_s and not is_quiet:
             printer.print(_describe_bookkeeping(end))
+    return _tell_end(config, end, frame, again=again)
+
+
+def _tell_end(
+    config: "SweepConfig",
+    end: "SweepEnd",
+    frame: "pd.DataFrame | None",
+    *,
+    again: tuple[str, ...],
+) -> int:
+    """Say on standard error what went otherwise than wished; return the exit code."""
+    errors = console(stderr=True)
     if end.ending in ("interrupted", "time is up"):
         _print_kept(config, end, frame=frame, errors=errors, again=again)
     if end.ending == "failed":
@@ -315,7 +373,8 @@ def _print_kept(
         is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
         num_ended = int(is_ended.sum())
         num_unfinished = len(frame) - num_ended
-    kept = f"{end.ending}: {num_ended} of {config.trials} trials have ended and are kept"
+    are = "is" if num_ended == 1 else "are"
+    kept = f"{end.ending}: {num_ended} of {_count_trials(config)} ended and {are} kept"
     if num_unfinished:
         kept += f"; {num_unfinished} unfinished will start again under their numbers"
     errors.print(kept)

@@ -21,6 +21,7 @@ from sweeps.cli.output import (
     short_value,
     whole,
 )
+from sweeps.curves import TAIL_EPOCHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -152,7 +153,7 @@ def _print_facts(
         "outcome": outcome if row["reason"] is None else f"{outcome}: {clean(row['reason'])}",
         "best": f"{score(scores['best_macro_f1'])} at epoch {whole(scores['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
-        "tail": f"{score(row['tail_macro_f1'])}, mean of the last 5 epochs",
+        "tail": f"{score(row['tail_macro_f1'])}, {_describe_tail(len(curve))}",
         "seed": f"{row['seed']}, attempt {row['attempt']}, on {row['device']}",
         "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
     }
@@ -163,6 +164,12 @@ def _print_facts(
     for name, text in facts.items():
         grid.add_row(name, text)
     printer.print(grid)
+
+
+def _describe_tail(num_epochs: int) -> str:
+    if num_epochs == 1:
+        return "its one epoch"
+    return f"mean of the last {min(num_epochs, TAIL_EPOCHS) or TAIL_EPOCHS} epochs"
 
 
 def _print_classes(printer: Console, classes: "pd.DataFrame") -> None:

@@ -92,23 +92,24 @@ def delete(
     """Delete a study: its results, Optuna's trials and its weights files."""
     from storage import locations, queries
     from storage.database import open_database
+    from sweeps.analysis.report_words import count
 
     url = locations.resolve_url(storage)
     settings = queries.study_settings(url, study)
-    trials = len(queries.results(url, study))
+    trials = count(len(queries.results(url, study)), "trial")
     with open_database(url, create=False) as db:
         _refuse_if_running(db, settings)
         _warn_of_others(db, settings)
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageMistake(f"not a terminal to ask at; to delete {study!r} give --yes")
-            question = f"Delete study {study!r} in {db.where} with its {trials} trials?"
+            question = f"Delete study {study!r} in {db.where} with its {trials}?"
             if not typer.confirm(question):
                 console().print("kept")
                 return
         files = _delete(db, settings)
         console().print(
-            f"deleted study {study!r} from {db.where}: {trials} trials, {files} weights files",
+            f"deleted study {study!r} from {db.where}: {trials}, {count(files, 'weights file')}",
             soft_wrap=True,
         )
 

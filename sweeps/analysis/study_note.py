@@ -1,0 +1,152 @@
+"""What the dashboard shows of a study beside Optuna's own pages: a note and three small figures.
+
+Plain functions of a study's data: the note is Markdown, the figures are Plotly's. Opens no
+database; ``sweeps.notes`` stores them.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sweeps.analysis import figures, figures_curves, report_tables
+from sweeps.analysis import report_words as words
+from sweeps.analysis.report_facts import Facts, StudyData
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+#: Rows of the table; the report has them all.
+MAX_ROWS = 10
+_MAX_PARAMS = 4
+_NUM_CURVES = 5
+_HEIGHT = 460
+#: Trials of the scatter: a point takes 30 bytes, and a figure must stay below 100 kB.
+_MAX_POINTS = 1000
+_LEFT_OUT = {"rank by last", "tie"}
+_FIRST_PARAMS = ("optimizer", "learning rate")
+_STEERS = re.compile(r"([\\`*_\[\]<>|#~&!$])")
+
+
+def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
+    """Return the note: the answer, what should be known beside it, and the ranked table.
+
+    Args:
+        data: The study.
+        facts: ``report_facts.gather`` of it.
+        now: When the note is written, UTC.
+    """
+    lines = [f"**{escape_markdown(facts.headline)}**", "", _say_outcomes(data)]
+    lines += [f"- {escape_markdown(each)}" for each in facts.findings]
+    if len(data.results):
+        lines += ["", *_table_lines(data, facts), ""]
+    more = len(data.results) - MAX_ROWS
+    if more > 0:
+        lines += [f"{words.count(more, 'more trial')} in the report.", ""]
+    lines += [
+        f"All of it: [the report](/report/{data.study}), served by `bestepoch dashboard`.",
+        "",
+        "Values in Optuna's pages are best-epoch macro-F1 so far; a trial that fell behind is "
+        "PRUNED there, and one that diverged has 0.",
+        "",
+        f"Written by the sweep, {words.moment(now)}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def note_figures(data: StudyData, facts: Facts) -> dict[str, "go.Figure"]:
+    """Return the figures that have something to show, by the id that each always has.
+
+    Learning curves of the best trials, best against last epochs, and verdicts; numbers have 5
+    digits, and each figure is below 100 kB for any number of trials and epochs.
+    """
+    found = {}
+    best = [int(trial) for trial in facts.ranks["trial"].head(_NUM_CURVES)]
+    if best:
+        known = data.results[data.results["trial"].isin(best)]
+        curves = data.curves[data.curves["trial"].isin(best)]
+        drawn = figures_curves.learning_curves(curves, known, best)
+        drawn.update_yaxes(tickformat=".3f")
+        found["bestepoch-1-curves"] = _titled(drawn, "Learning curves of the best")
+        found["bestepoch-2-best-against-last"] = _titled(
+            figures.best_against_last(data.results.head(_MAX_POINTS)), "Best against last epoch"
+        )
+    if len(data.verdicts):
+        found["bestepoch-3-verdicts"] = _titled(verdict_counts(data), "What the curves show")
+    return {name: _compact(figure) for name, figure in found.items()}
+
+
+def verdict_counts(data: StudyData) -> "go.Figure":
+    """Return a bar for each leading verdict, as long as the number of trials that have it."""
+    counts = report_tables.count_verdicts(data)[::-1]
+    figure = figures.new_figure(height=_HEIGHT, x="trials")
+    figure.add_bar(
+        orientation="h",
+        x=[number for _, number in counts],
+        y=[name for name, _ in counts],
+        text=[str(number) for _, number in counts],
+        textposition="outside",
+        cliponaxis=False,
+        marker={"color": figures.BLUE},
+        hovertemplate="%{y}: %{x}<extra></extra>",
+        showlegend=False,
+    )
+    most = max(number for _, number in counts)
+    figure.update_xaxes(range=[0, 1.08 * most], tickformat="d", nticks=8)
+    if most < 8:
+        figure.update_xaxes(dtick=1)
+    figure.update_yaxes(showgrid=False)
+    return figure
+
+
+def escape_markdown(text: object) -> str:
+    """Return the text as Markdown that shows it as it is, on one line."""
+    line = "".join(char if char.isprintable() else " " for char in str(text))
+    return _STEERS.sub(r"\\\1", line)
+
+
+def _say_outcomes(data: StudyData) -> str:
+    counts = data.results["outcome"].map(words.outcome, na_action=None).value_counts()
+    named = [f"{counts[name]} {name}" for name in words.OUTCOMES if name in counts]
+    total = words.count(len(data.results), "trial")
+    return f"{total}: {', '.join(named)}.\n" if named else "The first trial has not begun.\n"
+
+
+def _table_lines(data: StudyData, facts: Facts) -> list[str]:
+    table = report_tables.trial_table(data, facts)
+    names = [name for name, _ in table.columns]
+    params = names[names.index("verdict") + 1 :]
+    # The least telling ones are left out: a page has room for some.
+    params.sort(key=lambda name: name not in _FIRST_PARAMS)
+    wanted = [name for name in names if name not in _LEFT_OUT and name not in params]
+    shown = [names.index(name) for name in [*wanted, *params[:_MAX_PARAMS]]]
+    is_numeric = [numeric for _, numeric in table.columns]
+    return [
+        _row([names[i] for i in shown]),
+        _row(["---:" if is_numeric[i] else "---" for i in shown], is_text=False),
+        *(_row([cells[i].text for i in shown]) for cells in table.rows[:MAX_ROWS]),
+    ]
+
+
+def _row(cells: Sequence[str], *, is_text: bool = True) -> str:
+    # Spaces that stay: the dashboard draws tables without a gap between columns.
+    shown = [f"&nbsp;{escape_markdown(each)}&nbsp;" for each in cells] if is_text else cells
+    return f"| {' | '.join(shown)} |"
+
+
+def _titled(figure: "go.Figure", title: str) -> "go.Figure":
+    """Return the figure with a title, which the dashboard gives it not, and its legend below."""
+    figure.update_layout(
+        title={"text": title, "x": 0.01, "y": 0.97, "yanchor": "top", "font": {"size": 16}},
+        legend={"y": -0.16, "yanchor": "top"},
+        margin={"t": 56},
+        height=_HEIGHT,
+    )
+    return figure
+
+
+def _compact(figure: "go.Figure") -> "go.Figure":
+    import plotly.graph_objects as go
+
+    return go.Figure(json.loads(figures.to_json(figure)))

@@ -1,0 +1,186 @@
+"""What a sweep writes for the dashboard while it runs: its study's note and figures.
+
+The process that started the workers writes, in a thread of its own, never a worker. The
+dashboard itself writes nothing. Knows not what the note says: ``analysis.study_note`` does.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from sweeps.events import Event, Note, TrialEnded
+
+#: Seconds between two writes of a study's note and figures.
+INTERVAL_S = 30.0
+#: A figure is stored in pieces of 2 kB, one commit each: 1 MB holds the write lock for 0.8 s.
+MAX_FIGURE_BYTES = 100_000
+#: User attribute of the study: when its note was written, for other runs of the same study.
+WRITTEN_AT = "bestepoch:note_written_at"
+
+# Reading 500 trials of 200 epochs and judging their curves takes 11 s of a processor; so long a
+# work is done more seldom, and costs at most 2 % of one.
+_REST = 50.0
+
+
+class StudyNotes:
+    """Writes the note of one study while trials end; use it in a ``with`` block.
+
+    An error is one ``Note`` to the person, told once, and never the sweep's.
+
+    Args:
+        url: The database.
+        study: Name of the study.
+        on_event: Called with the note of an error, in the thread that calls ``poll``.
+        now: Returns seconds.
+        busy: Returns processor seconds of the thread that calls it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        study: str,
+        *,
+        on_event: Callable[[Event], None],
+        now: Callable[[], float] = time.monotonic,
+        busy: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._url = url
+        self._study = study
+        self._on_event = on_event
+        self._now = now
+        self._busy = busy
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="notes")
+        self._writing: Future[None] | None = None
+        self._rests_until = now() + INTERVAL_S
+        self._is_due = False
+        self._told: set[str] = set()
+
+    def __enter__(self) -> Self:
+        # While the workers train, or a short sweep would end the later by the imports.
+        self._executor.submit(_import_ahead)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._executor.shutdown(cancel_futures=True)
+
+    def add(self, event: Event) -> None:
+        """Take note of an event: a trial that has ended makes the note old."""
+        if isinstance(event, TrialEnded):
+            self._is_due = True
+
+    def poll(self) -> None:
+        """Begin to write if it is time; returns at once."""
+        if self._writing is not None and self._writing.done():
+            self._settle()
+        if self._is_due and self._writing is None and self._now() >= self._rests_until:
+            self._begin(is_last=False)
+
+    def finish(self) -> None:
+        """Write for the last time, whenever the time before was, if a trial has ended since."""
+        if self._writing is not None:
+            self._settle()
+        if self._is_due:
+            self._begin(is_last=True)
+            self._settle()
+
+    def _begin(self, *, is_last: bool) -> None:
+        self._is_due = False
+        self._writing = self._executor.submit(self._write, is_last=is_last)
+
+    def _write(self, *, is_last: bool) -> None:
+        began, busy = self._now(), self._busy()
+        try:
+            _write(self._url, self._study, is_last=is_last)
+        finally:
+            self._rests_until = began + max(INTERVAL_S, _REST * (self._busy() - busy))
+
+    def _settle(self) -> None:
+        """Wait for the writing to end; say what went wrong."""
+        assert self._writing is not None
+        error = self._writing.exception()
+        self._writing = None
+        if error is not None:
+            text = " ".join(str(error).split()) or type(error).__name__
+            text = f"the dashboard's note was not written: {text}"
+            if text not in self._told:
+                self._told.add(text)
+                self._on_event(Note(0, text))
+
+
+def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -> bool:
+    """Write a study's note and figures into Optuna's tables, over those of before.
+
+    Args:
+        url: The database.
+        study: Name of the study.
+        now: The present moment, UTC.
+        min_age_s: Write only if the note of before, of whichever run, is as old, in seconds.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    import optuna
+    import optuna_dashboard
+
+    from storage.database import open_database
+    from sweeps.analysis import study_note
+    from sweeps.analysis.report_facts import gather
+    from sweeps.reporting import read_study
+
+    with open_database(url, create=False) as db:
+        # Two runs of one study write one after the other, or pieces of two notes would mix.
+        with db.study_lock(_lock_name(study)):
+            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
+            if min_age_s and _age_s(stored.user_attrs.get(WRITTEN_AT), now) < min_age_s:
+                return False
+            stored.set_user_attr(WRITTEN_AT, now.isoformat(timespec="seconds"))
+        data = read_study(url, study)
+        facts = gather(data)
+        text = study_note.note_text(data, facts, now=now)
+        figures = study_note.note_figures(data, facts)
+        for name, figure in figures.items():
+            size = len(figure.to_json())
+            assert size < MAX_FIGURE_BYTES, f"figure {name} has {size} bytes"
+        with db.study_lock(_lock_name(study)):
+            optuna_dashboard.save_note(stored, text)
+            for name, figure in figures.items():
+                optuna_dashboard.save_plotly_graph_object(stored, figure, graph_object_id=name)
+    return True
+
+
+def _import_ahead() -> None:
+    import optuna_dashboard
+
+    from sweeps import reporting
+    from sweeps.analysis import report_facts, study_note
+
+    assert all((optuna_dashboard, reporting, report_facts, study_note))
+
+
+def _write(url: str, study: str, *, is_last: bool) -> None:
+    # A little less than the interval: the clocks of two runs differ by parts of a second.
+    min_age_s = 0.0 if is_last else INTERVAL_S - 1.0
+    write_note(url, study, now=datetime.now(UTC), min_age_s=min_age_s)
+
+
+def _lock_name(study: str) -> str:
+    """Return the name of a lock beside the study's own, which claims of trials wait for."""
+    return f"{study[:120]}.note"
+
+
+def _age_s(written_at: object, now: datetime) -> float:
+    try:
+        return (now - datetime.fromisoformat(str(written_at))).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")

@@ -1,0 +1,137 @@
+"""The dashboard in Chromium: its pages load without a complaint, the sweep's note on them."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+
+from sweeps import notes
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.browser
+
+NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # Not sandboxed: as root, and in many containers, Chromium would not start.
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def address(write_study: Callable[..., None], folder: Path) -> Iterator[str]:
+    """Where ``bestepoch dashboard`` serves a study of 13 trials, the last of which runs."""
+    curves = [[0.3, 0.6 + 0.01 * i, 0.5 + 0.01 * i] for i in range(13)]
+    write_study("relation_1", curves, outcomes={3: "behind", 12: None})
+    url = f"sqlite:///{folder / 'bestepoch.db'}"
+    study = optuna.create_study(study_name="relation_1", storage=url, direction="maximize")
+    for curve in curves:
+        trial = study.ask()
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        for epoch in (1, 2):
+            trial.report(max(curve[:epoch]), epoch)
+        if trial.number < 12:
+            study.tell(trial, max(curve))
+    assert notes.write_note(url, "relation_1", now=NOW)
+    command = [str(Path(sys.executable).with_name("bestepoch")), "dashboard", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+        assert process.stdout is not None
+        opened = next(line for line in process.stdout if line.startswith("open "))
+        yield opened.split()[1].rstrip("/")
+        process.terminate()
+
+
+@pytest.fixture
+def page(browser: "Browser", address: str) -> Iterator["Page"]:
+    """An empty window of 1280 pixels; any complaint of the browser fails."""
+    complaints: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    shown = context.new_page()
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.on("requestfailed", lambda asked: complaints.append(asked.url))
+    shown.on(
+        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
+    )
+    shown.set_default_timeout(60_000)
+    yield shown
+    assert complaints == []
+    context.close()
+
+
+def test_pages_show_the_study_its_note_its_figures_and_a_running_trial(
+    page: "Page", address: str
+) -> None:
+    page.goto(f"{address}/dashboard")
+    page.wait_for_selector("text=relation_1")
+
+    page.goto(f"{address}/dashboard/studies/1")
+    for title in (
+        "Learning curves of the best",
+        "Best against last epoch",
+        "What the curves show",
+    ):
+        page.wait_for_selector(f".gtitle:has-text('{title}')")
+    # Trial 11: 0.6 + 0.11, the best of those that have ended.
+    assert "Best Trial (number=11)" in page.inner_text("body")
+    assert page.locator("text.legendtext:has-text('trial 11')").count() >= 1
+    assert labels_outside(page) == []
+
+    page.goto(f"{address}/dashboard/studies/1/note")
+    page.wait_for_selector("table td")
+    note = page.inner_text("body")
+    assert "Trial 11 is the best of 13 trials: macro-F1 0.7100 on validation, at epoch 2" in note
+    assert "13 trials: 11 stalled, 1 behind, 1 running." in note
+    assert page.locator("table tbody tr").count() == 10
+    assert page.evaluate("document.querySelector('table').getBoundingClientRect().right") < 1280
+
+    page.goto(f"{address}/dashboard/studies/1/trials?numbers=12")
+    page.wait_for_selector("text=Intermediate Values")
+    trial = page.inner_text("body")
+    assert "Running" in trial
+    assert "2 0.72" in trial
+
+    page.goto(f"{address}/report")
+    summary = page.inner_text("#summary")
+    assert summary.startswith("Trial 11 is the best of 13 trials: macro-F1 0.7100 on validation")
+
+
+def test_changes_are_refused_with_a_line_why(page: "Page", address: str) -> None:
+    for method in ("POST", "PUT", "DELETE"):
+        answer = page.request.fetch(f"{address}/api/studies/1", method=method)
+        assert answer.status == 403
+        assert answer.text().startswith("this dashboard is read-only; ")
+
+
+def labels_outside(page: "Page") -> list[str]:
+    """Return the labels of the sweep's own figures that stand outside them."""
+    cut: list[str] = page.evaluate(
+        """() => [...document.querySelectorAll(".js-plotly-plot")].flatMap((plot) => {
+            const title = plot.querySelector(".gtitle")?.textContent ?? "";
+            if (!/^(Learning|Best against|What)/.test(title)) return [];
+            const box = plot.getBoundingClientRect();
+            const texts = plot.querySelectorAll(".main-svg .xtitle, .main-svg .ytitle, "
+                + ".main-svg .xtick text, .main-svg .ytick text, .main-svg .legendtext, .gtitle");
+            return [...texts].filter((text) => {
+                const one = text.getBoundingClientRect();
+                return one.width > 0 && (one.left < box.left - 2 || one.right > box.right + 2
+                    || one.top < box.top - 2 || one.bottom > box.bottom + 2);
+            }).map((text) => title + ": " + text.textContent);
+        })"""
+    )
+    return cut

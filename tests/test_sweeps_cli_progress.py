@@ -1,0 +1,204 @@
+"""What ``run`` says while it runs: how long it will take, a log's lines, and lines of JSON."""
+
+import io
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import sweeps.workers
+from sweeps import cli
+from sweeps.cli import json_lines
+from sweeps.cli.progress import Display, Progress
+from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
+from sweeps.workers import SweepEnd
+
+ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.inf], "model": {}}
+
+
+class Sweep:
+    """A sweep on a scripted clock: one epoch a second, of one trial at a time."""
+
+    def __init__(self, *, target: int, ended: int = 0) -> None:
+        self.time = 100.0
+        self.trial = ended
+        self.progress = Progress(
+            target=target,
+            varying=["optimizer"],
+            ended=set(range(ended)),
+            bests={},
+            now=lambda: self.time,
+        )
+
+    def train(self, epochs: int, *, outcome: str | None = "stalled") -> list[Event]:
+        """Train the next trial; None as its outcome: it runs on."""
+        events: list[Event] = [TrialStarted(0, self.trial, 1, ADAM)]
+        events += [EpochDone(0, self.trial, e, 0.5, 1, 0.5, 1.0) for e in range(1, epochs + 1)]
+        if outcome is not None:
+            events.append(TrialEnded(0, self.trial, outcome, "so", epochs, 1, 0.5))
+        self.trial += 1
+        for event in events:
+            self.progress.add(event)
+            self.time += isinstance(event, EpochDone)
+        return events
+
+
+def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> None:
+    sweep = Sweep(target=20, ended=5)
+    assert sweep.progress.seconds_left() is None
+    for _ in range(2):
+        sweep.train(7)
+        assert sweep.progress.seconds_left() is None
+        assert "to go" not in sweep.progress.state_line()
+    sweep.train(7)
+    # 8 of 20 have ended; 12 trials of 7 epochs at one epoch a second.
+    assert sweep.progress.seconds_left() == pytest.approx(84.0)
+    assert "0:00:21 elapsed, about 0:01:24 to go, 1.0 epochs/s" in sweep.progress.state_line()
+
+
+def test_epochs_of_running_trials_count_so_that_short_ones_do_not_promise_too_much() -> None:
+    sweep = Sweep(target=10)
+    for epochs in (3, 5, 7):
+        sweep.train(epochs)
+    assert sweep.progress.seconds_left() == pytest.approx(7 * 5.0)
+    sweep.train(21, outcome=None)
+    # By Kaplan and Meier a quarter ends after 3, 5, 7 and 21 epochs each: 9 on average, for the
+    # six that wait. The one that runs is longer than all that ended: one epoch more, at least.
+    assert sweep.progress.seconds_left() == pytest.approx(6 * 9.0 + 1.0)
+
+
+def test_running_trial_is_taken_to_end_where_all_others_did() -> None:
+    sweep = Sweep(target=5)
+    for _ in range(3):
+        sweep.train(13, outcome="exhausted")
+    sweep.train(11, outcome=None)
+    # Two epochs of the one that runs, thirteen of the one that waits.
+    assert sweep.progress.seconds_left() == pytest.approx(2 + 13)
+
+
+def test_promise_holds_where_trials_are_alike() -> None:
+    sweep = Sweep(target=30)
+    for _ in range(9):
+        sweep.train(11)
+    promised = sweep.progress.seconds_left()
+    before = sweep.time
+    for _ in range(21):
+        sweep.train(11)
+    assert promised == pytest.approx(sweep.time - before)
+    assert sweep.progress.seconds_left() is None
+
+
+def test_pruned_trials_are_counted_among_those_that_ended() -> None:
+    sweep = Sweep(target=9)
+    sweep.train(3)
+    sweep.train(2, outcome="behind")
+    sweep.train(1, outcome=None)
+    assert sweep.progress.state_line().startswith(
+        "2 of 9 ended (1 pruned), 1 running; best 0.5000, trial 0 at epoch 1; 0:00:06 elapsed"
+    )
+
+
+def test_log_gets_the_state_every_30_seconds() -> None:
+    sweep = Sweep(target=90)
+    text = io.StringIO()
+    with Display(sweep.progress, Console(file=text, width=80), is_quiet=False) as display:
+        for _ in range(35):
+            for event in sweep.train(2):
+                display.show(event)
+    states = [line for line in text.getvalue().splitlines() if " of 90 ended" in line]
+    assert len(states) == 2
+    assert sum(line.startswith("trial ") for line in text.getvalue().splitlines()) == 35
+
+
+def parse(line: str) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(line, parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (
+            TrialStarted(0, 3, 1, ADAM),
+            {"trial": 3, "attempt": 1, "params": ADAM | {"betas": [0.9, None]}},
+        ),
+        (
+            EpochDone(0, 3, 5, math.nan, None, math.nan, 0.25),
+            {"epoch": 5, "macro_f1": None, "best_epoch": None, "best_macro_f1": None},
+        ),
+        (TrialEnded(0, 3, "diverged", "loss\nis inf", 7, None, None), {"reason": "loss\nis inf"}),
+        (Note(0, 'a "quoted" \x1b[31m line'), {"text": 'a "quoted" \x1b[31m line'}),
+        (WorkerEnded(0, "done", None, math.inf), {"ending": "done", "seconds": None}),
+    ],
+)
+def test_each_event_is_one_line_of_json(event: Event, expected: dict[str, Any]) -> None:
+    line = json_lines.event_line(event)
+    assert "\n" not in line
+    assert line.isascii()
+    values = parse(line)
+    assert values["event"] == type(event).__name__
+    assert values["worker"] == 0
+    assert {name: values[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (("done", None, 0), 0),
+        (("failed", "five in a row", 1), 1),
+        (("interrupted", None, 130), 130),
+    ],
+)
+def test_json_lines_are_all_that_stands_on_standard_output(
+    write_study: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    end: tuple[str, str | None, int],
+    code: int,
+) -> None:
+    scores = [0.3, 0.6, 0.5]
+    curves = [[score + 0.01 * i for score in scores] for i in range(13)]
+    write_study("relation", [*curves, [0.1, math.nan]], outcomes={13: "diverged"})
+
+    def run(config: Any, *, force: bool, on_event: Callable[[Event], None]) -> SweepEnd:
+        sys.stdout.write("printed by an objective of one's own\n")
+        for event in Sweep(target=2).train(3):
+            on_event(event)
+        return SweepEnd(config.study, "sqlite:///x", *end)
+
+    monkeypatch.setattr(sweeps.workers, "run", run)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["run", "relation-cnn", "--study", "relation", "--json-lines"])
+    assert exit_.value.code == code
+    captured = capsys.readouterr()
+    lines = [parse(line) for line in captured.out.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "TrialStarted", "EpochDone", "EpochDone", "EpochDone", "TrialEnded", "SweepEnded",
+    ]  # fmt: skip
+    last = lines[-1]
+    assert (last["ending"], last["reason"], last["exit_code"]) == (*end[:2], code)
+    assert last["num_trials"] == 14
+    assert [row["trial"] for row in last["ranked"]] == list(range(12, 2, -1))
+    first = last["ranked"][0]
+    assert (first["rank"], first["best_epoch"], first["last_epoch"]) == (1, 2, 3)
+    assert first["best_macro_f1"] == pytest.approx(0.72)
+    assert first["params"]["optimizer"] == "adam"
+    assert ("to carry on: bestepoch run" in captured.err) == (code == 130)
+
+
+def test_mistake_leaves_standard_output_empty(
+    folder: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for args in (["--trials", "0"], ["--quiet"]):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["run", "relation-cnn", "--json-lines", *args])
+        assert exit_.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
