@@ -39,11 +39,12 @@ from sweeps.queued import list_waiting, queue_grid, suggest_fixed
 from sweeps.samplers import make_sampler, trial_seed
 from sweeps.stopping import Outcome, optuna_state_and_value
 
-#: TPE learns nothing from trials in flight, so not all of a study's are in flight at once. Of 64
-#: trials 4 to 64 at once end within a standard error of each other, and half of them are best
-#: after a fixed time (tests/benchmarks/bench_in_flight.py, RESULTS.md).
+#: TPE learns nothing from trials in flight, and a pruner has nothing to compare with, so few of a
+#: study's are in flight at once. Of 64 trials of tabular-mlp 4 to 64 at once end within a standard
+#: error of each other, many sooner; of 24 trials of relation-cnn, which more slots hardly speed
+#: up, 12 at once take longer than 8, for fewer are pruned (tests/benchmarks/RESULTS.md).
 _MIN_IN_FLIGHT = 8
-_IN_FLIGHT_SHARE = 2
+_IN_FLIGHT_SHARE = 3
 #: A lane of more slots is hardly faster a trial, and as a whole slower to show its first epoch.
 _MOST_IN_FLIGHT = 512
 
@@ -84,7 +85,7 @@ class Claims:
 def most_in_flight(config: SweepConfig) -> int:
     """Return how many trials of a study may wait or train at once, over all workers.
 
-    Half where the sampler learns from trials that have ended, or the pruner compares with them;
+    Few where the sampler learns from trials that have ended, or the pruner compares with them;
     where neither does, all that a lane can use.
     """
     learns = config.sampler.name not in ("random", "qmc", "grid") or config.pruner.name != "none"
