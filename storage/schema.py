@@ -114,17 +114,22 @@ STUDIES = Table(
     comment="One row a study: its settings.",
 )
 
-TRIAL_RESULTS = Table(
-    "trial_results",
-    METADATA,
-    _col("study", Text, "name of the study"),
-    Column(
+
+def _study_key() -> Column[str]:
+    return Column(
         "study_uuid",
         Text,
         ForeignKey(STUDIES.c.uuid, ondelete="CASCADE"),
         primary_key=True,
         comment="UUID of the study",
-    ),
+    )
+
+
+TRIAL_RESULTS = Table(
+    "trial_results",
+    METADATA,
+    _col("study", Text, "name of the study"),
+    _study_key(),
     _key("trial", Integer, "Optuna's trial number, from 0"),
     _col("attempt", Integer, "how often the trial was begun, from 1; only the last one counts"),
     _maybe("token", Text, "UUID of this attempt's owner, who alone may write; null: released"),
@@ -227,13 +232,7 @@ CLASS_SCORES = Table(
 LANE_SLOTS = Table(
     "lane_slots",
     METADATA,
-    Column(
-        "study_uuid",
-        Text,
-        ForeignKey(STUDIES.c.uuid, ondelete="CASCADE"),
-        primary_key=True,
-        comment="UUID of the study",
-    ),
+    _study_key(),
     _key("token", Text, "UUID of the worker that measured"),
     _key("lane", Text, "what its trials share, a JSON object: batch_size, model, code_path"),
     _col("device", Text, "device of the worker, such as cpu or cuda:0"),

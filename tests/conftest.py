@@ -1,6 +1,6 @@
-"""What tests share: databases (an SQLite file, a PostgreSQL server where there is one), a folder.
+"""What tests share: databases, an empty folder, studies to read, a headless browser.
 
-The server is the one of ``BESTEPOCH_TEST_POSTGRES`` (its user must be allowed to create
+A database is an SQLite file, or stands on a PostgreSQL server where there is one. The server is the one of ``BESTEPOCH_TEST_POSTGRES`` (its user must be allowed to create
 databases), else a temporary one from the programs of this machine.
 """
 
@@ -14,9 +14,12 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The server lives as long as the pipe to this shell: a test run that is killed leaves none behind.
 KEEPER = """
@@ -52,6 +55,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("BESTEPOCH_STORAGE", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A headless Chromium, or a skip where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine; apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # Not sandboxed: as root, and in many containers, Chromium would not start.
+        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

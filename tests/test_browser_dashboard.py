@@ -1,6 +1,5 @@
 """The dashboard in Chromium: its pages load without a complaint, the sweep's note on them."""
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,19 +18,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine; apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # Not sandboxed: as root, and in many containers, Chromium would not start.
-        started = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
