@@ -1,7 +1,8 @@
 """What tests share: databases, an empty folder, studies to read, a headless browser.
 
-A database is an SQLite file, or stands on a PostgreSQL server where there is one. The server is the one of ``BESTEPOCH_TEST_POSTGRES`` (its user must be allowed to create
-databases), else a temporary one from the programs of this machine.
+A database is an SQLite file, or stands on a PostgreSQL server where there is one. The server is
+the one of ``BESTEPOCH_TEST_POSTGRES`` (its user must be allowed to create databases), else a
+temporary one from the programs of this machine.
 """
 
 import os
