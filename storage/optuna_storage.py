@@ -9,6 +9,7 @@ it with Optuna's, trial by trial; tables and writes are Optuna's.
 import json
 from collections import defaultdict
 from collections.abc import Container, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -88,8 +89,8 @@ def _read_trials(connection: Connection, query: Select[Any]) -> list[FrozenTrial
                 state=row.state,
                 value=None,
                 values=_to_values(values[key]),
-                datetime_start=row.datetime_start,
-                datetime_complete=row.datetime_complete,
+                datetime_start=_to_local(row.datetime_start),
+                datetime_complete=_to_local(row.datetime_complete),
                 params={
                     each.param_name: distributions[each.param_name].to_external_repr(
                         each.param_value
@@ -107,6 +108,13 @@ def _read_trials(connection: Connection, query: Select[Any]) -> list[FrozenTrial
             )
         )
     return frozen
+
+
+def _to_local(moment: datetime | None) -> datetime | None:
+    """Return a moment of the tables, naive UTC, as Optuna shows it: naive local time."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
 def _to_values(rows: list[Row[Any]]) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""Writes what a sweep must remember; the only door to write our tables.
+"""Writes what a sweep must remember of its trials; with ``study_recorder`` the only door to write.
 
 Each call is one transaction, and a call that is repeated changes nothing: after an error nobody
 can know whether the commit happened, so the caller repeats it. Whoever writes a trial shows its
@@ -11,18 +11,25 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Executable, Table, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Table, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import encoding
-from storage.database import Database, check_study_name
-from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
+from storage.database import Database
+from storage.records import (
+    Claim,
+    ClassScore,
+    EpochRow,
+    FinishedTrial,
+    NewTrial,
+    Owner,
+    TrialResult,
+)
 from storage.schema import (
     CLASS_SCORES,
     ENDED,
     EPOCH_RECORDS,
     INTERRUPTED,
-    LANE_SLOTS,
     STUDIES,
     TRIAL_RESULTS,
 )
@@ -53,67 +60,6 @@ class LostTrial(Exception):
         return f"trials {list(self.trials)} belong to another worker now, or are gone"
 
 
-def create_study(
-    db: Database,
-    *,
-    study_uuid: str,
-    name: str,
-    objective: str,
-    config: Mapping[str, Any],
-    now: datetime,
-    class_names: Sequence[str] | None = None,
-    data_fingerprint: str | None = None,
-) -> None:
-    """Write the study; one that is there stays as it is. The caller holds the study's lock.
-
-    Another study of this name has lost its Optuna study (deleted in the dashboard, say): it
-    keeps its rows under the name ``NAME~`` and the first 8 characters of its UUID.
-
-    Raises:
-        StorageError: If the name is not one of a study.
-    """
-    row = {
-        "uuid": study_uuid,
-        "name": check_study_name(name),
-        "objective": objective,
-        "created_at": now,
-        "config": encoding.to_json(config),
-        "class_names": None if class_names is None else encoding.to_json(list(class_names)),
-        "data_fingerprint": data_fingerprint,
-    }
-    of_this_name = select(STUDIES.c.uuid).where(STUDIES.c.name == name)
-    with db.write() as connection:
-        orphan = connection.execute(of_this_name.where(STUDIES.c.uuid != study_uuid)).scalar()
-        if orphan is not None:
-            new_name = f"{name}~{orphan[:8]}"
-            study = update(STUDIES).where(STUDIES.c.uuid == orphan)
-            connection.execute(study.values(name=new_name))
-            trials = update(TRIAL_RESULTS).where(_TRIAL.study_uuid == orphan)
-            connection.execute(trials.values(study=new_name))
-        connection.execute(_insert_or_ignore(connection, STUDIES), row)
-
-
-def update_study_config(
-    db: Database,
-    *,
-    study_uuid: str,
-    config: Mapping[str, Any],
-    class_names: Sequence[str] | None = None,
-    data_fingerprint: str | None = None,
-) -> None:
-    """Write the study's settings; class names and fingerprint too where given.
-
-    A study that does not exist is left so.
-    """
-    values: dict[str, Any] = {"config": encoding.to_json(config)}
-    if class_names is not None:
-        values["class_names"] = encoding.to_json(list(class_names))
-    if data_fingerprint is not None:
-        values["data_fingerprint"] = data_fingerprint
-    with db.write() as connection:
-        connection.execute(update(STUDIES).where(STUDIES.c.uuid == study_uuid).values(values))
-
-
 def begin_trial(
     db: Database,
     *,
@@ -127,36 +73,63 @@ def begin_trial(
 ) -> Claim:
     """Write a trial that has no row yet, and return the claim on its first attempt.
 
+    Args and errors as those of ``begin_trials``.
+    """
+    new = NewTrial(trial, seed, params)
+    (claim,) = begin_trials(
+        db,
+        study_uuid=study_uuid,
+        trials=[new],
+        owner=owner,
+        now=now,
+        data_fingerprint=data_fingerprint,
+    )
+    return claim
+
+
+def begin_trials(
+    db: Database,
+    *,
+    study_uuid: str,
+    trials: Sequence[NewTrial],
+    owner: Owner,
+    now: datetime,
+    data_fingerprint: str | None = None,
+) -> list[Claim]:
+    """Write trials that have no row yet, and return the claim on the first attempt of each.
+
     Args:
         db: The database.
         study_uuid: The study, which must exist.
-        trial: Optuna's trial number, from 0.
-        owner: Who trains it.
-        seed: 0 to 2^63 - 1.
-        params: ``Hparams.to_params()``: JSON values, finite.
+        trials: The trials.
+        owner: Who trains them.
         now: The present moment, aware.
         data_fingerprint: SHA-256 over the data's arrays.
 
     Raises:
-        LostTrial: If another has begun it, or the study is gone.
+        LostTrial: If another has begun one of them, or the study is gone. None is written.
     """
-    claim = Claim(study_uuid, trial, 1, owner.token)
+    claims = [Claim(study_uuid, each.trial, 1, owner.token) for each in trials]
+    numbers = [each.trial for each in trials]
+    if not claims:
+        return []
     study = select(STUDIES.c.name).where(STUDIES.c.uuid == study_uuid)
     with db.write() as connection:
         name = connection.execute(study.with_for_update(read=True)).scalar()
         if name is None:
-            raise LostTrial([trial])
-        row = _NO_RESULT | encoding.owner_columns(owner, now) | asdict(claim)
-        row |= {
-            "study": name,
-            "seed": seed,
-            "first_data_epoch": None,
-            "params": encoding.to_json(params),
-        }
-        row |= {"data_fingerprint": data_fingerprint}
-        connection.execute(_insert_or_ignore(connection, TRIAL_RESULTS), row)
-        _lock_claim(connection, claim)
-    return claim
+            raise LostTrial(numbers)
+        common = _NO_RESULT | encoding.owner_columns(owner, now)
+        common |= {"study": name, "first_data_epoch": None, "data_fingerprint": data_fingerprint}
+        rows = [
+            common | asdict(claim) | {"seed": each.seed, "params": encoding.to_json(each.params)}
+            for claim, each in zip(claims, trials, strict=True)
+        ]
+        connection.execute(insert_or_ignore(connection, TRIAL_RESULTS), rows)
+        owned = _lock(connection, claims)
+        lost = [claim.trial for claim in claims if claim not in owned]
+        if lost:
+            raise LostTrial(lost)
+    return claims
 
 
 def restart_trial(
@@ -215,47 +188,13 @@ def record_epochs(db: Database, rows: Sequence[EpochRow]) -> None:
     if not rows:
         return
     with db.write() as connection:
-        owned = _lock_running(connection, {row.claim for row in rows})
+        owned = _lock(connection, {row.claim for row in rows})
         values = [encoding.epoch_columns(row) for row in rows if owned.get(row.claim)]
         if values:
-            connection.execute(_insert_or_ignore(connection, EPOCH_RECORDS), values)
+            connection.execute(insert_or_ignore(connection, EPOCH_RECORDS), values)
     lost = sorted({row.claim.trial for row in rows if row.claim not in owned})
     if lost:
         raise LostTrial(lost)
-
-
-def record_slots(
-    db: Database,
-    *,
-    study_uuid: str,
-    owner: Owner,
-    lane: Mapping[str, Any],
-    slots: int,
-    step_seconds: Mapping[int, float],
-    now: datetime,
-) -> None:
-    """Write how many slots a worker gave to a lane, and the times that decided it.
-
-    Args:
-        db: The database.
-        study_uuid: The study.
-        owner: The worker; of one lane its first measurement stays.
-        lane: What the lane's trials share, JSON values.
-        slots: The choice.
-        step_seconds: Seconds a training step a trial, by slots.
-        now: The present moment, aware.
-    """
-    row = {
-        "study_uuid": study_uuid,
-        "token": owner.token,
-        "lane": encoding.to_json(lane),
-        "device": owner.device,
-        "slots": slots,
-        "step_seconds": encoding.to_json(step_seconds),
-        "measured_at": now,
-    }
-    with db.write() as connection:
-        connection.execute(_insert_or_ignore(connection, LANE_SLOTS), row)
 
 
 def finish_trial(
@@ -266,28 +205,40 @@ def finish_trial(
     class_scores: Sequence[ClassScore] = (),
     now: datetime,
 ) -> None:
-    """Write how the trial ended, once: of two results of one claim the first stays.
+    """Write how a trial ended; as ``finish_trials``."""
+    finish_trials(db, [FinishedTrial(claim, result, class_scores)], now=now)
+
+
+def finish_trials(db: Database, finished: Sequence[FinishedTrial], *, now: datetime) -> None:
+    """Write how trials ended, once: of two results of one claim the first stays.
 
     Args:
         db: The database.
-        claim: Whose result it is.
-        result: How it ended.
-        class_scores: Scores of each class at the best epoch; empty if there was no epoch.
+        finished: The trials, all of one study.
         now: The present moment, aware.
 
     Raises:
-        LostTrial: If the trial is no longer the caller's; nothing is written.
+        LostTrial: If trials are no longer the caller's. The results of the others are written.
     """
-    assert result.outcome in ENDED, f"{result.outcome!r} does not end a trial"
-    values = encoding.result_columns(result) | {"finished_at": now}
-    key = {"study_uuid": claim.study_uuid, "trial": claim.trial}
-    scores = [asdict(score) | key for score in class_scores]
+    if not finished:
+        return
+    for each in finished:
+        assert each.result.outcome in ENDED, f"{each.result.outcome!r} does not end a trial"
     with db.write() as connection:
-        if _lock_claim(connection, claim) is not None:
-            return
-        connection.execute(update(TRIAL_RESULTS).where(*_is(claim)).values(values))
-        if scores:
-            connection.execute(insert(CLASS_SCORES), scores)
+        owned = _lock(connection, [each.claim for each in finished])
+        for each in finished:
+            claim = each.claim
+            if not owned.get(claim):
+                continue
+            values = encoding.result_columns(each.result) | {"finished_at": now}
+            connection.execute(update(TRIAL_RESULTS).where(*_is(claim)).values(values))
+            key = {"study_uuid": claim.study_uuid, "trial": claim.trial}
+            scores = [asdict(score) | key for score in each.class_scores]
+            if scores:
+                connection.execute(insert(CLASS_SCORES), scores)
+    lost = sorted(each.claim.trial for each in finished if each.claim not in owned)
+    if lost:
+        raise LostTrial(lost)
 
 
 def mark_told(db: Database, *, study_uuid: str, trials: Collection[int]) -> None:
@@ -331,26 +282,6 @@ def interrupt_trials(
         connection.execute(mine.values(values))
 
 
-def delete_study(db: Database, *, study_uuid: str) -> tuple[str, ...]:
-    """Delete our rows of the study, and return its weights files, which the caller deletes.
-
-    Optuna's own rows are the caller's, through Optuna. A study that does not exist: nothing.
-    """
-    files = select(_TRIAL.weights_file).where(
-        _TRIAL.study_uuid == study_uuid, _TRIAL.weights_file.is_not(None)
-    )
-    with db.write() as connection:
-        # The study first: who begins a trial meanwhile either comes before or finds no study.
-        connection.execute(
-            select(STUDIES.c.uuid).where(STUDIES.c.uuid == study_uuid).with_for_update()
-        )
-        weights = tuple(connection.execute(files.order_by(_TRIAL.trial)).scalars())
-        for table in (CLASS_SCORES, EPOCH_RECORDS, TRIAL_RESULTS, LANE_SLOTS):
-            connection.execute(delete(table).where(table.c.study_uuid == study_uuid))
-        connection.execute(delete(STUDIES).where(STUDIES.c.uuid == study_uuid))
-    return weights
-
-
 def _is(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return (
         _TRIAL.study_uuid == claim.study_uuid,
@@ -370,7 +301,7 @@ def _lock_claim(connection: Connection, claim: Claim) -> str | None:
     return outcome
 
 
-def _lock_running(connection: Connection, claims: Collection[Claim]) -> dict[Claim, bool]:
+def _lock(connection: Connection, claims: Collection[Claim]) -> dict[Claim, bool]:
     """Keep others from these trials; for each one still owned say whether it runs."""
     studies = {claim.study_uuid for claim in claims}
     assert len(studies) == 1, f"a lane trains one study, got {sorted(studies)}"
@@ -388,7 +319,8 @@ def _lock_running(connection: Connection, claims: Collection[Claim]) -> dict[Cla
     return {claim: found[claim] for claim in claims if claim in found}
 
 
-def _insert_or_ignore(connection: Connection, table: Table) -> Executable:
+def insert_or_ignore(connection: Connection, table: Table) -> Executable:
+    """Return an insert that leaves the rows that are there as they are."""
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     return postgresql.insert(table).on_conflict_do_nothing()

@@ -1,6 +1,6 @@
 """Rows as Python sees them: what the recorder takes, and what the engine's reads return."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,21 @@ class Claim:
     trial: int
     attempt: int
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewTrial:
+    """A trial that begins.
+
+    Attributes:
+        trial: Optuna's trial number, from 0.
+        seed: 0 to 2^63 - 1.
+        params: ``Hparams.to_params()``: JSON values, finite.
+    """
+
+    trial: int
+    seed: int
+    params: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +148,21 @@ class StudyRow:
     config: dict[str, Any]
     class_names: tuple[str, ...] | None
     data_fingerprint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTrial:
+    """An attempt that has ended.
+
+    Attributes:
+        claim: Whose it is.
+        result: How it ended.
+        class_scores: Scores of each class at the best epoch; empty if there was no epoch.
+    """
+
+    claim: Claim
+    result: TrialResult
+    class_scores: Sequence[ClassScore]
 
 
 @dataclass(frozen=True, slots=True)

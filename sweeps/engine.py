@@ -15,13 +15,14 @@ from objectives.api import EpochReport, FusionKey, Lane, SlotChoice, Trainer
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
 from search_spaces.ranges import Range
-from storage.records import EpochRow
+from storage.records import EpochRow, FinishedTrial
 from sweeps import results
 from sweeps.audit import HeldStop, compared_end, find_held_stop, is_audited, make_audit_rule
 from sweeps.bookkeeping import (
     Bookkeeper,
     ClaimedTrial,
     Claims,
+    first_claim,
     most_in_flight,
 )
 from sweeps.config import SweepConfig
@@ -129,11 +130,15 @@ class Engine:
         return ending
 
     def _run(self, thread: WritingThread) -> WorkerEnded:
-        claims = thread.submit(self._book.claim, self._max_trials)
+        at_once = first_claim(self._config)
+        claims = thread.submit(self._book.claim, min(at_once, self._max_trials))
         while True:
             self._take(thread.wait(claims), thread)
             self._settle_writes()
-            claims = thread.submit(self._book.claim, self._max_trials - len(self._trials))
+            # Each time twice as many: the first train while the next are asked for.
+            at_once *= 2
+            room = self._max_trials - len(self._trials)
+            claims = thread.submit(self._book.claim, min(at_once, room))
             lane = self._scheduler.next_lane()
             if lane is not None:
                 self._train(lane, thread)
@@ -208,7 +213,7 @@ class Engine:
         except (Exception, SystemExit) as error:  # the user's build_model may raise anything
             if self._scheduler.release(place.lane, place.slot):
                 self._lanes.pop(place.lane, None)
-            self._finish(training, Decision(Outcome.FAILED, describe_error(error)), thread)
+            self._finish([(training, Decision(Outcome.FAILED, describe_error(error)))], thread)
             return
         training.place = place
         if lane.note is not None and lane.note not in self._notes:
@@ -256,8 +261,7 @@ class Engine:
             if decision is not None:
                 ended.append((training, decision))
         self._submit(thread, self._book.record, rows, bests)
-        for training, decision in ended:
-            self._finish(training, decision, thread)
+        self._finish(ended, thread)
 
     def _judge(
         self, lane: Lane, training: _Training, report: EpochReport, row: EpochRow
@@ -300,8 +304,14 @@ class Engine:
             self._peers.add(training.number, curve.macro_f1s)
         return None
 
-    def _finish(self, training: _Training, decision: Decision, thread: WritingThread) -> None:
-        """Store a trial's weights and result, and free its slot."""
+    def _finish(self, ended: Sequence[tuple[_Training, Decision]], thread: WritingThread) -> None:
+        """Store the weights and results of trials that are through, and free their slots."""
+        if ended:
+            finished = [self._end(training, decision) for training, decision in ended]
+            self._submit(thread, self._book.finish, finished)
+
+    def _end(self, training: _Training, decision: Decision) -> FinishedTrial:
+        """Take a trial out of its lane; return what is to be remembered of it."""
         del self._trials[training.number]
         self._judged.add(training.number)
         curve, claim, place = training.curve, training.claimed.claim, training.place
@@ -329,7 +339,6 @@ class Engine:
             self._last_failure = decision.reason
         else:
             self._failures_in_a_row = 0
-        self._submit(thread, self._book.finish, claim, result, scores)
         self._emit(
             TrialEnded(
                 self._worker,
@@ -341,6 +350,7 @@ class Engine:
                 result.best_macro_f1,
             )
         )
+        return FinishedTrial(claim, result, scores)
 
     def _free(self, training: _Training) -> None:
         """Take a trial out of its lane, and close the lane if it was the last."""

@@ -7,7 +7,7 @@ from datetime import datetime
 import optuna
 from optuna.distributions import check_distribution_compatibility
 
-from storage import queries, recorder
+from storage import queries, study_recorder
 from storage.database import Database
 from storage.records import StudyRow
 from storage.schema import UUID_ATTRIBUTE
@@ -74,7 +74,7 @@ def prepare(
                     ]
                 )
             _refuse_changed_choices(study, config)
-        recorder.create_study(
+        study_recorder.create_study(
             db,
             study_uuid=study_uuid,
             name=config.study,
@@ -84,7 +84,7 @@ def prepare(
             class_names=class_names,
             data_fingerprint=data_fingerprint,
         )
-        recorder.update_study_config(
+        study_recorder.update_study_config(
             db,
             study_uuid=study_uuid,
             config=config.settings(),

@@ -156,7 +156,7 @@ def write_study(folder: Path) -> StudyWriter:
     ``write(name, curves, outcomes=..., params=..., train_losses=..., held=..., config=...)``: a
     trial a curve of macro-F1, in the order of its number; None as an outcome: it runs.
     """
-    from storage import recorder
+    from storage import recorder, study_recorder
     from storage.database import open_database
     from storage.records import ClassScore, EpochRow, Owner
     from sweeps.results import Curve, trial_result
@@ -171,7 +171,7 @@ def write_study(folder: Path) -> StudyWriter:
         config |= given.get("config", {})
         with open_database("bestepoch.db", create=True) as db:
             uuid = f"uuid-of-{name}"
-            recorder.create_study(
+            study_recorder.create_study(
                 db,
                 study_uuid=uuid,
                 name=name,

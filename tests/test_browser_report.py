@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from storage import recorder
+from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps.config import SweepConfig
@@ -41,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     url = f"sqlite:///{folder / 'sweeps.db'}"
     config = SweepConfig(objective="relation-cnn").settings()
     with open_database(url, create=True) as db:
-        recorder.create_study(
+        study_recorder.create_study(
             db,
             study_uuid=UUID,
             name="relation",

@@ -1,5 +1,6 @@
 """How many slots a lane gets: by a scripted clock, and by the real one on real lanes."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -54,7 +55,7 @@ def test_doubling_stops_where_a_trial_gets_no_cheaper(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock, opened = [0.0], [0]
-    monkeypatch.setattr(capacity.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(capacity, "_now_s", lambda: clock[0])
     choice = capacity.choose_slots(
         lambda: Timed(seconds, clock, opened),  # type: ignore[arg-type, return-value]
         Hparams(),
@@ -67,12 +68,37 @@ def test_doubling_stops_where_a_trial_gets_no_cheaper(
         assert step_s == pytest.approx(seconds(slots) / capacity.STEPS / slots)
 
 
+def test_one_bad_figure_does_not_stop_the_doubling(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, opened = [0.0], [0]
+    # Its first epochs of two slots are slow: the warm-up and those that are timed.
+    slow = iter([5.0] * (1 + capacity._ROUNDS))
+
+    def seconds(slots: int) -> float:
+        return next(slow, 1.0) if slots == 2 else 1.0
+
+    monkeypatch.setattr(capacity, "_ENOUGH_S", 100.0)
+    monkeypatch.setattr(capacity, "_now_s", lambda: clock[0])
+    choice = capacity.choose_slots(
+        lambda: Timed(seconds, clock, opened),  # type: ignore[arg-type, return-value]
+        Hparams(),
+        most=8,
+        num_workers=1,
+    )
+    assert choice.slots == 8
+
+
+def test_a_lane_is_timed_by_what_its_own_thread_computes() -> None:
+    started = capacity._now_s()
+    time.sleep(0.3)
+    assert torch.cuda.is_available() or capacity._now_s() - started < 0.1
+
+
 def test_doubling_stops_before_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, opened = [0.0], [0]
     # 100 free; each slot takes 4: two workers leave room for 20, so for 4 slots and not for 8.
     free = iter([100.0, 96.0, 96.0, 88.0, 88.0, 72.0])
     monkeypatch.setattr(capacity, "_free_bytes", lambda: next(free))
-    monkeypatch.setattr(capacity.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(capacity, "_now_s", lambda: clock[0])
     choice = capacity.choose_slots(
         lambda: Timed(lambda s: 1.0, clock, opened),  # type: ignore[arg-type, return-value]
         Hparams(),

@@ -185,6 +185,7 @@ def curves(
 
 def break_weights(lane: FusedLane, slot: int) -> None:
     """Make a slot diverge: no search that begins with finite weights does so by itself."""
+    lane._settle()
     rows = lane._settled()
     for name in lane._program.trained:
         rows.own[name][lane._row_of(slot)] *= 1e30

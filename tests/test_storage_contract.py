@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import func, select, text
 
-from storage import queries, recorder, schema
+from storage import queries, recorder, schema, study_recorder
 from storage.database import Database, open_database, resolve_url
 from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
 
@@ -101,7 +101,7 @@ def finish(db: Database, claim: Claim, result: TrialResult = RESULT) -> None:
 
 
 def create(db: Database, name: str = "relation", study_uuid: str = STUDY) -> None:
-    recorder.create_study(
+    study_recorder.create_study(
         db,
         study_uuid=study_uuid,
         name=name,
@@ -139,7 +139,7 @@ def test_every_write_repeated_changes_nothing(db: Database) -> None:
     result = TrialResult(outcome="failed", reason="again")
     calls = [
         lambda: create(db),
-        lambda: recorder.update_study_config(db, study_uuid=STUDY, config={"trials": 31}),
+        lambda: study_recorder.update_study_config(db, study_uuid=STUDY, config={"trials": 31}),
         lambda: begin(db),
         lambda: recorder.set_first_data_epoch(db, claim=claim, first_data_epoch=7),
         lambda: recorder.record_epochs(db, rows),
@@ -336,12 +336,12 @@ def test_delete_takes_one_study_and_names_its_weights(db: Database) -> None:
     recorder.record_epochs(db, [epoch(claim, 1)])
     finish(db, claim)
     begin(db, trial=1)
-    assert recorder.delete_study(db, study_uuid=STUDY) == ("mine-0.safetensors",)
+    assert study_recorder.delete_study(db, study_uuid=STUDY) == ("mine-0.safetensors",)
     left = dump(db)
     assert left.pop("bestepoch_studies") == [untouched]
     assert len(left.pop("bestepoch_schema")) == 1
     assert not any(left.values())
-    assert recorder.delete_study(db, study_uuid=STUDY) == ()
+    assert study_recorder.delete_study(db, study_uuid=STUDY) == ()
     with pytest.raises(recorder.LostTrial):
         recorder.record_epochs(db, [epoch(claim, 2)])
     with pytest.raises(recorder.LostTrial):
@@ -368,7 +368,7 @@ def test_settings_round_trip(db: Database, storage_url: str) -> None:
     assert found is not None
     assert (found.config, found.class_names) == ({"trials": 30}, ("no", "yes"))
     assert (found.created_at, found.data_fingerprint) == (NOW, "ab12")
-    recorder.update_study_config(
+    study_recorder.update_study_config(
         db, study_uuid=STUDY, config={"a": [1]}, class_names=["x"], data_fingerprint="ef"
     )
     changed = queries.study_settings(storage_url, "relation")

@@ -1,6 +1,7 @@
 """Our reading of Optuna's trials against Optuna's own, trial by trial."""
 
 import math
+import time
 from collections.abc import Container
 
 import optuna
@@ -60,6 +61,23 @@ def test_trials_are_those_that_optuna_reads(
         assert comparable(ours._get_trials(*args)) == comparable(expected)
         if after == -1 and states is None:
             assert len(expected) == 8
+
+
+def test_times_are_local_as_optuna_has_them(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        with open_database(sqlite_url, create=True) as db:
+            ours = db.optuna_storage()
+            study = fill(ours, "mine")
+            args = (study._study_id, None, set[int](), -1)
+            read = comparable(ours._get_trials(*args))
+            assert read == comparable(RDBStorage._get_trials(ours, *args))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_many_running_trials_are_read_too(sqlite_url: str) -> None:

@@ -17,7 +17,7 @@ WORKER = """
 import sys
 from datetime import datetime, UTC
 import optuna
-from storage import recorder
+from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import EpochRow, Owner
 url, number = sys.argv[1], int(sys.argv[2])
@@ -29,7 +29,7 @@ with open_database(url, create=True) as db:
         study = optuna.create_study(storage=storage, study_name="start", load_if_exists=True)
         if "bestepoch:uuid" not in study.user_attrs:
             study.set_user_attr("bestepoch:uuid", "u1")
-        recorder.create_study(db, study_uuid="u1", name="start", objective="o", config={},
+        study_recorder.create_study(db, study_uuid="u1", name="start", objective="o", config={},
             now=datetime.now(UTC))
         trial = study.ask()
     owner = Owner(f"t{number}", "h", number, 0.0, "cpu", {})

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from storage import frames, queries, recorder
+from storage import frames, queries, recorder, study_recorder
 from storage.database import Database, StorageError, open_database, resolve_url
 from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
 
@@ -66,7 +66,7 @@ ENDINGS = [
 
 
 def create(db: Database, name: str, uuid: str, later_h: int = 0) -> None:
-    recorder.create_study(
+    study_recorder.create_study(
         db,
         study_uuid=uuid,
         name=name,
@@ -228,7 +228,7 @@ def test_unknown_study_offers_the_nearest(full_url: str) -> None:
     assert len(str(error.value).splitlines()) == 1
     with open_database(full_url, create=True) as db:
         for uuid in ("u-s", "u-a"):
-            recorder.delete_study(db, study_uuid=uuid)
+            study_recorder.delete_study(db, study_uuid=uuid)
     for read in (queries.results, queries.study_settings):
         with pytest.raises(queries.UnknownStudyError, match="the database holds none"):
             read(full_url, "s")

@@ -18,7 +18,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from storage import frames, queries, recorder
+from storage import frames, queries, recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps import cli
@@ -77,7 +77,7 @@ def make_study(
     with open_database("bestepoch.db", create=True) as db:
         storage = db.optuna_storage()
         optuna.create_study(study_name=name, storage=storage, direction="maximize")
-        recorder.create_study(
+        study_recorder.create_study(
             db,
             study_uuid=study_uuid,
             name=name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from storage import recorder
+from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, StudyRow, TrialResult
 from sweeps import cli, reporting
@@ -36,7 +36,7 @@ def write_study() -> None:
     """Write a study of one trial, as a sweep would, into bestepoch.db here."""
     curve = [0.31, 0.7132, 0.69]
     with open_database("bestepoch.db", create=True) as db:
-        recorder.create_study(
+        study_recorder.create_study(
             db,
             study_uuid=UUID,
             name="relation",

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 import sweeps.workers
-from storage import recorder
+from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import Owner, TrialResult
 from sweeps import cli
@@ -61,7 +61,7 @@ def call(*args: str) -> int:
 def write_study(trials: Sequence[tuple[dict[str, Any], list[float], str | None]] = TRIALS) -> None:
     """Write the study ``relation`` as a sweep would, into bestepoch.db here."""
     with open_database("bestepoch.db", create=True) as db:
-        recorder.create_study(
+        study_recorder.create_study(
             db, study_uuid=UUID, name="relation", objective="relation-cnn", config={}, now=NOW
         )
         for number, (params, curve, outcome) in enumerate(trials):

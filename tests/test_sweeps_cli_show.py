@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from storage import recorder
+from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps import cli
@@ -46,7 +46,7 @@ def call(*args: str) -> int:
 def write_study(*, data: str | None = None, weights_file: str | None = None) -> None:
     """Write the study ``relation`` as a sweep would, into bestepoch.db here."""
     with open_database("bestepoch.db", create=True) as db:
-        recorder.create_study(
+        study_recorder.create_study(
             db,
             study_uuid=UUID,
             name="relation",

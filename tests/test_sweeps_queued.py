@@ -13,7 +13,7 @@ import sweeps
 from search_spaces.hparams import Hparams
 from storage import queries
 from storage.database import Database, open_database
-from storage.records import TrialResult
+from storage.records import FinishedTrial, TrialResult
 from sweeps import studies
 from sweeps.bookkeeping import Bookkeeper, ClaimedTrial, make_owner
 from sweeps.config import SweepConfig
@@ -55,7 +55,7 @@ def make_book(db: Database, config: SweepConfig, study_uuid: str) -> Bookkeeper:
 
 def finish(book: Bookkeeper, trial: ClaimedTrial, score: float) -> None:
     result = TrialResult("stalled", "by hand", value=score, best_epoch=1, best_macro_f1=score)
-    assert book.finish(trial.claim, result, ()) == ()
+    assert book.finish([FinishedTrial(trial.claim, result, ())]) == ()
 
 
 def run(book: Bookkeeper, score: float = 0.5) -> dict[int, Hparams]:

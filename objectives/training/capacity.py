@@ -2,11 +2,12 @@
 
 Small models are bound by what a step costs whatever it computes, so more slots are nearly free;
 large ones by arithmetic, where more slots only leave the processor's cache. Which it is, is
-measured for each lane, on its own batches, beside whatever else the machine does.
+measured for each lane, on its own batches. On a CPU in processor time of this thread: a worker's
+other thread and the machine's other work would count too, and once gave a lane one slot for 128.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import psutil
@@ -22,7 +23,7 @@ _WORTHWHILE = 0.05
 _MEMORY_SHARE = 0.4
 #: Steps of an epoch that is timed.
 STEPS = 8
-_ROUNDS = 3
+_ROUNDS = 2
 _ENOUGH_S = 0.4
 
 
@@ -49,14 +50,21 @@ def choose_slots(
             lane.admit(slot, slot, hparams)
         seconds[slots] = _time_epoch(lane) / STEPS / slots
         used = max(0, before - _free_bytes())
-        if slots > 1 and seconds[slots] > seconds[chosen] * (1 - _WORTHWHILE):
-            break
+        if slots > 1 and not _pays(seconds, slots, chosen):
+            # A second look, because stopping at a bad moment's figure costs the whole sweep.
+            seconds[slots] = min(seconds[slots], _time_epoch(lane) / STEPS / slots)
+            if not _pays(seconds, slots, chosen):
+                break
         chosen = slots
         # Other processes take and give memory meanwhile, so this is an estimate.
         if slots * 2 > most or 2 * used > before * _MEMORY_SHARE / num_workers:
             break
         slots *= 2
     return SlotChoice(chosen, tuple(seconds.items()))
+
+
+def _pays(seconds: Mapping[int, float], slots: int, fewer: int) -> bool:
+    return seconds[slots] <= seconds[fewer] * (1 - _WORTHWHILE)
 
 
 def few_examples(split: TensorSplit, count: int) -> TensorSplit:
@@ -76,13 +84,20 @@ def _time_epoch(lane: Lane) -> float:
     lane.train_epoch()
     best, spent = float("inf"), 0.0
     for _ in range(_ROUNDS):
-        started = time.perf_counter()
+        started = _now_s()
         lane.train_epoch()
-        took = time.perf_counter() - started
+        took = _now_s() - started
         best, spent = min(best, took), spent + took
         if spent > _ENOUGH_S:
             break
     return best
+
+
+def _now_s() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.thread_time()
 
 
 def _free_bytes() -> int:

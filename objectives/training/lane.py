@@ -8,10 +8,8 @@ Shapes: S slots, B batch, C classes.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -29,24 +27,9 @@ from objectives.training import (
 )
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
+from objectives.training.lane_trial import LaneTrial
 from objectives.training.rows import Group, Rows, between, find_small, join, views
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """One row's trial, the lane's ``number``-th; ``epochs`` and ``steps`` it has trained.
-
-    ``rate`` is its learning rate in its next epoch.
-    """
-
-    number: int
-    slot: int
-    seed: int
-    hparams: Hparams
-    rate: schedules.Rate
-    epochs: int = 0
-    steps: int = 0
 
 
 class FusedLane:
@@ -85,7 +68,10 @@ class FusedLane:
         self._num_classes = num_classes
         self._batch_size = batch_size
         self._data_seed = data_seed
-        self._trials: list[_Trial] = []
+        self._trials: list[LaneTrial] = []
+        # Who comes and goes between two epochs: rows are moved once, as the next one begins.
+        self._arriving: list[tuple[LaneTrial, Rows]] = []
+        self._leaving: set[int] = set()
         self._num_admitted = 0
         self._rows: Rows | None = None
         self._small: tuple[str, ...] = ()
@@ -100,12 +86,15 @@ class FusedLane:
 
     def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
         """Give a trial the slot; its initial weights depend on its seed alone."""
-        assert all(trial.slot != slot for trial in self._trials), f"slot {slot} is taken"
+        present = self._present()
+        assert all(trial.slot != slot for trial in present), f"slot {slot} is taken"
         is_search = hparams.optimizer in LINE_SEARCHES
-        assert not self._trials or is_search == self._is_search(), "a lane of another code path"
+        assert all(is_search == trial.is_search for trial in present), (
+            "a lane of another code path"
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            module = layers.batchable(self._build())
+            module = layers.make_batchable(self._build())
         tensors = dict([*module.named_parameters(), *module.named_buffers()])
         names = (*self._program.trained, *self._program.own)
         own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
@@ -120,27 +109,24 @@ class FusedLane:
         row = Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
         self._num_admitted += 1
         rate = schedules.first_rate(hparams)
-        self._trials.append(_Trial(self._num_admitted, slot, seed, hparams, rate))
-        self._rows = row if self._rows is None else self._rows.extended(row)
-        by_family = sorted(
-            range(len(self._trials)), key=lambda i: OPTIMIZERS.index(self._optimizer(i))
-        )
-        self._keep_rows(by_family)
+        self._arriving.append((LaneTrial(self._num_admitted, slot, seed, hparams, rate), row))
 
     def release(self, slot: int) -> None:
         """Free the slot."""
-        leaving = self._row_of(slot)
-        self._keep_rows([i for i in range(len(self._trials)) if i != leaving])
+        arriving = [each for each in self._arriving if each[0].slot != slot]
+        if len(arriving) == len(self._arriving):
+            self._leaving.add(self._trials[self._row_of(slot)].number)
+        self._arriving = arriving
 
     def keep_best(self, slot: int) -> None:
         """Keep the slot's present weights as its best epoch's."""
-        rows, row = self._settled(), self._row_of(slot)
+        row, rows = self._row_of(slot), self._settled()
         for name, tensor in rows.own.items():
             rows.best[name][row] = tensor[row]
 
     def save_best(self, slot: int, path: Path) -> str:
         """Write the kept weights as safetensors, atomically; return the file's SHA-256."""
-        rows, row = self._settled(), self._row_of(slot)
+        row, rows = self._row_of(slot), self._settled()
         names = self._program.first_names
         tensors = {}
         for name in self._program.model.state_dict():
@@ -154,6 +140,7 @@ class FusedLane:
         An exception in the model has no slot: the epoch is replayed slot by slot from its
         boundary, and only the trials that raise alone get a report with an error.
         """
+        self._settle()
         if not self._trials:
             return []
         rows = self._settled()
@@ -172,11 +159,11 @@ class FusedLane:
         numbers = {trial.slot: trial.number for trial in trials}
         return sorted(reports, key=lambda report: numbers[report.slot])
 
-    def _train_alone(self, row: int, trial: _Trial) -> list[EpochReport]:
+    def _train_alone(self, row: int, trial: LaneTrial) -> list[EpochReport]:
         try:
             return self._train_rows(row, row + 1)
         except (Exception, SystemExit) as error:
-            return [_failure(trial, describe_error(error), self._num_classes)]
+            return [trial.failure(describe_error(error), self._num_classes)]
 
     def _train_rows(self, start: int, stop: int) -> list[EpochReport]:
         """Train and validate the rows from ``start`` to before ``stop`` for one epoch."""
@@ -216,7 +203,7 @@ class FusedLane:
         seconds = (time.perf_counter() - started) / len(trials)
         reports = []
         for i, trial in enumerate(trials):
-            self._trials[start + i] = _after_epoch(trial, len(batches), val_losses[i])
+            self._trials[start + i] = trial.after_epoch(len(batches), val_losses[i])
             reports.append(
                 EpochReport(
                     slot=trial.slot,
@@ -312,7 +299,7 @@ class FusedLane:
         return [trial.rate.learning_rate for trial in self._trials[start:stop]]
 
     def _is_search(self) -> bool:
-        return self._trials[0].hparams.optimizer in LINE_SEARCHES
+        return self._trials[0].is_search
 
     def _optimizer_tensors(
         self, name: str, grad: torch.Tensor, start: int, first: int, last: int
@@ -341,9 +328,25 @@ class FusedLane:
     def _optimizer(self, row: int) -> str:
         return self._trials[row].hparams.optimizer
 
-    def _keep_rows(self, index: list[int]) -> None:
-        self._trials = [self._trials[i] for i in index]
-        self._hold(self._settled().take(index))
+    def _present(self) -> list[LaneTrial]:
+        staying = [trial for trial in self._trials if trial.number not in self._leaving]
+        return [*staying, *(trial for trial, _ in self._arriving)]
+
+    def _settle(self) -> None:
+        """Move the rows: those of trials that left go, new ones come, alike optimizers meet."""
+        if not self._arriving and not self._leaving:
+            return
+        trials = [*self._trials, *(trial for trial, _ in self._arriving)]
+        parts = [
+            *([] if self._rows is None else [self._rows]),
+            *(row for _, row in self._arriving),
+        ]
+        index = sorted(
+            (i for i, trial in enumerate(trials) if trial.number not in self._leaving),
+            key=lambda i: OPTIMIZERS.index(trials[i].hparams.optimizer),
+        )
+        self._trials, self._arriving, self._leaving = [trials[i] for i in index], [], set()
+        self._hold(Rows.joined(parts).take(index))
 
     def _hold(self, rows: Rows) -> None:
         """Take in rows; what the optimizers step is packed, and the rows are views of it."""
@@ -360,29 +363,14 @@ class FusedLane:
         self._rows = Rows(rows.own | own, first, second, rows.best)
 
     def _row_of(self, slot: int) -> int:
-        return next(i for i, trial in enumerate(self._trials) if trial.slot == slot)
+        if any(trial.slot == slot for trial, _ in self._arriving):
+            self._settle()
+        return next(
+            i
+            for i, trial in enumerate(self._trials)
+            if trial.slot == slot and trial.number not in self._leaving
+        )
 
     def _settled(self) -> Rows:
         assert self._rows is not None, "the lane has had no trial yet"
         return self._rows
-
-
-def _after_epoch(trial: _Trial, num_steps: int, val_loss: float) -> _Trial:
-    epochs = trial.epochs + 1
-    rate = schedules.next_rate(trial.rate, trial.hparams, epochs=epochs, val_loss=val_loss)
-    return replace(trial, rate=rate, epochs=epochs, steps=trial.steps + num_steps)
-
-
-def _failure(trial: _Trial, reason: str, num_classes: int) -> EpochReport:
-    nan = float("nan")
-    return EpochReport(
-        slot=trial.slot,
-        epoch=trial.epochs + 1,
-        train_loss=nan,
-        val_loss=nan,
-        confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
-        learning_rate=trial.rate.learning_rate,
-        grad_norm=nan,
-        seconds=0.0,
-        error=reason,
-    )

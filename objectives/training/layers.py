@@ -29,7 +29,11 @@ def batchable(model: nn.Module) -> nn.Module:
     Layers that do more than the plain one (an embedding with ``padding_idx`` or ``max_norm``,
     a subclass) are left as they are. Names of parameters do not change.
     """
-    model = copy.deepcopy(model)
+    return make_batchable(copy.deepcopy(model))
+
+
+def make_batchable(model: nn.Module) -> nn.Module:
+    """Do the same to the model itself, and return it."""
     dropouts: dict[nn.Module, Dropout] = {}
     for module in list(model.modules()):
         if type(module) is nn.Linear:

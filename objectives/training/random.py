@@ -57,13 +57,14 @@ def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int
         salt: Number of the dropout layer in its model.
     """
     words = _words(1 << max(0, count - 1).bit_length(), salt, str(key.device))
-    mixed = words[: (count + 1) // 2] ^ key
-    mixed = mixed * (key * _STRIDE | 1)
-    mixed = (mixed ^ ((mixed >> 15) & 0x1FFFF)) * _ROUND2
+    # In place: at 128 slots a third of the time went into fresh memory.
+    mixed = (words[: (count + 1) // 2] ^ key).mul_(key * _STRIDE | 1)
+    mixed.bitwise_xor_((mixed >> 15).bitwise_and_(0x1FFFF)).mul_(_ROUND2)
     draws = mixed.view(torch.int16)[..., :count].to(torch.float32)
     # Whole numbers: the difference is 0 or less where an element is dropped, else 1 or more.
     smallest_kept = (rate * 2.0**16).round() - 2.0**15
-    return (draws - (smallest_kept - 1)).clamp(0.0, 1.0) / (1.0 - rate)
+    # (vmap has no rule for clamp_.)
+    return draws.sub_(smallest_kept - 1).clamp(0.0, 1.0).mul_(1.0 / (1.0 - rate))
 
 
 def batch_order(

@@ -44,10 +44,13 @@ class Rows:
 
         return Rows(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
 
-    def extended(self, other: "Rows") -> "Rows":
-        """Return these rows and, after them, copies of the other's."""
-        pairs = zip(self.groups(), other.groups(), strict=True)
-        return Rows(*({n: torch.cat([a[n], b[n]]) for n in a} for a, b in pairs))
+    @classmethod
+    def joined(cls, parts: "Sequence[Rows]") -> "Rows":
+        """Return copies of the rows of all parts, one part after the other."""
+        groups = zip(*(part.groups() for part in parts), strict=True)
+        return cls(
+            *({n: torch.cat([each[n] for each in some]) for n in some[0]} for some in groups)
+        )
 
 
 def find_small(group: Group, names: Sequence[str]) -> tuple[str, ...]:

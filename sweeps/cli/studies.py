@@ -153,14 +153,14 @@ def _delete(db: "Database", settings: "StudyRow") -> int:
     """
     import optuna
 
-    from storage import recorder
+    from storage import study_recorder
 
     with db.study_lock(settings.name):
         _refuse_if_running(db, settings)
         # Missing if it was deleted in Optuna before, or ours is an older one that was renamed.
         with suppress(KeyError):
             optuna.delete_study(study_name=settings.name, storage=db.optuna_storage())
-        names = recorder.delete_study(db, study_uuid=settings.uuid)
+        names = study_recorder.delete_study(db, study_uuid=settings.uuid)
     return _delete_weights(db.weights_dir, names, study_uuid=settings.uuid)
 
 
