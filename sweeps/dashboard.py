@@ -106,7 +106,7 @@ def guard(pages: "WSGIApplication", *, is_writable: bool = False) -> "WSGIApplic
 
 def beside_reports(pages: "WSGIApplication", db: "Database") -> "WSGIApplication":
     """Return the application with ``/report`` and ``/report/STUDY``, rendered when asked for."""
-    # One at a time: of 500 trials it takes 10 s of a processor, and a reader may press reload.
+    # One at a time: of 500 trials it takes 3 s of a processor, and a reader may press reload.
     one_at_a_time = threading.Lock()
 
     def routed(environ: "WSGIEnvironment", start: "StartResponse") -> Iterable[bytes]:

@@ -1,6 +1,7 @@
 """Noise: standard errors against the bootstrap, epoch noise against noise that was put in."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -92,3 +93,13 @@ def test_correlation_is_that_of_a_series_with_a_memory() -> None:
 
 def test_median_drops_one_wild_epoch_and_keeps_the_ends() -> None:
     assert moving_median([1.0, 2.0, 9.0, 3.0, 4.0]).tolist() == [1.0, 2.0, 3.0, 4.0, 4.0]
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 3, 4, 5, 17])
+def test_moving_median_has_as_many_neighbours_on_both_sides(epochs: int) -> None:
+    values = np.random.default_rng(43).standard_normal(epochs).tolist()
+    expected = []
+    for i in range(epochs):
+        side = min(2, i, epochs - 1 - i)
+        expected.append(statistics.median(values[i - side : i + side + 1]))
+    assert moving_median(values, 5).tolist() == expected

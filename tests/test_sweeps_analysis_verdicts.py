@@ -153,6 +153,29 @@ def test_nine_of_ten_drawn_curves_are_judged_right(bench: ModuleType) -> None:
     assert sum(right) >= 0.9 * len(right)
 
 
+def test_few_epochs_seldom_make_a_flat_score_an_improving_one(bench: ModuleType) -> None:
+    rng = np.random.default_rng(37)
+    share = {}
+    for truth in (Verdict.CONVERGED, Verdict.STILL_IMPROVING):
+        drawn = [
+            bench.draw(truth, name, rng, (8, 10)).curve for name in bench.NOISE for _ in range(101)
+        ]
+        called = [judge(each).leading.verdict is Verdict.STILL_IMPROVING for each in drawn]
+        share[truth] = sum(called) / len(called)
+    # Half an error in twice the epochs, and no demand on the low end, call 16 % of the flat ones.
+    assert share[Verdict.CONVERGED] < 0.08
+    assert share[Verdict.STILL_IMPROVING] > 0.9
+
+
+def test_diminishing_returns_are_said_beside_overfit() -> None:
+    rng = np.random.default_rng(41)
+    epoch = np.arange(1, 1001)
+    score = 0.5 + 0.03 * np.log(epoch) + 0.004 * rng.standard_normal(1000)
+    train, val = 0.2 + 0.3 * np.exp(-epoch / 99), 0.4 + 0.0003 * epoch
+    curve = make(score.tolist(), train=train.tolist(), val=val.tolist())
+    assert shown(curve) == ["diminishing returns", "overfit"]
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

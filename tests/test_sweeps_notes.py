@@ -15,9 +15,10 @@ import optuna
 import optuna_dashboard
 import pandas as pd
 import pytest
+import sqlalchemy
 
 import sweeps
-from storage import recorder
+from storage import study_recorder
 from storage.database import open_database
 from sweeps import cli, notes
 from sweeps.analysis import study_note
@@ -80,6 +81,32 @@ def test_every_write_replaces_the_same_three_figures(
     assert "trial 12" not in names
 
 
+def test_reader_never_sees_a_note_or_figure_in_part(url: str) -> None:
+    notes.write_note(url, "a_study", now=NOW)
+    with closing(sqlite3.connect("bestepoch.db")) as connection, connection:
+        connection.execute("delete from epoch_records where trial > 1")
+        connection.execute("delete from trial_results where trial > 1")
+    seen = []
+
+    def read(_: object) -> None:
+        """Read what others see before this commit, as the dashboard does."""
+        with closing(sqlite3.connect("bestepoch.db")) as connection:
+            query = "select key, value_json from study_system_attributes"
+            found = {key: json.loads(value) for key, value in connection.execute(query)}
+        figures = optuna_dashboard._custom_plot_data.get_plotly_graph_objects(found)
+        note = optuna_dashboard._note.get_note_from_system_attrs(found, None)["body"]
+        seen.append((note, {name: json.loads(text) for name, text in figures.items()}))
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", read)
+    try:
+        notes.write_note(url, "a_study", now=NOW)
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", read)
+    assert len(seen) > 1
+    assert all(each == seen[0] for each in seen)
+    assert stored(url) != seen[0]
+
+
 def test_deleting_the_study_deletes_them(url: str) -> None:
     notes.write_note(url, "a_study", now=NOW)
     with pytest.raises(SystemExit) as exit_:
@@ -102,7 +129,7 @@ def test_study_without_a_score_has_a_note_and_no_curves(
 
 def test_note_is_written_on_each_kind_of_database(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
-        recorder.create_study(
+        study_recorder.create_study(
             db, study_uuid="u", name="a_study", objective="o", config={"max_epochs": 3}, now=NOW
         )
         optuna.create_study(study_name="a_study", storage=db.optuna_storage())

@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float64]
 #: Standard errors that two scores must be apart to be told apart, as everywhere in statistics.
 TIE_ERRORS = 2.0
 _FITTING_ROUNDS = 100
+# Share of a factor that a round may still change; most tables are there after 20 to 40 rounds.
+_FITTED = 1e-12
 # The median of |x| of a standard normal x.
 _MEDIAN_OF_ABSOLUTE = 0.6744897501960817
 #: Largest correlation of neighbouring epochs that is believed: 0.9 is an effective twentieth.
@@ -106,15 +108,7 @@ def macro_f1_error_from_f1(class_f1: Sequence[float], support: Sequence[int]) ->
     """
     examples = np.asarray(support, dtype=np.float64)
     f1 = np.nan_to_num(np.asarray(class_f1, dtype=np.float64))
-    wanted = 2 * examples * (1 - f1)
-    table = np.outer(wanted, wanted) / max(float(wanted.sum()), 1.0) / 2
-    np.fill_diagonal(table, 0.0)
-    for _ in range(_FITTING_ROUNDS):
-        reached = table.sum(axis=1) * (2 - f1) + table.sum(axis=0) * f1
-        table *= np.divide(wanted, reached, out=np.zeros_like(f1), where=reached > 0)[:, None]
-        missed = table.sum(axis=1)
-        most = np.divide(examples, missed, out=np.ones_like(f1), where=missed > examples)
-        table *= most[:, None]
+    table = _spread_errors(f1, examples)
     fitted = macro_f1_error(table + np.diag(examples - table.sum(axis=1)))
     # Where no table has these F1, as with one guess for all classes, each class's own error is
     # the least: that of equal precision and recall, F (1 - F) (1 - F / 2) / s.
@@ -163,11 +157,12 @@ def moving_median(curve: Sequence[float] | Floats, width: int = 3) -> Floats:
         width: Epochs a median, odd.
     """
     values = np.asarray(curve, dtype=np.float64)
-    half, last = width // 2, len(values) - 1
+    medians = values.copy()
     # As many on both sides: at an end a lopsided median would follow a rise too late.
-    sides = [min(half, i, last - i) for i in range(len(values))]
-    medians = [np.median(values[i - side : i + side + 1]) for i, side in enumerate(sides)]
-    return np.array(medians, dtype=np.float64)
+    for side in range(1, min(width // 2, (len(values) - 1) // 2) + 1):
+        windows = np.lib.stride_tricks.sliding_window_view(values, 2 * side + 1)
+        medians[side : len(values) - side] = np.median(windows, axis=1)
+    return medians
 
 
 def finite(curve: Sequence[float] | Floats) -> Floats:
@@ -175,6 +170,28 @@ def finite(curve: Sequence[float] | Floats) -> Floats:
     values = np.asarray(curve, dtype=np.float64)
     kept: Floats = values[np.isfinite(values)]
     return kept
+
+
+def _spread_errors(f1: Floats, examples: Floats) -> Floats:
+    """Return a table of errors, nothing on its diagonal, that gives each class its F1, (C, C).
+
+    Rows alone are scaled, so what is kept of each round is one factor a row.
+    """
+    wanted = 2 * examples * (1 - f1)
+    table = np.outer(wanted, wanted) / max(float(wanted.sum()), 1.0) / 2
+    np.fill_diagonal(table, 0.0)
+    rows, weights = table.sum(axis=1), 2 - f1
+    factors = np.ones_like(f1)
+    for _ in range(_FITTING_ROUNDS):
+        before, missed = factors, factors * rows
+        reached = missed * weights + (factors @ table) * f1
+        # A row without errors stays so, whatever its factor.
+        factors = factors * wanted / np.where(reached > 0, reached, math.inf)
+        factors = np.minimum(factors, examples / np.where(rows > 0, rows, math.inf))
+        if (np.abs(factors - before) <= _FITTED * factors.max(initial=0.0)).all():
+            break
+    fitted: Floats = table * factors[:, None]
+    return fitted
 
 
 def _half_examples(counts: Floats, present: npt.NDArray[np.bool_]) -> Floats:

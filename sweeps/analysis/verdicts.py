@@ -148,7 +148,8 @@ def judge_study(
     facts = trial_curves(curves, class_scores, results)
     params = {int(row.trial): json.loads(row.params) for row in results.itertuples()}
     judged = _judge_beside_siblings(facts, params)
-    return [_look_beside(each, judged, params) for each in judged]
+    free = {verdict: _params_without(verdict, judged, params) for verdict in DECIDING}
+    return [_look_beside(each, free, params[each.trial]) for each in judged]
 
 
 def verdicts(
@@ -190,23 +191,25 @@ def trial_curves(
     first = class_scores[class_scores["trial"] == class_scores["trial"].min()]
     supports = tuple(int(each) for each in first["support"])
     names = tuple(str(each) for each in first["class_name"])
-    known = results.set_index("trial")
+    known = {int(row.trial): (json.loads(row.params), row.outcome) for row in results.itertuples()}
+    # Columns once, and pieces of them: a frame a trial takes longer than all rules together.
+    columns = ("train_loss", "val_loss", "macro_f1", "class_f1")
+    train, val, scores, class_f1s = (curves[name].to_numpy() for name in columns)
     found = []
-    for trial, epochs in curves.groupby("trial", sort=True):
-        row = known.loc[trial]
-        params = json.loads(row["params"])
+    for trial, rows in sorted(curves.groupby("trial").indices.items()):
+        params, outcome = known[int(trial)]
         found.append(
             TrialCurve(
                 trial=int(trial),
-                train_losses=tuple(epochs["train_loss"].tolist()),
-                val_losses=tuple(epochs["val_loss"].tolist()),
-                macro_f1s=tuple(epochs["macro_f1"].tolist()),
-                class_f1s=_read_class_f1s(epochs["class_f1"]),
+                train_losses=tuple(train[rows].tolist()),
+                val_losses=tuple(val[rows].tolist()),
+                macro_f1s=tuple(scores[rows].tolist()),
+                class_f1s=_read_class_f1s(class_f1s[rows].tolist()),
                 supports=supports,
                 class_names=names,
                 has_balanced_weights=params.get("class_weights") == "balanced",
                 label_smoothing=float(params.get("label_smoothing", 0.0)),
-                outcome=row["outcome"] if isinstance(row["outcome"], str) else None,
+                outcome=outcome if isinstance(outcome, str) else None,
             )
         )
     return found
@@ -228,14 +231,15 @@ def find_neighbours(
         At most 3: the number, and which of ``deciding`` differ. Nearest are those that differ in
         the fewest other hyperparameters, then in the fewest of these.
     """
+    names = set(params).union(*free.values()) - set(deciding) - set(_OWNED)
+    own = [(name, params.get(name)) for name in deciding]
+    rest = [(name, params.get(name)) for name in names]
     found = []
     for trial, other in free.items():
-        names = set(params) | set(other)
-        differ = {name for name in names if params.get(name) != other.get(name)}
-        telling = [name for name in deciding if name in differ]
-        rest = differ - set(deciding) - set(_OWNED)
+        telling = [name for name, value in own if value != other.get(name)]
         if telling:
-            found.append(((len(rest), len(telling), trial), (trial, telling)))
+            num_others = sum([value != other.get(name) for name, value in rest])
+            found.append(((num_others, len(telling), trial), (trial, telling)))
     return [neighbour for _, neighbour in sorted(found)][:_NEIGHBOURS_SHOWN]
 
 
@@ -263,24 +267,29 @@ def _judge_beside_siblings(
     return found
 
 
+def _params_without(
+    verdict: Verdict, study: Sequence[TrialVerdict], params: Mapping[int, Mapping[str, Any]]
+) -> dict[int, Mapping[str, Any]]:
+    """Return the hyperparameters of the trials that are free of a verdict, by number."""
+    bad = {verdict, Verdict.DIVERGED}
+    return {
+        each.trial: params[each.trial]
+        for each in study
+        if bad.isdisjoint(each.verdicts) and each.verdicts != (Verdict.TOO_SHORT,)
+    }
+
+
 def _look_beside(
     judged: TrialVerdict,
-    study: Sequence[TrialVerdict],
-    params: Mapping[int, Mapping[str, Any]],
+    free: Mapping[Verdict, Mapping[int, Mapping[str, Any]]],
+    params: Mapping[str, Any],
 ) -> TrialVerdict:
     """Return the verdicts on a trial, each with the trials beside it that do not show it."""
     findings = []
     for finding in judged.findings:
-        deciding = DECIDING.get(finding.verdict)
-        if deciding is not None:
-            bad = {finding.verdict, Verdict.DIVERGED}
-            free = {
-                each.trial: params[each.trial]
-                for each in study
-                if not bad & set(each.verdicts) and each.verdicts != (Verdict.TOO_SHORT,)
-            }
-            text = _describe_neighbours(params[judged.trial], free, deciding)
-            finding = replace(finding, beside=text)
+        if finding.verdict in DECIDING:
+            others, deciding = free[finding.verdict], DECIDING[finding.verdict]
+            finding = replace(finding, beside=_describe_neighbours(params, others, deciding))
         findings.append(finding)
     return replace(judged, findings=tuple(findings))
 
@@ -334,9 +343,10 @@ def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
     )
 
 
-def _read_class_f1s(column: "pd.Series[str]") -> tuple[tuple[float, ...], ...]:
+def _read_class_f1s(column: Sequence[str]) -> tuple[tuple[float, ...], ...]:
     """Return the F1 of each class per epoch; empty where an epoch has another number of them."""
-    rows: list[Collection[float | None]] = [json.loads(each) for each in column]
+    # As one text: json takes three times as long for a text an epoch.
+    rows: list[Collection[float | None]] = json.loads(f"[{','.join(column)}]")
     if not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
         return ()
     return tuple(tuple(math.nan if f1 is None else float(f1) for f1 in row) for row in rows)

@@ -1,6 +1,7 @@
 """How often the verdicts are right, on curves whose truth is known.
 
     python tests/benchmarks/bench_verdicts.py
+    python tests/benchmarks/bench_verdicts.py --epochs 8 30
 
 Draws learning curves of nine kinds, at the sampling noise of the three objectives: the recall of
 each class follows a line that is known, its right predictions are drawn for as many validation
@@ -32,6 +33,8 @@ NOISE = {
     "tabular-mlp": ((4944, 1568), (0.92, 0.62)),
     "sequence-rnn": ((45, 45, 45, 45), (0.93, 0.95, 0.9, 0.94)),
 }
+#: Fewest and most epochs of a drawn curve; one of diminishing returns has 400 to 1000.
+EPOCHS = (12, 119)
 #: A curve of each of these is drawn; a trial of fewer than 8 epochs needs no test.
 TRUTHS = tuple(verdict for verdict in Verdict if verdict is not Verdict.TOO_SHORT)
 
@@ -45,10 +48,15 @@ class Drawn:
     curve: TrialCurve
 
 
-def draw(truth: Verdict, objective: str, rng: np.random.Generator) -> Drawn:
+def draw(
+    truth: Verdict,
+    objective: str,
+    rng: np.random.Generator,
+    lengths: tuple[int, int] = EPOCHS,
+) -> Drawn:
     """Return a curve of this kind; its length, its pace and its noise are drawn too."""
     supports, recalls = NOISE[objective]
-    epochs = int(rng.integers(12, 120))
+    epochs = int(rng.integers(lengths[0], lengths[1] + 1))
     if truth is Verdict.DIMINISHING_RETURNS:
         epochs = int(rng.integers(400, 1000))
     time = np.arange(1, epochs + 1) / epochs
@@ -88,13 +96,13 @@ def draw(truth: Verdict, objective: str, rng: np.random.Generator) -> Drawn:
     return Drawn(truth, objective, curve)
 
 
-def draw_all(per_cell: int, seed: int) -> Iterator[Drawn]:
+def draw_all(per_cell: int, seed: int, lengths: tuple[int, int] = EPOCHS) -> Iterator[Drawn]:
     """Yield ``per_cell`` curves of each kind at each objective's noise."""
     rng = np.random.default_rng(seed)
     for objective in NOISE:
         for truth in TRUTHS:
             for _ in range(per_cell):
-                yield draw(truth, objective, rng)
+                yield draw(truth, objective, rng, lengths)
 
 
 def _lines(
@@ -171,11 +179,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--per-cell", type=int, default=40, help="curves a truth and objective")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, nargs=2, default=EPOCHS, help="fewest and most")
     arguments = parser.parse_args()
     counts: Counter[tuple[Verdict, Verdict]] = Counter()
     listed: Counter[Verdict] = Counter()
     right: Counter[str] = Counter()
-    for drawn in draw_all(arguments.per_cell, arguments.seed):
+    for drawn in draw_all(arguments.per_cell, arguments.seed, tuple(arguments.epochs)):
         judged = judge(drawn.curve)
         counts[drawn.truth, judged.leading.verdict] += 1
         listed[drawn.truth] += drawn.truth in judged.verdicts
