@@ -4,6 +4,7 @@ Knows no table by name. A ``Database`` belongs to the process that opened it: gi
 process the URL.
 """
 
+import errno
 import hashlib
 import os
 import sqlite3
@@ -47,8 +48,6 @@ BUSY_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
 LOCK_POLL_S = 0.01
 WEIGHTS_FOLDER = "bestepoch-weights"
-
-_SQLITE_MAGIC = b"SQLite format 3\x00"
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -324,12 +323,22 @@ def _check_file(path: Path, *, create: bool) -> None:
             if create:
                 return
             raise StorageError(f"{path}: no such database; start a sweep first, or give --storage")
-        with path.open("rb") as file:
-            head = file.read(len(_SQLITE_MAGIC))
+        if not os.access(path, os.R_OK):
+            raise StorageError(f"{path}: cannot be read ({os.strerror(errno.EACCES)})")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if head and head != _SQLITE_MAGIC:
-        raise StorageError(f"{path}: not an SQLite database; give another file with --storage")
+    # By SQLite and never by open(): closing the file would drop the locks of all other connections
+    # of this process to it, and the next process to end would delete the log that they write to
+    # (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise StorageError(
+                f"{path}: not an SQLite database, or a damaged one;"
+                " give another file with --storage"
+            ) from None
 
 
 def _engine_options(url: URL) -> dict[str, Any]:

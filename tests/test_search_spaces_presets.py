@@ -41,6 +41,40 @@ def test_space_of_own_objectives_goes_with_each_optimizer(optimizer: str | None)
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        # Nothing but the optimizers' own ranges would be sampled, so they are what is meant.
+        ({"optimizer": "sgd"}, {"sgd": (5.0, 9.0)}),
+        ({"optimizer": ["sgd", "adadelta"]}, {"sgd": (5.0, 9.0), "adadelta": (5.0, 9.0)}),
+        # Adam is meant; the others keep theirs.
+        ({"optimizer": ["adam", "sgd"]}, {"sgd": (0.1, 1.0)}),
+    ],
+)
+def test_a_range_that_a_person_gives_is_never_without_use(
+    given: dict[str, Any], expected: dict[str, tuple[float, float]]
+) -> None:
+    preset = {
+        "optimizer": ["adam", "sgd", "adadelta"],
+        "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}
+        | {
+            "by_optimizer": {"sgd": {"low": 0.1, "high": 1.0}, "adadelta": {"low": 0.3, "high": 2}}
+        },
+    }
+    rates = {"learning_rate": {"low": 5.0, "high": 9.0}}
+    merged = merge_space(preset, given | rates)["learning_rate"]
+    assert (merged["low"], merged["high"], merged["log"]) == (5.0, 9.0, True)
+    ranges = {name: (one["low"], one["high"]) for name, one in merged["by_optimizer"].items()}
+    assert ranges == expected
+    # A range of the person's own for the optimizer stays as it was given.
+    own = {
+        "optimizer": "sgd",
+        "learning_rate": {"low": 5.0, "by_optimizer": {"sgd": {"low": 0.2}}},
+    }
+    kept = merge_space(preset, own)["learning_rate"]["by_optimizer"]
+    assert kept == {"sgd": {"low": 0.2, "high": 1.0}}
+
+
+@pytest.mark.parametrize(
     ("model", "expected"),
     [
         ({"filers": 3}, "unknown key 'filers' in [model]; did you mean 'filters'?"),

@@ -1,11 +1,13 @@
 """URLs, errors in one line, and that no password is ever in them."""
 
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -181,7 +183,9 @@ def test_damaged_file_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     path.write_bytes(b"SQLite format 3\x00" + b"\x07" * 4096)
     for create in (False, True):
-        with pytest.raises(StorageError, match="file is not a database") as error:
+        with pytest.raises(
+            StorageError, match="not an SQLite database, or a damaged one"
+        ) as error:
             open_database(str(path), create=create)
         assert str(error.value).startswith(str(path))
 
@@ -320,3 +324,37 @@ def test_import_is_light(module: str) -> None:
 
 
 HEAVY = ("torch", "pandas", "optuna", "plotly", "numpy", "psycopg")
+
+
+def open_files_of(folder: Path) -> list[str]:
+    """The files in a folder that this process has open, as the system names them."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return [name for name in names if name.startswith(str(folder))]
+
+
+def test_opening_again_in_one_process_leaves_the_log_of_open_connections(tmp_path: Path) -> None:
+    """As a dashboard does that is asked for a report while other processes come and go."""
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    write = (
+        "import sqlite3, sys; connection = sqlite3.connect(sys.argv[1]);"
+        " connection.execute(sys.argv[2]); connection.commit(); connection.close()"
+    )
+
+    def in_another_process(sql: str) -> None:
+        subprocess.run([sys.executable, "-c", write, str(tmp_path / "a.db"), sql], check=True)
+
+    with open_database(url, create=True) as held, held.read() as connection:
+        connection.execute(text("SELECT count(*) FROM sqlite_master")).scalar_one()
+        connection.commit()
+        with open_database(url, create=False) as again, again.read() as other:
+            other.execute(text("SELECT 1"))
+        in_another_process("CREATE TABLE seen (number INTEGER)")
+        in_another_process("INSERT INTO seen VALUES (7)")
+        deleted = [name for name in open_files_of(tmp_path) if name.endswith("(deleted)")]
+        assert deleted == []
+        assert open_files_of(tmp_path)
+    with open_database(url, create=False) as held, held.read() as connection:
+        assert connection.execute(text("SELECT number FROM seen")).scalar_one() == 7

@@ -14,6 +14,10 @@ from sweeps import cli
         (["rum"], "No such command 'rum'. Did you mean 'run'?"),
         (["run", "relation-cnn", "--trials", "many"], "--trials: input should be a valid integer"),
         (["run", "relation-cnn", "--seeed", "1"], "No such option: --seeed"),
+        (
+            ["run", "relation-cnn", "--max-epochs", "8"],
+            "--max-epochs: no such option; give --set max_epochs=VALUE",
+        ),
         (["show", "relation-cnn", "x"], "TRIAL: input should be a valid integer"),
         (["results", "relation-cnn", "--by", "worst"], "--by: 'worst' is not one of 'best', "),
         (["list", "--format", "xml"], "--format: 'xml' is not one of 'table', 'csv', "),

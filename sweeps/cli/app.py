@@ -118,6 +118,9 @@ def _explain(error: Exception) -> tuple[Sequence[str], int]:
 def _explain_usage(error: Any) -> Sequence[str]:
     """Return one line for a mistake on the command line, none where help was shown instead."""
     text = " ".join(error.format_message().split())
+    setting = _find_setting(getattr(error, "option_name", None))
+    if setting is not None:
+        return (f"--{setting.replace('_', '-')}: no such option; give --set {setting}=VALUE",)
     parameter = getattr(error, "param", None)
     if parameter is None or not text:
         return (text,) if text else ()
@@ -127,3 +130,11 @@ def _explain_usage(error: Any) -> Sequence[str]:
         return (f"{name} is missing; see: {error.ctx.command_path} --help",)
     *_, reason = re.sub(r"^Invalid value for '[^']*': ", "", text).split("Value error, ")
     return (f"{name}: {reason[0].lower()}{reason[1:]}",)
+
+
+def _find_setting(option: str | None) -> str | None:
+    """Return the key of a sweep file that an unknown option is meant for, or None."""
+    from sweeps.config import SweepConfig
+
+    name = (option or "").removeprefix("--").replace("-", "_")
+    return name if name in SweepConfig.model_fields else None
