@@ -31,12 +31,15 @@ def validate(
     counts = torch.zeros(slots * num_classes**2, dtype=torch.int64, device=device)
     slot_base = torch.arange(slots, device=device).unsqueeze(1) * num_classes**2
     program.model.eval()
-    for batch in split.evaluation_batches():
+    batches = split.evaluation_batches()
+    ones = torch.ones(slots * max(map(len, batches)), dtype=torch.int64, device=device)
+    for batch in batches:
         inputs, targets = split.batch(batch)
         logits_SBC = program.logits(own, inputs)
         losses_S = losses.cross_entropy(logits_SBC, targets)
         loss_sums_S += losses_S * len(batch)
         cells = slot_base + losses.true_classes(targets) * num_classes + logits_SBC.argmax(dim=-1)
-        counts += torch.bincount(cells.flatten(), minlength=len(counts))
+        # Not bincount, for whose result a GPU must be waited for.
+        counts.scatter_add_(0, cells.flatten(), ones[: cells.numel()])
     confusions = counts.view(slots, num_classes, num_classes).cpu().numpy()
     return (loss_sums_S / len(split)).tolist(), list(confusions)
