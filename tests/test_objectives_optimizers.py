@@ -122,9 +122,8 @@ class Rows:
 
 def take_step(tensors: list[optimizers.Tensors], hparams: list[Hparams], steps: list[int]) -> None:
     rates = [one.learning_rate for one in hparams]
-    optimizers.step(
-        hparams[0].optimizer, tensors, hparams_S=hparams, learning_rates_S=rates, steps_S=steps
-    )
+    family = optimizers.Family(hparams, rates, [step - 1 for step in steps])
+    optimizers.step(family, 0, tensors)
 
 
 def draw(generator: torch.Generator, slots: int) -> list[torch.Tensor]:

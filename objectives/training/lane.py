@@ -8,7 +8,9 @@ Shapes: S slots, B batch, C classes.
 
 import time
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -30,6 +32,13 @@ from objectives.training.fusion import Program
 from objectives.training.lane_trial import LaneTrial
 from objectives.training.rows import Group, Rows, between, find_small, join, views
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
+
+
+class _Families(NamedTuple):
+    """Rows by optimizer: first, one past the last, trials; and their ``clip_norm``, if any has."""
+
+    of_rows: list[tuple[int, int, optimizers.Family]]
+    clip_norms_S: list[float | None] | None
 
 
 class FusedLane:
@@ -184,13 +193,14 @@ class FusedLane:
         # A model that draws from torch's generator (it is never fused) draws what its trial draws.
         torch.manual_seed(int(keys[0, 0]))
         criterion = losses.criterion([trial.hparams for trial in trials], self._balanced_C)
+        families = self._families(start, stop)
         loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
         norm_sums_S = torch.zeros_like(loss_sums_S)
         self._program.model.train()
         for step, batch in enumerate(batches):
             inputs, targets_B = self._train.batch(batch)
             losses_S, norms_S = self._step(
-                start, stop, step, keys_TS[step], criterion, inputs, targets_B
+                start, stop, step, keys_TS[step], criterion, families, inputs, targets_B
             )
             loss_sums_S += losses_S * len(batch)
             norm_sums_S += norms_S
@@ -225,6 +235,7 @@ class FusedLane:
         step: int,
         keys_S: torch.Tensor,
         criterion: losses.Criterion,
+        families: _Families,
         inputs: tuple[torch.Tensor, ...],
         targets_B: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -268,29 +279,21 @@ class FusedLane:
                 scratch=scratch,
             )
         else:
-            self._update(start, stop, step, grads, norms_S)
+            self._update(start, families, step, grads, norms_S)
         return losses_S.detach(), norms_S
 
     def _update(
-        self, start: int, stop: int, step: int, grads: Group, norms_S: torch.Tensor
+        self, start: int, families: _Families, step: int, grads: Group, norms_S: torch.Tensor
     ) -> None:
         """Let each optimizer family step its own rows."""
-        bounds = [trial.hparams.clip_norm for trial in self._trials[start:stop]]
-        if any(bound is not None for bound in bounds):
-            clipped = optimizers.clip(list(grads.values()), norms_S, bounds)
+        if families.clip_norms_S is not None:
+            clipped = optimizers.clip(list(grads.values()), norms_S, families.clip_norms_S)
             grads = dict(zip(grads, clipped, strict=True))
-        for first, last in self._families(start, stop):
+        for first, last, family in families.of_rows:
             rows = [
                 self._optimizer_tensors(name, grads[name], start, first, last) for name in grads
             ]
-            trials = self._trials[first:last]
-            optimizers.step(
-                self._optimizer(first),
-                rows,
-                hparams_S=[trial.hparams for trial in trials],
-                learning_rates_S=[trial.rate.learning_rate for trial in trials],
-                steps_S=[trial.steps + step + 1 for trial in trials],
-            )
+            optimizers.step(family, step, rows)
 
     def _rates(self, start: int, stop: int, num_steps: int) -> list[float]:
         """Return the learning rate that each trial reports of the epoch that it has trained."""
@@ -316,17 +319,21 @@ class FusedLane:
     def _own(self, start: int, stop: int) -> Group:
         return between(self._settled().own, start, stop)
 
-    def _families(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Return the slices of rows, between two bounds, that share an optimizer."""
-        edges = [
-            i
-            for i in range(start, stop)
-            if i == start or self._optimizer(i) != self._optimizer(i - 1)
-        ]
-        return list(zip(edges, [*edges[1:], stop], strict=True))
-
-    def _optimizer(self, row: int) -> str:
-        return self._trials[row].hparams.optimizer
+    def _families(self, start: int, stop: int) -> _Families:
+        """Return the rows between two bounds by optimizer, for one epoch."""
+        trials = self._trials[start:stop]
+        norms = [trial.hparams.clip_norm for trial in trials]
+        of_rows, first = [], start
+        for _, alike in groupby(trials, key=lambda trial: trial.hparams.optimizer):
+            of_one = list(alike)
+            family = optimizers.Family(
+                [trial.hparams for trial in of_one],
+                [trial.rate.learning_rate for trial in of_one],
+                [trial.steps for trial in of_one],
+            )
+            of_rows.append((first, first + len(of_one), family))
+            first += len(of_one)
+        return _Families(of_rows, norms if any(norm is not None for norm in norms) else None)
 
     def _present(self) -> list[LaneTrial]:
         staying = [trial for trial in self._trials if trial.number not in self._leaving]

@@ -53,39 +53,53 @@ class Tensors:
     scratch: torch.Tensor
 
 
-def step(
-    optimizer: str,
-    tensors: Sequence[Tensors],
-    *,
-    hparams_S: Sequence[Hparams],
-    learning_rates_S: Sequence[float],
-    steps_S: Sequence[int],
-) -> None:
-    """Update the weights of S trials of one optimizer type, in place.
+class Family:
+    """S trials of one optimizer type in one epoch: all that is the same at each of its steps.
 
     Args:
-        optimizer: The type that all S trials have.
-        tensors: The trials' parameters; all have S rows.
         hparams_S: Each trial's hyperparameters.
-        learning_rates_S: Each trial's rate in this step, in place of ``learning_rate``.
-        steps_S: Steps each trial has taken, this one included, from 1.
+        learning_rates_S: Each trial's rate in this epoch, in place of ``learning_rate``.
+        steps_S: Steps that each trial has taken before.
     """
-    lr_S = np.array(learning_rates_S)
-    scalars = _SCALARS[optimizer](hparams_S, lr_S, np.array(steps_S, dtype=np.float64))
-    weight_decay_S = np.array([hparams.weight_decay for hparams in hparams_S])
-    if weight_decay_S.any():
-        decoupled = optimizer == "adamw"
+
+    def __init__(
+        self,
+        hparams_S: Sequence[Hparams],
+        learning_rates_S: Sequence[float],
+        steps_S: Sequence[int],
+    ) -> None:
+        self.optimizer = hparams_S[0].optimizer
+        self.lr_S: _Array = np.array(learning_rates_S)
+        self.steps_S: _Array = np.array(steps_S, dtype=np.float64)
+        self.betas_S2: _Array = np.array([hparams.betas for hparams in hparams_S])
+        self.momentum_S: _Array = np.array([hparams.momentum or 0.0 for hparams in hparams_S])
+        self.rho_S: _Array = np.array([hparams.rho or 0.0 for hparams in hparams_S])
+        self.nesterov_S = np.array([float(one.nesterov or False) for one in hparams_S])
+        self.weight_decay_S: _Array = np.array([hparams.weight_decay for hparams in hparams_S])
+
+
+def step(family: Family, index: int, tensors: Sequence[Tensors]) -> None:
+    """Update the weights of a family's trials, in place.
+
+    Args:
+        family: The trials.
+        index: The step's number in the epoch, from 0.
+        tensors: The trials' parameters; all have S rows.
+    """
+    scalars = _SCALARS[family.optimizer](family, family.steps_S + (index + 1))
+    if family.weight_decay_S.any():
+        decoupled = family.optimizer == "adamw"
         scalars["kept" if decoupled else "weight_decay"] = (
-            1 - lr_S * weight_decay_S if decoupled else weight_decay_S
+            1 - family.lr_S * family.weight_decay_S if decoupled else family.weight_decay_S
         )
-    update = _UPDATES[optimizer]
+    update = _UPDATES[family.optimizer]
     rows_of: dict[tuple[torch.dtype, int], dict[str, torch.Tensor]] = {}
     for tensor in tensors:
         # Once a step and not once a parameter: together they cost more than the update itself.
         kind = (tensor.param.dtype, tensor.param.dim())
         if kind not in rows_of:
             rows_of[kind] = _as_rows(scalars, tensor.param)
-        update(_decayed(tensor, rows_of[kind]), rows_of[kind], _EPS[optimizer])
+        update(_decayed(tensor, rows_of[kind]), rows_of[kind], _EPS[family.optimizer])
 
 
 def norms(grads: Mapping[str, torch.Tensor], scratch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -143,21 +157,21 @@ def _decayed(t: Tensors, rows: Mapping[str, torch.Tensor]) -> Tensors:
     return replace(t, grad=torch.where(decay == 0, t.grad, t.grad + t.param * decay))
 
 
-def _adam_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
+def _adam_scalars(family: Family, steps_S: _Array) -> _Scalars:
     # In float64, as PyTorch computes its bias corrections in Python floats.
-    betas = np.array([hparams.betas for hparams in hparams_S])
+    betas = family.betas_S2
     first_bias, second_bias = 1 - betas[:, 0] ** steps_S, 1 - betas[:, 1] ** steps_S
     return {
         "first_weight": 1 - betas[:, 0],
         "second_decay": betas[:, 1],
         "second_weight": 1 - betas[:, 1],
-        "rate": lr_S / first_bias,
+        "rate": family.lr_S / first_bias,
         "second_scale": 1 / np.sqrt(second_bias),
     }
 
 
-def _nadam_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
-    beta1_S = np.array([hparams.betas for hparams in hparams_S])[:, 0]
+def _nadam_scalars(family: Family, steps_S: _Array) -> _Scalars:
+    lr_S, beta1_S = family.lr_S, family.betas_S2[:, 0]
 
     def mu(steps: _Array) -> _Array:
         return 1.0 - 0.5 * 0.96 ** (steps * _MOMENTUM_DECAY)
@@ -168,36 +182,30 @@ def _nadam_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) 
     factors_ST = np.where(steps_T <= steps_S[:, None], beta1_S[:, None] * mu(steps_T), 1.0)
     product_S, next_S = factors_ST.prod(axis=1), beta1_S * mu(steps_S + 1)
     return {
-        **_adam_scalars(hparams_S, lr_S, steps_S),
+        **_adam_scalars(family, steps_S),
         "grad_rate": lr_S * (1 - beta1_S * mu(steps_S)) / (1 - product_S),
         "first_rate": lr_S * next_S / (1 - product_S * next_S),
     }
 
 
-def _rmsprop_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
-    alpha_S = np.full(len(lr_S), _ALPHA)
-    momentum_S = np.array([hparams.momentum for hparams in hparams_S])
-    moved = {"momentum": momentum_S} if momentum_S.any() else {}
-    return {"rate": lr_S, "second_decay": alpha_S, "second_weight": 1 - alpha_S, **moved}
+def _rmsprop_scalars(family: Family, steps_S: _Array) -> _Scalars:
+    alpha_S = np.full(len(family.lr_S), _ALPHA)
+    moved = {"momentum": family.momentum_S} if family.momentum_S.any() else {}
+    return {"rate": family.lr_S, "second_decay": alpha_S, "second_weight": 1 - alpha_S, **moved}
 
 
-def _adagrad_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
-    return {"rate": lr_S}
+def _adagrad_scalars(family: Family, steps_S: _Array) -> _Scalars:
+    return {"rate": family.lr_S}
 
 
-def _adadelta_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
-    rho_S = np.array([hparams.rho for hparams in hparams_S])
-    return {"rate": lr_S, "second_decay": rho_S, "second_weight": 1 - rho_S}
+def _adadelta_scalars(family: Family, steps_S: _Array) -> _Scalars:
+    rho_S = family.rho_S
+    return {"rate": family.lr_S, "second_decay": rho_S, "second_weight": 1 - rho_S}
 
 
-def _sgd_scalars(hparams_S: Sequence[Hparams], lr_S: _Array, steps_S: _Array) -> _Scalars:
-    nesterov_S = np.array([float(hparams.nesterov or False) for hparams in hparams_S])
-    ahead = {"nesterov": nesterov_S} if nesterov_S.any() else {}
-    return {
-        "rate": lr_S,
-        "momentum": np.array([hparams.momentum for hparams in hparams_S]),
-        **ahead,
-    }
+def _sgd_scalars(family: Family, steps_S: _Array) -> _Scalars:
+    ahead = {"nesterov": family.nesterov_S} if family.nesterov_S.any() else {}
+    return {"rate": family.lr_S, "momentum": family.momentum_S, **ahead}
 
 
 def _adam(t: Tensors, rows: Mapping[str, torch.Tensor], eps: float) -> None:
@@ -280,7 +288,7 @@ _UPDATES: Mapping[str, Callable[[Tensors, Mapping[str, torch.Tensor], float], No
     "sgd": _sgd,
 }
 
-_SCALARS: Mapping[str, Callable[[Sequence[Hparams], _Array, _Array], _Scalars]] = {
+_SCALARS: Mapping[str, Callable[[Family, _Array], _Scalars]] = {
     "adam": _adam_scalars,
     "adamw": _adam_scalars,
     "adamax": _adam_scalars,
