@@ -5,9 +5,9 @@
 The same trials (learning rates of Adam at random, no trial stopped early), the same epochs, the
 same data, each sweep a process of its own that ends with all scores in a database: ours is
 ``bestepoch run``, Optuna's is two processes that train plain PyTorch loops and report each epoch
-(on a GPU: one), Ray Tune's (``pip install 'ray[tune]'``) is two workers with the same loop. One
-thread each. The peers pad every batch to the longest example of the data, as most people do; in
-cases that end in ``-trim`` they sort and trim batches as we do.
+(on a GPU: one), Ray Tune's (``pip install 'bestepoch[bench]'``) is two workers with the same loop.
+One thread each. The peers pad every batch to the longest example of the data, as most people do;
+in cases that end in ``-trim`` they sort and trim batches as we do.
 """
 
 import argparse
@@ -39,11 +39,12 @@ class Case:
 
 
 CASES = {
-    "mlp-200": Case("tabular-mlp", 200, 256, 5),
-    "mlp-32": Case("tabular-mlp", 32, 256, 2),
-    "gru-8": Case("sequence-rnn", 8, 64, 4, ("space.model.cell='gru'",)),
-    "cnn-50": Case("relation-cnn", 50, 16, 3),
-    "cnn-50-trim": Case("relation-cnn", 50, 16, 3, trimmed=True),
+    "mlp-200": Case("tabular-mlp", 200, 256, 20),
+    "mlp-200-short": Case("tabular-mlp", 200, 256, 5),
+    "mlp-32": Case("tabular-mlp", 32, 256, 4),
+    "gru-8": Case("sequence-rnn", 8, 64, 12, ("space.model.cell='gru'",)),
+    "cnn-50": Case("relation-cnn", 50, 16, 6),
+    "cnn-50-trim": Case("relation-cnn", 50, 16, 6, trimmed=True),
 }
 
 SPACE = (
@@ -212,7 +213,7 @@ def time_sweep(peer: str, case: Case, device: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--case", choices=CASES, help="only this one")
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one; repeat")
     parser.add_argument("--peers", default="optuna", help="optuna, ray, or both with a comma")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--csv", type=Path, help="write the table to this file too")
@@ -223,9 +224,9 @@ def main() -> None:
         versions.append(f"ray {metadata.version('ray')}")
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {', '.join(versions)}")
-    print(f"{'case':8} {'peer':10} {'trials':>6} {'epochs':>6} {'s':>7} {'epochs/s':>8} ours is")
+    print(f"{'case':13} {'peer':10} {'trials':>6} {'epochs':>6} {'s':>7} {'epochs/s':>8} ours is")
     rows: list[dict[str, Any]] = []
-    for name in [arguments.case] if arguments.case else CASES:
+    for name in arguments.case or CASES:
         case = CASES[name]
         seconds = {peer: time_sweep(peer, case, arguments.device) for peer in peers}
         for peer, took in seconds.items():
@@ -234,7 +235,7 @@ def main() -> None:
             row |= {"trial_epochs_a_second": round(case.trials * case.epochs / took, 2)}
             row |= {"ours_is": round(took / seconds["bestepoch"], 2)}
             rows.append(row)
-            line = "{:8} {:10} {:6} {:6} {:7.1f} {:8.2f} {:6.2f} x"
+            line = "{:13} {:10} {:6} {:6} {:7.1f} {:8.2f} {:6.2f} x"
             print(line.format(*row.values()), flush=True)
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
