@@ -183,4 +183,8 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # Without the interpreter's end, in which torch takes half a second and leaves nothing to do:
+    # the database is closed, each event is flushed.
+    os._exit(code)
