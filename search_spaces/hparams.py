@@ -180,6 +180,19 @@ class Hparams(BaseModel):
         }
 
 
+def list_unstored(optimizer: str) -> dict[str, object]:
+    """Return what a trial has where its stored hyperparameters do not say it (``to_params``).
+
+    Args:
+        optimizer: The trial's; left out is what it does not have.
+    """
+    off = {**_UNSTORED, "clip_norm": None}
+    if optimizer == "rmsprop":
+        off["momentum"] = 0.0
+    owners = OPTIMIZERS_WITH
+    return {name: each for name, each in off.items() if optimizer in owners.get(name, OPTIMIZERS)}
+
+
 def find_limit_mistakes(name: str, value: object) -> list[Mistake]:
     """List why a value cannot be that of the named hyperparameter; empty if it can.
 

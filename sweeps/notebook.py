@@ -2,10 +2,12 @@
 
 The database is that of the commands unless ``storage`` names another one: ``bestepoch.db`` in the
 current folder, or ``BESTEPOCH_STORAGE``. Nothing here writes. The columns of every frame, their
-types and the SQL that gives the same are in the README; all of them can be written to Parquet.
+types and the SQL that gives the same, but for what is computed, are in the README; all of them
+can be written to Parquet.
 """
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -96,12 +98,20 @@ def compare(
 
     Raises:
         StorageError: If the database cannot be opened, or has no such study.
-        ValueError: If ``at_epoch`` is below 1.
+        TypeError: If ``at_epoch`` is no whole number.
+        ValueError: If there is no study, or ``at_epoch`` is below 1 or beyond the longest trial.
     """
     from sweeps.analysis import comparison
 
     names = [studies] if isinstance(studies, str) else list(dict.fromkeys(studies))
+    if not names:
+        raise ValueError("studies must name at least one study, got none")
+    if at_epoch is not None:
+        _check_epoch(at_epoch)
     frames = [read_study(name, storage) for name in names]
+    longest = comparison.longest_run(frames)
+    if at_epoch is not None and longest is not None and at_epoch > longest:
+        raise ValueError(f"at_epoch must be <= {longest}, the longest trial's, got {at_epoch}")
     margin = find_margin(frames)
     lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
     return comparison.compare(
@@ -154,6 +164,14 @@ def read_study(study: str, storage: str | None = None) -> "StudyFrames":
     results = queries.results(url, study)
     error = validation_error(results, queries.class_scores(url, study))
     return StudyFrames(study, results, queries.curves(url, study), error)
+
+
+def _check_epoch(epoch: object) -> None:
+    if isinstance(epoch, bool) or not isinstance(epoch, numbers.Integral):
+        kind = type(epoch).__name__
+        raise TypeError(f"at_epoch must be a whole number or None, got {epoch!r}, a {kind}")
+    if epoch < 1:
+        raise ValueError(f"at_epoch must be >= 1, got {epoch}")
 
 
 def find_margin(frames: "Sequence[StudyFrames]") -> float:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sweeps.events import Event, Note, TrialEnded
+from sweeps.events import Event, Note, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -62,6 +62,7 @@ class StudyNotes:
         self._writing: Future[None] | None = None
         self._rests_until = now() + INTERVAL_S
         self._is_due = False
+        self._is_due_at_end = False
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -78,9 +79,14 @@ class StudyNotes:
         self._executor.shutdown(cancel_futures=True)
 
     def add(self, event: Event) -> None:
-        """Take note of an event: a trial that has ended makes the note old."""
+        """Take note of an event: a trial that has ended makes the note old.
+
+        One that has begun is told of at the end of the run, which may come before its own.
+        """
         if isinstance(event, TrialEnded):
             self._is_due = True
+        elif isinstance(event, TrialStarted):
+            self._is_due_at_end = True
 
     def poll(self) -> None:
         """Begin to write if it is time; returns at once."""
@@ -90,15 +96,19 @@ class StudyNotes:
             self._begin(is_last=False)
 
     def finish(self) -> None:
-        """Write for the last time, whenever the time before was, if a trial has ended since."""
+        """Write for the last time, whenever the time before was, if a trial has ended since.
+
+        Or has begun: a run that is interrupted early leaves a note too.
+        """
         if self._writing is not None:
             self._settle()
-        if self._is_due:
+        if self._is_due or self._is_due_at_end:
             self._begin(is_last=True)
             self._settle()
 
     def _begin(self, *, is_last: bool) -> None:
         self._is_due = False
+        self._is_due_at_end = self._is_due_at_end and not is_last
         self._writing = self._executor.submit(self._write, is_last=is_last)
 
     def _write(self, *, is_last: bool) -> None:
@@ -141,7 +151,7 @@ def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -
 
     from storage.database import open_database
     from sweeps.analysis import study_note
-    from sweeps.analysis.report_facts import gather
+    from sweeps.analysis.report_facts import gather, put_first_to_arrive_first
     from sweeps.reporting import read_study
 
     with open_database(url, create=False) as db:
@@ -151,7 +161,7 @@ def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -
             if min_age_s and _age_s(stored.user_attrs.get(WRITTEN_AT), now) < min_age_s:
                 return False
             stored.set_user_attr(WRITTEN_AT, now.isoformat(timespec="seconds"))
-        data = read_study(url, study)
+        data = put_first_to_arrive_first(read_study(url, study))
         facts = gather(data)
         text = study_note.note_text(data, facts, now=now)
         figures = study_note.note_figures(data, facts)

@@ -167,7 +167,7 @@ def test_click_on_a_heading_sorts_and_a_second_turns_it(page: "Page") -> None:
     heading = table.locator("th", has_text=re.compile(r"^epochs\s+run$"))
 
     def epochs() -> list[str]:
-        cells: list[str] = table.locator("tbody tr td:nth-child(7)").all_inner_texts()
+        cells: list[str] = table.locator("tbody tr td:last-child").all_inner_texts()
         return cells
 
     assert epochs()[0] == "23"
@@ -200,7 +200,23 @@ def test_labels_of_figures_are_inside_them(page: "Page") -> None:
     assert cut == []
 
 
-def test_paper_holds_every_section_and_column(page: "Page") -> None:
+def test_table_that_goes_on_to_the_right_says_so(page: "Page") -> None:
+    shown = page.evaluate(
+        """() => [...document.querySelectorAll(".scroll, .wide")].map((box) => [
+            box.scrollWidth > box.clientWidth + 4,
+            box.classList.contains("more"),
+            !box.previousElementSibling.hidden,
+        ])"""
+    )
+    assert shown
+    assert all(is_cut == fades == told for is_cut, fades, told in shown)
+    if page.viewport_size == {"width": 400, "height": 900}:
+        assert shown[0] == [True, True, True]
+    page.evaluate("const box = document.querySelector('.scroll'); box.scrollLeft = 9999")
+    page.wait_for_function("!document.querySelector('.scroll').classList.contains('more')")
+
+
+def test_paper_holds_every_section_in_letters_that_can_be_read(page: "Page") -> None:
     paper = page.pdf(format="A4")
     assert paper.startswith(b"%PDF")
     # About ten pages, not one endless one.
@@ -214,3 +230,10 @@ def test_paper_holds_every_section_and_column(page: "Page") -> None:
         ).map((each) => each.outerHTML.slice(0, 90))"""
     )
     assert over == []
+    sizes = page.evaluate(
+        """() => [...document.querySelectorAll("table")].map((each) => [
+            parseFloat(getComputedStyle(each).fontSize) * 0.75 * (each.currentCSSZoom ?? 1),
+            getComputedStyle(each.tHead).display,
+        ])"""
+    )
+    assert all(size >= 7.9 and head == "table-header-group" for size, head in sizes)

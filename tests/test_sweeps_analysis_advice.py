@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from search_spaces.space import parse_space
-from sweeps.analysis import advice
+from sweeps.analysis import advice, range_advice
 from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
 from sweeps.config_files import load_config
 
@@ -54,8 +54,9 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
     return pd.DataFrame(frame | columns)
 
 
-def judged(verdict: str, n: int) -> pd.DataFrame:
-    return pd.DataFrame({"trial": range(n), "verdicts": [verdict] * n})
+def judged(verdict: str, n: int, *, needed: list[int] | None = None) -> pd.DataFrame:
+    columns = {"verdicts": [verdict] * n, "epochs_needed": needed or [10] * n}
+    return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
 
 
 def takes(option: str | None) -> bool:
@@ -72,7 +73,8 @@ def takes(option: str | None) -> bool:
     [
         ({"learning_rate": 0.095}, "learning_rate.high", 1.0),  # half of two decades further
         ({"learning_rate": 0.0011}, "learning_rate.low", 1e-4),
-        ({"betas": [0.989, 0.999]}, "beta1.high", 0.9978),  # 1 - beta, on a log scale
+        ({"betas": [0.989, 0.999]}, "beta1.high", 0.995),  # half as far from 1
+        ({"betas": [0.81, 0.999]}, "beta1.low", 0.6),  # twice as far
         ({"model": {"filters": 98}}, "model.filters.high", 140),
         (
             {"optimizer": "sgd", "learning_rate": 0.98},
@@ -85,7 +87,7 @@ def test_best_value_at_an_edge_widens_the_range(
     change: dict[str, Any], path: str, expected: float
 ) -> None:
     frame = results([0.9, 0.89, 0.88, 0.5], [MIDDLE | change] * 3 + [MIDDLE])
-    (found,) = advice.find_edges(frame, SPACE)
+    (found,) = range_advice.find_edges(frame, SPACE)
     assert found.option == f"--set space.{path}={expected:g}"
     if "learning_rate.high" in path or "beta1" in path:
         assert takes(found.option)
@@ -93,21 +95,21 @@ def test_best_value_at_an_edge_widens_the_range(
 
 def test_limit_of_a_hyperparameter_is_respected() -> None:
     frame = results([0.9, 0.89, 0.88], [MIDDLE | {"dropout": 0.01}] * 3)
-    assert list(advice.find_edges(frame, SPACE)) == []  # no dropout is below 0
+    assert list(range_advice.find_edges(frame, SPACE)) == []  # no dropout is below 0
 
 
 def test_best_in_the_middle_and_one_lucky_trial_are_no_edge() -> None:
-    assert list(advice.find_edges(results([0.9, 0.8, 0.7], [MIDDLE] * 3), SPACE)) == []
+    assert list(range_advice.find_edges(results([0.9, 0.8, 0.7], [MIDDLE] * 3), SPACE)) == []
     lucky = [MIDDLE | {"learning_rate": 0.099}, MIDDLE, MIDDLE]
-    assert list(advice.find_edges(results([0.9, 0.89, 0.88], lucky), SPACE)) == []
-    assert list(advice.find_edges(results([], []), SPACE)) == []
+    assert list(range_advice.find_edges(results([0.9, 0.89, 0.88], lucky), SPACE)) == []
+    assert list(range_advice.find_edges(results([], []), SPACE)) == []
 
 
 def test_diverged_trials_are_not_the_best() -> None:
     high = MIDDLE | {"learning_rate": 0.099}
     outcomes = ["diverged"] * 3 + ["stalled"] * 3
     frame = results([0.95] * 3 + [0.8] * 3, [high] * 3 + [MIDDLE] * 3, outcome=outcomes)
-    assert list(advice.find_edges(frame, SPACE)) == []
+    assert list(range_advice.find_edges(frame, SPACE)) == []
 
 
 def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
@@ -118,7 +120,8 @@ def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
     scores = [0.7 - 0.1 * abs(math.log10(rate) + 2) for rate, _ in grid]
     noisy = [score + 1e-4 * rng.standard_normal() for score in scores]
     found = {
-        each.about: each for each in advice.find_idle_parameters(results(noisy, params), SPACE)
+        each.about: each
+        for each in range_advice.find_idle_parameters(results(noisy, params), SPACE)
     }
     assert set(found) == {"dropout"}
     assert takes(found["dropout"].option)
@@ -126,20 +129,20 @@ def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
 
 def test_few_trials_show_no_effect_of_anything() -> None:
     params = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
-    assert list(advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
+    assert list(range_advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
 
 
 def test_optimizer_that_always_loses_is_left_out() -> None:
     sgd = MIDDLE | {"optimizer": "sgd", "learning_rate": 0.3}
     params = [sgd] * 5 + [MIDDLE] * 7
     scores = [0.5, 0.52, 0.55, 0.4, 0.6] + [0.7] * 7
-    (found,) = advice.find_losing_optimizers(results(scores, params), SPACE, error=0.014)
+    (found,) = range_advice.find_losing_optimizers(results(scores, params), SPACE, error=0.014)
     assert found.option == "--set 'space.optimizer=[\"adam\"]'"
     assert takes(found.option)
     near = results([0.69] * 5 + [0.7] * 7, params)
-    assert list(advice.find_losing_optimizers(near, SPACE, error=0.014)) == []
+    assert list(range_advice.find_losing_optimizers(near, SPACE, error=0.014)) == []
     four = results(scores[1:], params[1:])
-    assert list(advice.find_losing_optimizers(four, SPACE, error=0.014)) == []
+    assert list(range_advice.find_losing_optimizers(four, SPACE, error=0.014)) == []
 
 
 def test_few_trials_are_too_few_while_the_best_still_rises() -> None:
@@ -173,24 +176,108 @@ def test_cap_that_cuts_the_best_is_doubled() -> None:
 
 
 def test_recommended_cap_is_what_the_best_need() -> None:
-    frame = results([0.9, 0.8, 0.7, 0.1], [MIDDLE] * 4, epochs_to_99=[10, 17, 11, 900])
-    assert advice.recommend_cap(frame, judged("converged", 4)) == 22  # 17 and a quarter more
+    frame = results([0.9, 0.8, 0.7, 0.1], [MIDDLE] * 4)
+    calm = judged("converged", 4, needed=[10, 17, 11, 900])
+    assert advice.recommend_cap(frame, calm) == 22  # 17 and a quarter more
     assert advice.recommend_cap(frame, judged("still improving", 4)) == 46
     assert advice.recommend_cap(frame[:0], judged("converged", 0)) is None
 
 
+def test_recommended_cap_costs_no_trial_that_may_be_the_best() -> None:
+    # The fourth is within a standard error of the best, the fifth is not.
+    frame = results([0.9, 0.895, 0.89, 0.888, 0.88], [MIDDLE] * 5)
+    calm = judged("converged", 5, needed=[4, 5, 4, 25, 99])
+    assert advice.recommend_cap(frame, calm) == 32
+
+
+def test_few_or_short_trials_recommend_no_cap() -> None:
+    pair = results([0.9, 0.8], [MIDDLE] * 2)
+    assert advice.recommend_cap(pair, judged("converged", 2)) is None
+    short = results([0.9, 0.8, 0.7], [MIDDLE] * 3, epochs_run=[1, 1, 7])
+    assert advice.recommend_cap(short, judged("too short", 3)) is None
+
+
 def test_cap_that_the_best_are_far_from_needing_is_lowered() -> None:
-    ends = ["exhausted", "stalled", "exhausted"]
-    frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=ends)
-    found = advice.find_high_cap(frame, judged("converged", 3), max_epochs=23)
+    ends = ["exhausted", "stalled", "exhausted", "stalled", "stalled"]
+    scores, calm = [0.9, 0.8, 0.7, 0.6, 0.5], judged("converged", 5)
+    frame = results(scores, [MIDDLE] * 5, outcome=ends)
+    found = advice.find_high_cap(frame, calm, max_epochs=23)
     assert found is not None
     assert takes(found.option)
     assert "2 trials ran to: 13 would do" in found.text  # a quarter more than 10
-    assert advice.find_high_cap(frame, judged("converged", 3), max_epochs=17) is None
+    assert advice.find_high_cap(frame, calm, max_epochs=17) is None
+    assert advice.find_high_cap(frame[:4], calm[:4], max_epochs=23) is None  # too few trials
     # None ran to it by itself: the stalled ones saved the epochs, the audited ones were made to.
-    for calm in ({"outcome": ["stalled"] * 3}, {"outcome": ends, "would_stop_epoch": [5, 5, 7]}):
-        frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, **calm)
-        assert advice.find_high_cap(frame, judged("converged", 3), max_epochs=23) is None
+    for saved in ({"outcome": ["stalled"] * 5}, {"outcome": ends, "would_stop_epoch": [5] * 5}):
+        frame = results(scores, [MIDDLE] * 5, **saved)
+        assert advice.find_high_cap(frame, calm, max_epochs=23) is None
+
+
+def test_too_few_trials_and_epochs_are_said() -> None:
+    one = results([0.7], [MIDDLE], outcome=["exhausted"])
+    found = advice.advise(one, SPACE, judged("converged", 1), max_epochs=8, error=0.014)
+    assert [each.about for each in found] == ["trials"]
+    assert found[0].text.startswith("1 scored trial for 5 sampled parameters tells too little")
+    three = results([0.7] * 3, [MIDDLE] * 3, outcome=["exhausted"] * 3, epochs_run=[1] * 3)
+    found = advice.advise(three, SPACE, judged("too short", 3), max_epochs=1, error=0.014)
+    assert [each.option for each in found] == ["--set max_epochs=16", "--trials 10"]
+
+
+def test_study_without_a_score_is_told_why() -> None:
+    nothing = {"best_macro_f1": [math.nan] * 3}
+    for outcome, said in (("interrupted", "let the sweep run on"), ("failed", "see why")):
+        frame = results([math.nan] * 3, [MIDDLE] * 3, outcome=[outcome] * 3, **nothing)
+        (found,) = advice.advise(frame, SPACE, judged("", 0), max_epochs=23, error=math.nan)
+        assert f"(3 {outcome})" in found.text
+        assert said in found.text
+        assert found.option is None
+
+
+@pytest.mark.parametrize(
+    ("params", "options"),
+    [
+        # The usual range, where that is lower than what diverged.
+        ([{"learning_rate": 0.095}] * 3, ["0.0003", "0.03"]),
+        ([{"learning_rate": 0.003}] * 3, ["1e-05", "0.001"]),
+    ],
+)
+def test_rates_from_which_most_trials_diverged_are_lowered(
+    params: list[dict[str, Any]], options: list[str]
+) -> None:
+    rows = [MIDDLE | each for each in params] + [MIDDLE]
+    frame = results([0.1] * 3 + [0.8], rows, outcome=["diverged"] * 3 + ["stalled"])
+    (found,) = range_advice.find_high_rates(frame, SPACE)
+    low, high = options
+    bounds = (f"low={low}", f"high={high}", "log=true")
+    path = "space.learning_rate"
+    assert found.option == " ".join(f"--set {path}.{bound}" for bound in bounds)
+    half = frame.assign(outcome=["diverged"] * 2 + ["stalled"] * 2)
+    assert list(range_advice.find_high_rates(half, SPACE)) == []
+
+
+def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> None:
+    sgd = MIDDLE | {"optimizer": "sgd", "learning_rate": 0.9}
+    frame = results(
+        [0.1] * 4, [sgd] * 2 + [MIDDLE] * 2, outcome=["diverged"] * 2 + ["stalled"] * 2
+    )
+    (found,) = range_advice.find_high_rates(frame, SPACE)
+    assert found.option is not None
+    assert found.option.startswith("--set space.learning_rate.by_optimizer.sgd.low=0.003 ")
+    fixed = {"optimizer": "sgd", "learning_rate": 1e6}
+    frame = results([0.1] * 2, [MIDDLE | fixed] * 2, outcome=["diverged"] * 2)
+    (found,) = range_advice.find_high_rates(frame, fixed)
+    assert "--set space.learning_rate.high=0.5" in str(found.option)
+
+
+def test_choice_of_few_trials_is_neither_with_nor_without_effect() -> None:
+    space = {"schedule": ["constant", "cosine"], "optimizer": "adam"}
+    rng = np.random.default_rng(47)
+    for rare, is_said in ((1, False), (12, True)):
+        # A constant schedule is not stored.
+        params = [MIDDLE | {"schedule": "cosine"}] * rare + [MIDDLE] * (24 - rare)
+        scores = [0.7, 0.72] * 12 if is_said else rng.uniform(0.6, 0.8, 24).tolist()
+        found = list(range_advice.find_idle_parameters(results(scores, params), space))
+        assert [each.about for each in found] == ["schedule"] * is_said
 
 
 def test_all_advice_comes_in_one_list() -> None:

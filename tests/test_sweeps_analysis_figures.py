@@ -135,7 +135,7 @@ def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
         "best macro-F1",
     ]
     momentum = axes["momentum"]
-    foot = dict(zip(momentum.ticktext, momentum.tickvals, strict=True))["none"]
+    foot = dict(zip(momentum.ticktext, momentum.tickvals, strict=True))["not set"]
     assert list(momentum.values).count(foot) == 7
     assert min(momentum.values) == foot
     assert list(axes["batch size"].ticktext) == ["50", "100"]
@@ -181,3 +181,91 @@ def test_epochs_needed_are_shares_of_the_ranked_trials() -> None:
     assert traces["99 % of its best"] == ([0, 3, 5, 7], [0.0, 0.5, 1.0, 1.0])
     assert traces["95 % of its best"] == ([0, 2, 7], [0.0, 1.0, 1.0])
     assert traces["recommended cap: 7"] == ([7, 7], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0.0, 1.0, ".2f"), (0.70, 0.76, ".3f"), (0.771, 0.7779, ".4f"), (0.77, 0.77, ".5f")],
+)
+def test_ticks_of_a_narrow_range_are_told_apart(low: float, high: float, expected: str) -> None:
+    assert figures.score_format(low, high) == expected
+    # About eight ticks, at the format's digits.
+    if high > low:
+        ticks = [f"{low + i * (high - low) / 7:{expected}}" for i in range(8)]
+        assert len(set(ticks)) == 8
+
+
+def test_axis_of_curves_begins_where_the_best_trials_differ() -> None:
+    rows = [(0, e, 0.7 + 0.001 * e if e > 2 else 0.1) for e in range(1, 14)]
+    rows += [(1, e, 0.2) for e in range(1, 6)]
+    curves = pd.DataFrame(rows, columns=["trial", "epoch", "macro_f1"])
+    ends = figures_curves.score_range(curves, [0])
+    assert ends is not None
+    assert 0.69 < ends[0] < 0.71
+    assert ends[1] > 0.713
+    assert figures_curves.count_below(curves, ends) == 1
+    whole = figures_curves.score_range(curves, [])
+    assert whole is not None
+    assert whole[0] < 0.1
+
+
+def test_curves_without_a_score_have_no_axis() -> None:
+    curves = pd.DataFrame({"trial": [0, 0], "epoch": [1, 2], "macro_f1": [NAN, NAN]})
+    assert figures_curves.score_range(curves, []) is None
+
+
+def schedules() -> pd.DataFrame:
+    """Three trials a schedule, a constant one stored as the studies store it."""
+    rows = []
+    for i in range(12):
+        schedule = ("constant", "plateau", "warmup")[i % 3]
+        params: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.01 * (i + 1)}
+        params |= {} if schedule == "constant" else {"schedule": schedule}
+        params |= {"clip_norm": (5.0, 1e6)[i % 2]}
+        rows.append({"best_macro_f1": 1.0 if i < 7 else 0.5, "params": json.dumps(params)})
+    return make_results(rows)
+
+
+SCHEDULES: dict[str, Any] = {
+    "optimizer": "adam",
+    "learning_rate": {"low": 0.01, "high": 0.2, "log": True},
+    "schedule": ["constant", "plateau", "warmup"],
+    "clip_norm": [5.0, 1e6],
+}
+
+
+def test_constant_rate_and_no_clipping_are_drawn_as_choices() -> None:
+    (lines,) = figures_parameters.parallel_coordinates(schedules(), SCHEDULES).data
+    axes = {axis.label: axis for axis in lines.dimensions}
+    assert list(axes["schedule"].ticktext) == ["constant", "plateau", "warmup"]
+    assert list(axes["gradient clipping"].ticktext) == ["5", "none"]
+    drawn = dict(figures_parameters.slices(schedules(), SCHEDULES))
+    assert sorted(drawn["schedule"].data[0].x) == sorted(["constant", "plateau", "warmup"] * 4)
+    shares = figures_parameters.measure_importances(schedules(), SCHEDULES)
+    assert set(shares) == {"learning_rate", "schedule", "clip_norm"}
+
+
+def test_all_that_tie_at_the_cut_are_among_the_best() -> None:
+    assert figures_parameters.count_top(schedules()) == (7, 1.0)
+    number, lowest = figures_parameters.count_top(spread(13))
+    assert number == 5
+    assert 0.6 < lowest < 0.7
+
+
+def test_range_of_clipping_has_numbers_alone() -> None:
+    space = {**SCHEDULES, "clip_norm": {"low": 0.5, "high": 10.0}}
+    results = schedules()
+    results["params"] = [
+        json.dumps({**json.loads(text), "clip_norm": 1e6 if i == 3 else 0.5 + i})
+        for i, text in enumerate(results["params"])
+    ]
+    (lines,) = figures_parameters.parallel_coordinates(results, space).data
+    axes = {axis.label: axis for axis in lines.dimensions}
+    assert "not set" in axes["gradient clipping"].ticktext
+
+
+def test_timeline_of_one_outcome_has_a_legend() -> None:
+    begun = pd.Timestamp("2031-05-07T11:13:17Z")
+    ended = begun + pd.Timedelta(seconds=7)
+    results = make_results([{"best_macro_f1": 0.7, "started_at": begun, "finished_at": ended}])
+    assert figures.timeline(results).layout.showlegend

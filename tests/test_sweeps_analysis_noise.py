@@ -9,6 +9,7 @@ import pytest
 from objectives.training.metrics import class_scores
 from sweeps.analysis.noise import (
     epoch_noise,
+    epochs_to_best,
     macro_f1_error,
     macro_f1_error_from_f1,
     macro_f1_error_from_scores,
@@ -103,3 +104,20 @@ def test_moving_median_has_as_many_neighbours_on_both_sides(epochs: int) -> None
         side = min(2, i, epochs - 1 - i)
         expected.append(statistics.median(values[i - side : i + side + 1]))
     assert moving_median(values, 5).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ([0.2, 0.5, 0.7], 3),  # too few for a noise: the best one itself
+        ([0.5, 0.7, 0.7, 0.7, 0.7], 2),
+        ([0.5, 0.69, 0.7, 0.69, 0.7, 0.69, 0.705], 3),  # noise of 0.01: 0.69 is just below it
+        ([math.nan, 0.4, math.nan, 0.3], 2),
+        ([math.nan], None),
+        ([], None),
+    ],
+)
+def test_epochs_to_best_allow_for_the_noise_between_epochs(
+    curve: list[float], expected: int | None
+) -> None:
+    assert epochs_to_best(curve) == expected

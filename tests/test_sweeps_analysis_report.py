@@ -248,3 +248,115 @@ def test_durations_are_two_units(seconds: float, expected: str) -> None:
 )
 def test_settings_are_short(value: object, expected: str) -> None:
     assert report_words.setting(value) == expected
+
+
+def with_params(data: StudyData, params: dict[int, dict[str, Any]]) -> StudyData:
+    """The study with these hyperparameters laid over those of its trials."""
+    results = data.results.copy()
+    results["params"] = [
+        json.dumps({**json.loads(text), **params.get(trial, {})})
+        for trial, text in zip(results["trial"], results["params"], strict=True)
+    ]
+    return replace(data, results=results)
+
+
+def test_winner_is_named_with_its_hyperparameters_and_what_to_try_next() -> None:
+    data = with_params(
+        make(TRIALS), {0: {"learning_rate": 0.00235, "dropout": 0.687, "schedule": "plateau"}}
+    )
+    facts = report_facts.gather(data)
+    assert (
+        facts.configuration
+        == "It is adam, learning rate 0.00235, dropout 0.687, schedule plateau."
+    )
+    assert facts.next_step.startswith("To try next: ")
+    assert facts.next_step in text_of(report.render(data, now=NOW))
+
+
+def test_equal_scores_are_shared_and_the_first_to_arrive_leads() -> None:
+    late = [0.3, 0.5, 0.5, 1.0, 0.9, 0.9]
+    early = [0.3, 1.0, 0.5, 0.5, 0.8, 0.9]
+    data = make([(late, "stalled"), (early, "stalled"), (late, "stalled"), ([0.2], "behind")])
+    text = text_of(report.render(data, now=NOW))
+    assert (
+        "3 of 4 trials share the best macro-F1, 1.0000 on validation; trial 1 got there first, at"
+        " epoch 2 of the 6 it ran." in text
+    )
+    assert "Trial 0 is the best" not in text
+    assert "best epoch 2 trial 1 " in text
+    # All three end at 0.9, the best one too.
+    assert "would lead" not in text
+
+
+def test_rivals_by_last_epoch_with_one_score_are_all_named() -> None:
+    data = make([([0.2, 0.9, 0.3], "stalled"), ([0.2, 0.5], "stalled"), ([0.1, 0.5], "stalled")])
+    text = text_of(report.render(data, now=NOW))
+    assert "Compared by last epochs, trials 1 and 2 would lead with 0.5000." in text
+
+
+def test_running_and_interrupted_sweeps_say_so() -> None:
+    text = text_of(report.render(make(TRIALS), now=NOW))
+    assert "1 trial has begun and not ended. The sweep still runs, or was killed" in text
+    assert "not ranked: 1 diverged, 1 failed, 1 running" in text
+    text = text_of(report.render(make([([0.2], "interrupted")]), now=NOW))
+    assert "The sweep was interrupted: 1 trial was cut off" in text
+
+
+def test_table_names_what_varies_before_the_last_epoch() -> None:
+    data = with_params(make(TRIALS), {1: {"schedule": "warmup", "warmup_epochs": 5}})
+    facts = report_facts.gather(data)
+    table = report.report_tables.trial_table(data, facts)
+    names = [column.name for column in table.columns]
+    assert names.index("learning rate") < names.index("outcome") < names.index("last macro-F1")
+    assert "warm-up (epochs)" not in names
+    assert ("warm-up (epochs)", "5") in table.same
+    shown = {row[names.index("schedule")].text for row in table.rows}
+    assert shown == {"constant", "warmup"}
+
+
+def test_trial_without_a_score_has_no_best_epoch() -> None:
+    data = make([(RISING, "stalled"), ([NAN, NAN], "diverged")])
+    data.results["best_epoch"] = data.results["best_epoch"].fillna(1)
+    table = report.report_tables.trial_table(data, report_facts.gather(data))
+    assert [cell.text for cell in table.rows[1][:4]] == ["-", "1", "-", "-"]
+
+
+def test_curves_without_any_score_are_not_an_empty_plot() -> None:
+    text = text_of(report.render(make([([NAN, NAN], "diverged")] * 3), now=NOW))
+    assert "Nothing to draw: no epoch of any trial has a score." in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("clip_norm", "gradient clipping"),
+        ("model.hidden_width", "hidden width"),
+        ("model.dropout", "model dropout"),
+    ],
+)
+def test_labels_are_names_of_people(name: str, expected: str) -> None:
+    assert report_words.label(name) == expected
+
+
+def test_configuration_is_said_in_words() -> None:
+    values = {
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "batch_size": 50,
+        "clip_norm": "none",
+        "nesterov": True,
+        "model.{odd}": 1_000_000.0,
+    }
+    said = report_words.configuration(values)
+    assert said == "sgd, learning rate 0.5, batches of 50, no clipping, nesterov, {odd} 1,000,000"
+    assert report_words.configuration({"clip_norm": 5.0}) == "clipped at 5"
+
+
+def test_advice_begins_with_a_name_of_people() -> None:
+    said = report_words.plain("clip_norm shows no effect, nor beta1: set max_epochs = 7.")
+    assert said == "Gradient clipping shows no effect, nor beta 1: set max_epochs = 7."
+
+
+def test_small_negative_numbers_have_no_sign() -> None:
+    assert report_words.signed(-0.0001) == "0.000"
+    assert report_words.signed(-0.0123) == "-0.012"

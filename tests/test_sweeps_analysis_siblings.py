@@ -83,6 +83,19 @@ def test_noise_of_a_stuck_loss_is_no_fall() -> None:
     assert found is Verdict.RATE_TOO_HIGH
 
 
+def test_stuck_trial_whose_loss_falls_surely_needs_larger_steps() -> None:
+    losses = [1.3 - 0.002 * epoch for epoch in range(13)]
+    curve = TrialCurve(0, tuple(losses), tuple(losses), tuple(STUCK), supports=SUPPORTS)
+    others = [describe_sibling(make(i, LEARNS, FALLS), params(0.01)) for i in (1, 2)]
+    me = describe_sibling(curve, params(1e-5))
+    assert me is not None
+    found = find_stuck(curve, me, [each for each in others if each is not None])
+    assert found is not None
+    assert found.advice.startswith("Raise the learning rate")
+    assert "8 % below that of always guessing the class shares (1.39)" in found.evidence
+    assert "that of 2 better trials is 93 % below" in found.evidence
+
+
 def test_trial_without_class_supports_or_losses_is_no_sibling() -> None:
     curve = make(0, STUCK, FLAT)
     assert describe_sibling(TrialCurve(0, (), (), ()), params(0.1)) is None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sweeps.analysis.trends import fit_slope, predict_gain
+from sweeps.analysis.trends import Gain, count_from_best, fit_slope, predict_gain
 
 EPOCHS = 60
 TIME = np.arange(1, 2 * EPOCHS + 1)
@@ -48,6 +48,23 @@ def test_exact_plateau_promises_nothing() -> None:
     assert gain is not None
     assert abs(gain.low) < 1e-3
     assert abs(gain.high) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("curve", "expected"),
+    [
+        ([0.5] * 5 + [0.6] * 5, (0.02, 0.01, 0.05)),  # its line is at its best
+        ([0.5] * 5 + [0.6] * 5 + [0.57] * 5, (0.0, 0.0, 0.02)),  # it must come back by 0.03 first
+        ([0.9] * 5 + [0.98] * 5, (0.02, 0.01, 0.02)),  # no score is above 1
+        ([1.0, 0.9, 0.95, 0.97, 0.98, 0.98], (0.0, 0.0, 0.0)),
+    ],
+)
+def test_gain_is_what_the_best_epoch_would_gain(
+    curve: list[float], expected: tuple[float, float, float]
+) -> None:
+    found = count_from_best(Gain(0.02, 0.01, 0.05), curve)
+    assert (found.expected, found.low, found.high) == pytest.approx(expected)
+    assert "-" not in f"{found.expected:.3f} {found.low:.3f}"
 
 
 def test_slope_has_the_error_of_least_squares() -> None:

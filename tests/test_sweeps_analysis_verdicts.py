@@ -15,11 +15,12 @@ import pytest
 
 from storage import frames
 from sweeps.analysis.findings import PRECEDENCE, TrialCurve, Verdict, loss_scale
-from sweeps.analysis.verdicts import VERDICTS, find_neighbours, judge, judge_study, verdicts
+from sweeps.analysis.neighbours import find_neighbours
+from sweeps.analysis.verdicts import VERDICTS, judge, judge_study, verdicts
 
 NAN, INF = math.nan, math.inf
 CURVES = Path(__file__).parent / "curves"
-CNN = (150, 900, 90, 1860)
+CNN, RNN = (150, 900, 90, 1860), (45, 45, 45, 45)
 
 
 def make(
@@ -51,6 +52,9 @@ def shown(curve: TrialCurve) -> list[str]:
 
 RISING = [0.3 + 0.015 * epoch for epoch in range(23)]
 FLAT = [0.3, 0.5, 0.6, 0.65, 0.69] + [0.7] * 18
+FALLING = [0.7 - 0.01 * epoch for epoch in range(11)]
+#: A GRU at a rate of 0.06, unclipped.
+SPIKE = [0.9, 0.4, 0.2, 0.13, 0.1, 0.09, 0.078, 0.1, 0.3, 0.5, 0.66, 0.4, 0.2, 0.18]
 LOSS = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.1, 0.1]
 
 
@@ -66,7 +70,16 @@ LOSS = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.1, 0.1]
         (make(FLAT, outcome="diverged"), ["diverged"]),
         (make([0.6] * 11, train=LOSS[:5] + [0.6] * 6), ["rate too high"]),
         (make([0.6] * 11, train=LOSS[:5] + [0.6] * 3 + [0.3] * 3), ["converged"]),  # came back
+        (make([0.6] * 14, train=SPIKE, supports=RNN), ["rate too high"]),
+        (
+            make([0.6] * 14, train=SPIKE[:-3] + [0.08] * 3, supports=RNN),
+            ["converged"],
+        ),  # came back
+        (make([0.6] * 14, train=SPIKE[:7] + [0.1] * 7, supports=RNN), ["converged"]),  # no spike
         (make(FLAT[:5] + [0.6, 0.8] * 9), ["oscillating"]),
+        # The score falls, and the validation loss hardly rises: no overfit.
+        (make(FALLING, train=LOSS, val=[0.6, 0.4, 0.4, 0.4] + [0.401] * 7), ["converged"]),
+        (make(FALLING, train=LOSS, val=[0.6, 0.4, 0.4, 0.4] + [0.413] * 7), ["overfit"]),
         (make(FLAT[:5] + [0.69, 0.71] * 9), ["converged"]),  # within the noise of 90 examples
         (make(FLAT[:5] + [0.6, 0.8] * 9, supports=()), ["converged"]),  # noise is not known
         (make([0.6] * 11, train=LOSS, val=[0.6, 0.4, 0.4, 0.4] + [0.5] * 7), ["overfit"]),
@@ -81,6 +94,11 @@ LOSS = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.1, 0.1]
 )
 def test_literal_curve_shows(curve: TrialCurve, expected: list[str]) -> None:
     assert shown(curve) == expected
+
+
+def test_spike_is_told_by_its_peak_and_by_what_is_left_of_it() -> None:
+    (finding,) = judge(make([0.6] * 14, train=SPIKE, supports=RNN)).findings
+    assert "0.09 at epoch 6, rose to 0.66 by epoch 11 and has come back to 0.2" in finding.evidence
 
 
 def test_slow_rise_has_diminished_and_fast_one_has_not() -> None:
@@ -167,6 +185,52 @@ def test_few_epochs_seldom_make_a_flat_score_an_improving_one(bench: ModuleType)
     assert share[Verdict.STILL_IMPROVING] > 0.9
 
 
+def test_rate_too_low_is_neither_overfit_nor_converged(bench: ModuleType) -> None:
+    rng = np.random.default_rng(43)
+    for name in bench.NOISE:
+        for _ in range(30):
+            judged = judge(bench.draw_slow(name, rng, (8, 30)))
+            assert judged.leading.verdict is Verdict.STILL_IMPROVING
+            assert Verdict.OVERFIT not in judged.verdicts
+
+
+def test_losses_that_come_back_from_a_rise_are_no_improvement() -> None:
+    # A GRU at a rate of 0.08: to train it for longer, or with larger steps, would be wrong.
+    losses = [0.85, 0.2, 0.33, 0.2, 0.27, 0.31, 0.43, 0.4, 0.35, 0.3, 0.25, 0.21]
+    curve = make([0.9] * 12, train=losses, val=losses, supports=RNN)
+    assert "still improving" not in shown(curve)
+
+
+def test_losses_that_fall_slowly_ask_for_larger_steps() -> None:
+    judged = judge(read_curve("mlp_rate_too_low"))
+    assert "15 % above that of always guessing the class shares" in judged.leading.evidence
+    assert judged.leading.advice.startswith("Raise the learning rate")
+    assert judged.gain is None  # what the score does says nothing of what comes
+
+
+def test_class_is_not_given_up_before_the_shares_are_known() -> None:
+    # Worse than guessing, and falling by 0.001 an epoch: larger steps, not other weights.
+    rows = ((0.8, 0.0, 0.0, 0.0),) * 11
+    losses = [1.2 - 0.001 * epoch for epoch in range(11)]
+    curve = make([0.2] * 11, class_f1s=rows, train=losses, val=losses)
+    (finding,) = judge(curve).findings
+    assert finding.verdict is Verdict.UNDERFIT
+    assert finding.advice.startswith("Raise the learning rate, by 10 times")
+
+
+def test_swings_of_the_score_alone_are_no_oscillation() -> None:
+    falling = [1.3 - 0.01 * epoch for epoch in range(23)]
+    curve = make(FLAT[:5] + [0.6, 0.8] * 9, train=falling, val=falling)
+    assert "oscillating" not in shown(curve)
+
+
+def test_gain_is_counted_from_the_best_epoch() -> None:
+    perfect = judge(make([0.6, 0.8, 0.9, 1.0, 0.97, 0.98, 0.99, 0.985, 0.99, 0.992, 0.993]))
+    assert perfect.gain is not None
+    assert (perfect.gain.expected, perfect.gain.high) == (0.0, 0.0)
+    assert perfect.leading.verdict is Verdict.CONVERGED
+
+
 def test_diminishing_returns_are_said_beside_overfit() -> None:
     rng = np.random.default_rng(41)
     epoch = np.arange(1, 1001)
@@ -181,6 +245,7 @@ def test_diminishing_returns_are_said_beside_overfit() -> None:
     [
         ("cnn_once_an_epoch", ["still improving", "class collapse"]),
         ("cnn_many_steps", ["still improving", "overfit"]),
+        ("mlp_rate_too_low", ["still improving"]),
         ("mlp_900_epochs", ["overfit"]),  # its macro-F1 is as good at epoch 2 as ever after
         ("rnn_rate_too_high", ["rate too high"]),
         ("rnn_usual_betas", ["rate too high"]),
@@ -252,6 +317,8 @@ def test_frame_has_its_columns_and_says_what_was_found() -> None:
     ]
     assert frame["epochs_to_95"].tolist() == [60, 25]
     assert (frame["predicted_gain_low"] > 0).all()
+    assert (frame["epochs_needed"] >= frame["epochs_to_95"]).all()
+    assert frame["sampling_error"].between(0.005, 0.03).all()
     assert "digit 2 (90 validation examples)" in frame["evidence"][0]
 
 

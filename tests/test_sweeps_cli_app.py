@@ -10,7 +10,7 @@ from sweeps import cli
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["run"], "TARGET is missing; see: bestepoch run --help"),
+        (["run"], "OBJECTIVE_OR_FILE is missing; see: bestepoch run --help"),
         (["rum"], "No such command 'rum'. Did you mean 'run'?"),
         (["run", "relation-cnn", "--trials", "many"], "--trials: input should be a valid integer"),
         (["run", "relation-cnn", "--seeed", "1"], "No such option: --seeed"),

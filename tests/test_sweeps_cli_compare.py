@@ -90,7 +90,7 @@ def test_studies_of_different_data_are_told_apart(
 ) -> None:
     write_study("other", [PEAKED], fingerprint="other data")
     assert call("compare", study, "other") == 0
-    assert "note: these studies have different data" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("note: these studies have different data")
 
 
 def test_frame_is_written_exact(
@@ -110,4 +110,51 @@ def test_nothing_to_rank_is_one_line(
     write_study("empty", [[]], outcomes={0: "failed"})
     assert call("compare", "empty") == 2
     assert capsys.readouterr().err == "no trial of empty has a score that may be ranked\n"
-    assert call("compare", "empty", "--at-epoch", "0") == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--at-epoch", "1000"], "--at-epoch must be <= 17, the epochs of the longest ranked"),
+        (["--at-epoch", "0"], "--at-epoch: input should be greater than or equal to 1, got 0"),
+        (["--by", "bst"], "Did you mean 'best'?"),
+    ],
+)
+def test_wrong_options_are_one_line_with_the_value(
+    study: str, args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("compare", study, *args) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_missing_study_is_called_as_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("compare") == 2
+    assert capsys.readouterr().err == "STUDY is missing; see: bestepoch compare --help\n"
+
+
+def test_study_without_a_ranked_trial_is_said_to_have_none(
+    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("empty", [[]], outcomes={0: "failed"}, fingerprint="data")
+    assert call("compare", study, "empty") == 0
+    said = "B is study empty: no trial of it has a score that may be ranked"
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_file_is_named_when_it_is_written(
+    study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("ranks.csv", "ranks.json"):
+        assert call("compare", study, "-o", name) == 0
+        assert capsys.readouterr().out == f"3 ranked trials written to {name}\n"
+        assert (tmp_path / name).exists()
+
+
+def test_trials_of_one_score_share_the_win(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("same", [PEAKED, PEAKED])
+    assert call("compare", "same") == 0
+    assert "trials 0, 1 share the win by every rule" in capsys.readouterr().out

@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sweeps import cli
+from sweeps.analysis.curve_figure import metric_curves
 from sweeps.cli.curves import choose_ticks, draw
 
 NAN, INF = float("nan"), float("inf")
@@ -64,13 +66,17 @@ def test_every_metric_is_drawn(
     assert "<script src=" not in page
     assert not re.search(r"<link[^>]+href=.http", page)
     assert "trial 1, epoch" in page
+    assert "end: stalled" in page
+    # Plotly's script is packed, as in the report.
+    assert len(page) < 2_500_000
 
 
 def test_page_that_cannot_be_written_is_one_line(
     study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--html", "none/page.html") == 2
-    assert "cannot be written" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err == "none/page.html: cannot be written: no folder none\n"
 
 
 def test_study_without_an_epoch_is_one_line(
@@ -118,3 +124,38 @@ def test_curves_without_a_value_say_so() -> None:
 )
 def test_ticks_are_round_epochs_and_both_ends(last: int, expected: list[int]) -> None:
     assert choose_ticks(last) == expected
+
+
+@pytest.mark.parametrize("wrong", ["macrof1", "macro-f1"])
+def test_wrong_metric_names_the_nearest(
+    study: str, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("curves", study, "--metric", wrong) == 2
+    assert capsys.readouterr().err.endswith(" Did you mean 'macro_f1'?\n")
+
+
+def test_too_many_curves_are_refused_with_the_number(
+    study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("curves", study, "--top", "27") == 2
+    assert capsys.readouterr().err.endswith("less than or equal to 26, got 27\n")
+
+
+def test_key_has_words_for_the_metric(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("curves", study, "--metric", "grad_norm") == 0
+    out = capsys.readouterr().out
+    assert "gradient norm" in out
+    assert "grad_norm" not in out
+
+
+def test_page_has_a_dash_a_trial_and_marks_ends() -> None:
+    rows = [(trial, epoch, 0.1 * epoch) for trial in range(3) for epoch in range(1, 6)]
+    frame = pd.DataFrame(rows, columns=["trial", "epoch", "macro_f1"])
+    bests: dict[int, int | None] = {0: 5, 1: 5, 2: None}
+    outcomes = {0: "stalled", 1: "behind", 2: pd.NA}
+    figure = metric_curves(frame, bests, "macro_f1", outcomes=outcomes)
+    lines = [trace for trace in figure.data if trace.mode == "lines"]
+    assert len({line.line.dash for line in lines}) == 3
+    legend = {trace.name for trace in figure.data if trace.showlegend is not False}
+    ends = {"end: stalled", "end: behind", "end: running"}
+    assert legend == {"trial 0", "trial 1", "trial 2", "best epoch"} | ends

@@ -1,6 +1,7 @@
 """``diagnose``: its table at 80 columns, one trial in full, and JSON that any reader takes."""
 
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,9 @@ from sweeps import cli
 from sweeps.analysis.findings import Finding, Verdict
 from sweeps.analysis.stop_audit import StopTotals
 from sweeps.audit import HeldStop
-from sweeps.cli.diagnose import describe_stops, short_evidence
+from sweeps.cli.diagnose import describe_stops
+from sweeps.cli.evidence import short_evidence
+from sweeps.config_files import load_config
 from sweeps.stopping import Outcome
 
 NAN = float("nan")
@@ -57,15 +60,96 @@ def test_table_names_each_trial_its_verdict_its_numbers_and_its_epochs(
     assert "4" not in rows  # it failed without an epoch
 
 
-def test_advice_for_the_sweep_comes_with_the_option_to_type(
-    study: str, capsys: pytest.CaptureFixture[str]
+def test_advice_for_the_sweep_comes_with_the_options_and_the_command_to_type(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("diagnose", study) == 0
+    write_study("mine", [RISING] * 5, outcomes=dict.fromkeys(range(5), "exhausted"))
+    write_study("mine-2", [FLAT])
+    assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
+    assert "\nrecommended max_epochs: 34 (this sweep allowed 20)\n" in out
     assert "\nfor the next sweep\n" in out
-    options = [line.strip() for line in out.splitlines() if line.startswith("      --")]
-    assert options
-    assert all(option.startswith(("--set ", "--trials ")) for option in options)
+    assert "      --set max_epochs=40\n" in out
+    # Other settings want a study of their own, by a name that is free.
+    assert "SWEEP_FILE is the one that this study was begun with" in " ".join(out.split())
+    assert "      bestepoch run SWEEP_FILE --study mine-3 --trials 5 --set max_epochs=40\n" in out
+
+
+def test_command_for_the_next_sweep_keeps_what_was_set(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["max_epochs=17", "space.dropout=0.5"]
+    config = load_config("relation-cnn", changes, seed=3).settings()
+    outcomes = dict.fromkeys(range(5), "exhausted")
+    write_study("mine", [RISING] * 5, outcomes=outcomes, config=config)
+    assert call("diagnose", "mine", "--json") == 0
+    words = shlex.split(json.loads(capsys.readouterr().out)["command"])
+    assert words[:7] == ["bestepoch", "run", "relation-cnn", "--study", "mine-2", "--trials", "5"]
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    taken = load_config("relation-cnn", given, seed=3).settings()
+    assert taken["max_epochs"] == 34
+    assert taken["space"]["dropout"] == 0.5
+    assert taken | {"max_epochs": 17, "space": {}} == config | {"space": {}}
+
+
+def test_trials_alone_are_more_of_the_same_study(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("few", [FLAT])
+    assert call("diagnose", "few") == 0
+    out = capsys.readouterr().out
+    assert "1 scored trial for 1 sampled parameter tells too little" in " ".join(out.split())
+    assert "this study goes on with" in out
+    assert "--study few --trials 10" in out
+    assert "recommended max_epochs" not in out
+    assert "--set" not in out
+
+
+def test_running_trial_is_marked(write_study: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write_study("mine", [FLAT, [0.3, 0.4]], outcomes={1: None})
+    assert call("diagnose", "mine") == 0
+    out = capsys.readouterr().out
+    assert "\n   1*  " in out
+    assert "*: has not ended" in out
+    assert call("diagnose", "mine", "--json") == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    assert [each["is_running"] for each in trials] == [False, True]
+
+
+def test_epochs_that_came_in_while_reading_are_left_out(
+    study: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from storage import queries
+
+    before = queries.results("bestepoch.db", study)
+    before.loc[before["trial"] == 2, ["epochs_run", "last_epoch"]] = 11
+    monkeypatch.setattr(queries, "results", lambda *_: before)
+    assert call("diagnose", study) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("    2  ")]
+    assert row.split()[-3:] == ["11", "of", "11"]
+
+
+def test_text_for_a_trial_is_named(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("x", "1.5"):
+        assert call("diagnose", study, wrong) == 2
+        shown = capsys.readouterr().err
+        assert shown == f"TRIAL: must be a whole number from 0, got {wrong!r}\n"
+
+
+def test_diverged_study_is_told_other_rates(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(
+        "wild",
+        [[0.2, NAN]] * 3,
+        outcomes=dict.fromkeys(range(3), "diverged"),
+        params={i: {"learning_rate": 50.0 * 10**i} for i in range(3)},
+    )
+    assert call("diagnose", "wild") == 0
+    out = capsys.readouterr().out
+    assert "3 of 3 trials diverged, at learning rates from 50: lower" in " ".join(out.split())
+    assert "--set space.learning_rate.low=0.0003 --set space.learning_rate.high=0.03" in out
+    assert "nothing speaks" not in out
 
 
 def test_what_stopping_saved_and_cost_is_said(
@@ -103,7 +187,7 @@ def test_json_is_valid_and_has_null_for_what_is_no_number(
     assert sorted(by_trial) == [0, 1, 2, 3, 5]
     assert by_trial[1]["verdict"] == "rate too high"
     (first, *_) = by_trial[1]["verdicts"]
-    assert set(first) == {"verdict", "evidence", "advice", "numbers", "beside"}
+    assert set(first) == {"verdict", "evidence", "advice", "numbers", "beside", "classes"}
     assert by_trial[3]["verdicts"][0]["numbers"]["train_loss"] is None
     assert by_trial[3]["gain"] is None
     assert found["stopping"]["num_audited"] == 1
@@ -136,6 +220,19 @@ def test_unknown_study_and_trial_are_one_line_each(
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_finding_without_the_usual_numbers_shows_its_sentence(verdict: Verdict) -> None:
     assert short_evidence(Finding(verdict, "seen so", "do this")) == "seen so"
+
+
+def test_numbers_are_in_words() -> None:
+    numbers = {"explained": -0.2, "explained_by_others": 0.42}
+    stuck = Finding(Verdict.UNDERFIT, "", "", numbers)
+    assert short_evidence(stuck) == (
+        "training loss 20 % above guessing, others 42 % below guessing"
+    )
+    lost = Finding(Verdict.CLASS_COLLAPSE, "", "", classes=("part", "kind", "whole"))
+    assert short_evidence(lost) == "never found: part, kind and 1 more"
+    assert short_evidence(Finding(Verdict.TOO_SHORT, "", "", {"epochs": 1.0})) == (
+        "1 epoch; a trend takes 8"
+    )
 
 
 def test_unaudited_study_is_told_how_to_audit() -> None:

@@ -1,5 +1,7 @@
 """The command ``report``: what it writes and where, and what it says to a mistake."""
 
+import html
+import re
 import shlex
 import stat
 import subprocess
@@ -8,14 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, StudyRow, TrialResult
-from sweeps import cli, reporting
+from sweeps import cli, reporting, rerun
 from sweeps.config import SweepConfig
 from sweeps.config_files import load_config
+from sweeps.fixed_trials import parse_trial
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -149,6 +154,27 @@ def test_command_has_the_studys_settings(settings: dict[str, Any]) -> None:
     sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     seed = int(words[words.index("--seed") + 1])
     assert load_config("relation-cnn", sets, seed=seed).settings() == config
+
+
+def test_command_names_the_trials_that_a_sweep_file_named(folder: Path) -> None:
+    write_study()
+    values = {"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.5, "schedule": "constant"}
+    url = "sqlite:///bestepoch.db"
+    study = optuna.create_study(study_name="relation", storage=url)
+    study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"fixed": values}))
+    assert call("report", "relation") == 0
+    page = html.unescape((folder / "report.html").read_text())
+    (command,) = re.findall(r"<code>(bestepoch run .*)</code>", page)
+    words = shlex.split(command)
+    assert parse_trial(words[words.index("--try") + 1]) == values
+
+
+def test_value_that_no_option_can_hold_leaves_no_command(folder: Path) -> None:
+    write_study()
+    study = optuna.create_study(study_name="relation", storage="sqlite:///bestepoch.db")
+    values = {"model.name": "a,b"}
+    study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"fixed": values}))
+    assert rerun.name_first_trials("bestepoch run x", "bestepoch.db", "relation") is None
 
 
 def test_study_without_one_command_says_so() -> None:

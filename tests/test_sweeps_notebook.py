@@ -138,3 +138,33 @@ def test_study_of_another_program_has_no_stopping_to_audit(write_study: Any) -> 
         connection.execute(STUDIES.update().values(config="{}"))
     with pytest.raises(StorageError, match="no max_epochs"):
         notebook.stop_audit("foreign")
+
+
+@pytest.mark.parametrize(
+    ("at_epoch", "said"),
+    [
+        ("3", "at_epoch must be a whole number or None, got '3', a str"),
+        (2.5, "at_epoch must be a whole number or None, got 2.5, a float"),
+        (0, "at_epoch must be >= 1, got 0"),
+        (1000, "at_epoch must be <= 20, the longest trial's, got 1000"),
+    ],
+)
+def test_wrong_epoch_is_named(study: str, at_epoch: Any, said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+        notebook.compare(study, at_epoch=at_epoch)
+
+
+def test_no_study_to_compare_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="at least one study, got none"):
+        notebook.compare([])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_readme_names_the_columns_that_are_no_sql(name: str, study: str) -> None:
+    with sqlite3.connect("bestepoch.db") as connection:
+        plain = pd.read_sql(SQL[name], connection)
+    connection.close()
+    table = README.split("| frame | computed, not in the query |\n")[1].split("\n\n")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
+    computed = set(re.findall(r"`(\w+)`", told.get(name, "")))
+    assert computed == set(COLUMNS[name]) - set(plain.columns)

@@ -23,7 +23,7 @@ from storage.database import open_database
 from sweeps import cli, notes
 from sweeps.analysis import study_note
 from sweeps.analysis.report_facts import Facts, StudyData
-from sweeps.events import Event, Note, TrialEnded
+from sweeps.events import Event, Note, TrialEnded, TrialStarted
 from sweeps.notes import MAX_FIGURE_BYTES, StudyNotes
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
@@ -55,7 +55,9 @@ def test_note_says_the_answer_and_ranks_ten_trials(url: str) -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 10
     cells = [cell.replace("&nbsp;", "").strip() for cell in rows[2].strip("|").split("|")]
-    assert cells[:8] == ["1", "12", "0.4200", "2", "0.2500", "3", "stalled", "too short"]
+    assert cells == ["1", "12", "0.4200", "2", "stalled", "too short", "0.2500"]
+    assert text.splitlines()[2] == "It is adam, learning rate 0.01."
+    assert text.splitlines()[4].startswith("To try next: ")
     assert "3 more trials in the report." in text
     assert "](/report/a_study)" in text
     assert "Written by the sweep, 7 May 2031, 11:13 UTC." in text
@@ -304,3 +306,13 @@ def test_real_sweep_leaves_its_note_and_figures(folder: Path) -> None:
     text, figures = stored(f"sqlite:///{folder / 'bestepoch.db'}")
     assert "is the best of 3 trials" in text
     assert set(figures) == IDS
+
+
+def test_run_that_ends_before_any_trial_leaves_a_note(writer: StudyNotes, script: Script) -> None:
+    writer.add(TrialStarted(0, 0, 1, {}))
+    pass_seconds(writer, script, 40, trials=False)
+    assert script.writes == []
+    writer.finish()
+    assert script.writes == [(40.0, True)]
+    writer.finish()
+    assert len(script.writes) == 1

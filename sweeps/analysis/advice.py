@@ -2,60 +2,48 @@
 
 Takes ``queries.results``, the space as ``SearchSpace.to_table`` writes it, and the frame of
 ``verdicts``; opens no database. Each piece of advice names the option that follows it; changed
-settings want a study of their own (``--study``).
+settings want a study of their own (``reporting.next_command``).
 """
 
-import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sweeps.analysis.findings import Verdict
-from sweeps.analysis.noise import TIE_ERRORS, Floats
-from sweeps.analysis.space_table import list_ranges, list_sampled, read_params
+from sweeps.analysis.noise import Floats
+from sweeps.analysis.range_advice import (
+    SCORED,
+    Advice,
+    best_trials,
+    find_edges,
+    find_high_rates,
+    find_idle_parameters,
+    find_losing_optimizers,
+)
+from sweeps.analysis.report_words import count
+from sweeps.analysis.space_table import list_sampled
+from sweeps.analysis.trends import MIN_EPOCHS
 from sweeps.stopping import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Trials that were scored in full or cut off; diverged and failed ones are not compared.
-_SCORED = (Outcome.STALLED.value, Outcome.EXHAUSTED.value, Outcome.BEHIND.value)
-#: Share of a range, on its scale, that counts as its edge.
-EDGE_SHARE = 0.1
-#: Share of the scored trials that count as the best ones; at least 3.
-BEST_SHARE = 0.2
-#: Fewest scored trials before a parameter is said to show no effect.
-MIN_EFFECT_TRIALS = 20
-#: Fewest trials of an optimizer before it is said to lose: five below the median are a chance of
-#: 1 in 32 (sign test).
-MIN_LOSSES = 5
+__all__ = ["Advice", "advise", "recommend_cap"]
+
 #: Trials a sampled parameter that a sweep should have (Loeppky, Sacks and Welch 2009).
 TRIALS_A_PARAMETER = 10
+#: Fewest scored trials that anything else is said from: three tell no best from a lucky one.
+MIN_TRIALS = 5
+#: What a sweep with fewer is told to have.
+SOME_TRIALS = 10
+#: Fewest scored trials that a cap is recommended from.
+MIN_CAP_TRIALS = 3
 #: What the recommended cap adds to the slowest of the best trials.
 CAP_MARGIN = 1.25
 #: Share of ``max_epochs`` up to which the recommended cap is worth saying.
 HIGH_CAP_SHARE = 0.75
-_SHUFFLES = 199
-
-
-@dataclass(frozen=True, slots=True)
-class Advice:
-    """One change of a sweep's settings.
-
-    Attributes:
-        about: What it changes, such as ``learning_rate`` or ``max_epochs``.
-        text: What was seen, and what to do, in one sentence.
-        option: The option of ``bestepoch run`` that does it, None where there is none.
-        numbers: What was seen, by name.
-    """
-
-    about: str
-    text: str
-    option: str | None = None
-    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def advise(
@@ -76,15 +64,51 @@ def advise(
         error: Standard error of a validation macro-F1 in this study, or NaN
             (``noise.macro_f1_error_from_scores`` of its best trial).
     """
+    rates = list(find_high_rates(results, space))
+    lowered = {each.about for each in rates}
     checks = (
+        *rates,
+        find_few_epochs(results, max_epochs=max_epochs),
+        None if rates else find_unscored(results),
         find_low_cap(results, verdicts, max_epochs=max_epochs),
         find_high_cap(results, verdicts, max_epochs=max_epochs),
-        *find_edges(results, space),
+        # Not to widen what is to be lowered.
+        *(each for each in find_edges(results, space) if each.about not in lowered),
         find_few_trials(results, space, error=error),
         *find_losing_optimizers(results, space, error=error),
         *find_idle_parameters(results, space),
     )
     return [advice for advice in checks if advice is not None]
+
+
+def find_few_epochs(results: "pd.DataFrame", *, max_epochs: int) -> Advice | None:
+    """Find a ``max_epochs`` that no trend can be told from: below 8, with a scored trial."""
+    scored = results[results["outcome"].isin(SCORED)]
+    if max_epochs >= MIN_EPOCHS or scored.empty:
+        return None
+    text = (
+        f"with max_epochs = {max_epochs} no trial shows whether it still rises, which takes "
+        f"{MIN_EPOCHS} epochs: allow {2 * MIN_EPOCHS}."
+    )
+    return Advice("max_epochs", text, f"--set max_epochs={2 * MIN_EPOCHS}")
+
+
+def find_unscored(results: "pd.DataFrame") -> Advice | None:
+    """Find a sweep in which trials began and none ended with a score."""
+    scored = results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()
+    if results.empty or scored.any():
+        return None
+    ends = results["outcome"].fillna("running").value_counts()
+    shown = ", ".join(f"{number} {outcome}" for outcome, number in ends.items())
+    text = (
+        f"no trial ended with a score ({shown}), so nothing can be said of ranges, choices or "
+        "epochs yet: let the sweep run on."
+    )
+    if ends.get(Outcome.DIVERGED.value, 0) == len(results):
+        text = f"every trial diverged ({len(results)}): lower the learning rate, or clip_norm = 1."
+    elif Outcome.FAILED.value in ends:
+        text = f"no trial ended with a score ({shown}): see why the failed ones did."
+    return Advice("trials", text)
 
 
 def find_low_cap(
@@ -96,7 +120,7 @@ def find_low_cap(
     ``exhausted`` with ``still improving`` among their verdicts. Twice the epochs is what the
     verdict's prediction was made for.
     """
-    best = _best_trials(results)
+    best = best_trials(results)
     improving = {
         int(row.trial)
         for row in verdicts.itertuples()
@@ -109,10 +133,10 @@ def find_low_cap(
     ]
     if not cut or 2 * len(cut) < len(best):
         return None
-    text = (
-        f"{len(cut)} of the {len(best)} best trials reached max_epochs = {max_epochs} and still "
-        f"improve: allow {2 * max_epochs}."
-    )
+    which = f"{len(cut)} of the {len(best)} best trials" if len(best) > 1 else "the only trial"
+    which = f"the {len(best)} best trials" if len(cut) == len(best) > 1 else which
+    verb = "improve" if len(cut) > 1 else "improves"
+    text = f"{which} reached max_epochs = {max_epochs} and still {verb}: allow {2 * max_epochs}."
     numbers = {"num_cut": float(len(cut)), "num_best": float(len(best))}
     return Advice("max_epochs", text, f"--set max_epochs={2 * max_epochs}", numbers)
 
@@ -122,138 +146,58 @@ def find_high_cap(
 ) -> Advice | None:
     """Find a ``max_epochs`` that the best trials are far from needing.
 
-    Definition: ``recommend_cap`` is at most three quarters of it, and a trial ran to it: where
-    all stall before, a lower one saves nothing.
+    Definition: at least 5 trials are scored, ``recommend_cap`` is at most three quarters of
+    ``max_epochs``, and a trial ran to that: where all stall before, a lower one saves nothing.
     """
     cap = recommend_cap(results, verdicts)
     has_run = (results["outcome"] == Outcome.EXHAUSTED.value) & results["would_stop_epoch"].isna()
     num_exhausted = int(has_run.sum())
-    if cap is None or not num_exhausted or cap > HIGH_CAP_SHARE * max_epochs:
+    num_scored = int(results["outcome"].isin(SCORED).sum())
+    if cap is None or not num_exhausted or num_scored < MIN_TRIALS:
+        return None
+    if cap > HIGH_CAP_SHARE * max_epochs:
         return None
     text = (
-        f"the best trials came to 99 % of their best well before max_epochs = {max_epochs}, which "
-        f"{num_exhausted} trials ran to: {cap} would do."
+        f"the best trials were within the noise of their best well before max_epochs = "
+        f"{max_epochs}, which {count(num_exhausted, 'trial')} ran to: {cap} would do."
     )
     numbers = {"cap": float(cap), "num_exhausted": float(num_exhausted)}
     return Advice("max_epochs", text, f"--set max_epochs={cap}", numbers)
 
 
 def recommend_cap(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> int | None:
-    """Return a ``max_epochs`` that lets the best trials come to 99 % of their best.
+    """Return a ``max_epochs`` that costs none of the best trials more than the noise.
 
-    A quarter more than the slowest of the best fifth of the scored trials, at least 3, needed;
-    twice the epochs it ran for one that still improves.
+    The best are the best fifth of the scored trials, at least 3, and all within one standard
+    error of the best one. The cap is a quarter more than the slowest of them needed to come to
+    within its own noise between epochs of its best; twice the epochs it ran for one that still
+    improves.
 
     Returns:
-        None without a scored trial.
+        None with fewer than 3 scored trials, or none of the best of 8 epochs.
     """
-    best = _best_trials(results)
-    if best.empty:
+    judged = verdicts.set_index("trial")
+    best = best_trials(results)
+    if len(best) < MIN_CAP_TRIALS or best["epochs_run"].max() < MIN_EPOCHS:
         return None
+    near = _near_best(results, judged)
     needed: list[float] = []
-    judged = verdicts.set_index("trial")["verdicts"]
-    for row in best.itertuples():
-        shown = str(judged.get(row.trial, "")).split(", ")
-        is_improving = Verdict.STILL_IMPROVING.value in shown
-        needed.append(2 * row.epochs_run if is_improving else CAP_MARGIN * row.epochs_to_99)
-    return math.ceil(max(needed))
+    for row in results[results["trial"].isin([*best["trial"], *near])].itertuples():
+        shown = str(judged["verdicts"].get(row.trial, "")).split(", ")
+        if Verdict.STILL_IMPROVING.value in shown:
+            needed.append(2 * row.epochs_run)
+        elif row.trial in judged.index:
+            needed.append(CAP_MARGIN * int(judged.loc[row.trial, "epochs_needed"]))
+    return math.ceil(max(needed)) if needed else None
 
 
-def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
-    """Yield the ranges whose best values lie at an end.
-
-    Definition: the best trial's value and half of those of the best fifth, at least 2, lie in the
-    outer tenth of the range on its scale (1 - beta on a log scale). The best value of a range is
-    then probably outside it (Bergstra and Bengio 2012, section 2, where a range that is too small
-    costs more than one too large). The proposed end is as far out again as half the range's width
-    on its scale, or the limit of the hyperparameter.
-    """
-    params = read_params(_best_trials(results))
-    for each in list_ranges(space):
-        if not params or not each.has(params[0]):
-            continue
-        values = [float(one[each.name]) for one in params if each.has(one)]
-        places = {"low": [each.place(value) for value in values]}
-        places["high"] = [1.0 - place for place in places["low"]]
-        for end, distances in places.items():
-            at_edge = sum(distance <= EDGE_SHARE for distance in distances)
-            wider = each.widened(end)
-            is_enough = at_edge >= 2 and 2 * at_edge >= len(values)
-            if distances[0] > EDGE_SHARE or not is_enough or wider is None:
-                continue
-            of = "" if each.optimizer is None else f" of {each.optimizer}"
-            text = (
-                f"the best {each.name}{of}, {values[0]:.3g}, lies at the {end} end of its range "
-                f"({each.low:g} to {each.high:g}), as do {at_edge} of the {len(values)} best "
-                f"trials: widen it to {wider:g}."
-            )
-            option = f"--set space.{each.path}.{end}={wider:g}"
-            yield Advice(each.name, text, option, {"best": values[0], end: wider})
-
-
-def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
-    """Yield the sampled parameters that show no effect on the best macro-F1.
-
-    Definition: with 20 scored trials or more that have it, the share of the score's variance
-    between its groups (its choices, or the thirds of its values) is below the median of 199
-    shuffles: what chance alone gives every second time. Shares of variance are what functional
-    ANOVA reports (Hutter, Hoos and Leyton-Brown 2014); no evidence of an effect is no proof that
-    there is none, and interactions are not looked for.
-    """
-    scored = results[results["outcome"].isin(_SCORED) & results["best_macro_f1"].notna()]
-    params, scores = read_params(scored), scored["best_macro_f1"].to_numpy(dtype=np.float64)
-    for name in list_sampled(space):
-        rows = [i for i, each in enumerate(params) if name in each]
-        if len(rows) < MIN_EFFECT_TRIALS:
-            continue
-        groups = _group([params[i][name] for i in rows])
-        if len(set(groups.tolist())) < 2:
-            continue
-        rng = np.random.default_rng(0)
-        share = _share_between(groups, scores[rows])
-        shuffled = [
-            _share_between(rng.permutation(groups), scores[rows]) for _ in range(_SHUFFLES)
-        ]
-        if share >= float(np.median(shuffled)):
-            continue
-        text = (
-            f"{name} shows no effect in {len(rows)} trials ({share:.1%} of the variance): fix it "
-            "and spend the trials on the others."
-        )
-        best = params[max(rows, key=lambda row: scores[row])][name]
-        shown = f"{best:.2g}" if isinstance(best, float) else json.dumps(best)
-        option = f"--set space.{name}={shown}"
-        yield Advice(name, text, option, {"variance_share": share, "num_trials": float(len(rows))})
-
-
-def find_losing_optimizers(
-    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float
-) -> Iterator[Advice]:
-    """Yield the optimizers that always lose.
-
-    Definition: at least 5 scored trials, all below the median of the other optimizers' (a sign
-    test gives that a chance of 1 in 32), and the best of them below the best of all by more than
-    2 standard errors of the score.
-    """
-    choices = space.get("optimizer")
-    if not isinstance(choices, list) or len(choices) < 2:
-        return
-    scored = results[results["outcome"].isin(_SCORED) & results["best_macro_f1"].notna()]
-    margin = 0.0 if math.isnan(error) else TIE_ERRORS * error
-    for name in choices:
-        own = scored.loc[scored["optimizer"] == name, "best_macro_f1"]
-        others = scored.loc[scored["optimizer"] != name, "best_macro_f1"]
-        if len(own) < MIN_LOSSES or others.empty or own.max() >= others.median():
-            continue
-        if others.max() - own.max() <= margin:
-            continue
-        left = json.dumps([each for each in choices if each != name])
-        text = (
-            f"{name} always loses: the best of its {len(own)} trials has {own.max():.3f}, the "
-            f"median of the others {others.median():.3f}: leave it out."
-        )
-        numbers = {"best": float(own.max()), "median_of_others": float(others.median())}
-        yield Advice("optimizer", text, f"--set 'space.optimizer={left}'", numbers)
+def _near_best(results: "pd.DataFrame", judged: "pd.DataFrame") -> list[int]:
+    """Return the scored trials within one standard error of the best one."""
+    best = best_trials(results).iloc[0]
+    error = float(judged["sampling_error"].get(best["trial"], math.nan))
+    lowest = best["best_macro_f1"] - (0.0 if math.isnan(error) else error)
+    scored = results["outcome"].isin(SCORED) & (results["best_macro_f1"] >= lowest)
+    return [int(trial) for trial in results.loc[scored, "trial"]]
 
 
 def find_few_trials(
@@ -261,24 +205,27 @@ def find_few_trials(
 ) -> Advice | None:
     """Find a sweep with too few trials.
 
-    Definition: fewer than 10 scored trials a sampled parameter (Loeppky, Sacks and Welch 2009,
-    "Choosing the sample size of a computer experiment"), and the expected best of all of them
-    exceeds that of half of them, drawn from the same scores, by more than half a standard error:
-    the curve of the expected best (Dodge et al. 2019, "Show your work") still rises.
+    Definition: fewer than 5 scored trials where something is sampled; or fewer than 10 of them a
+    sampled parameter (Loeppky, Sacks and Welch 2009, "Choosing the sample size of a computer
+    experiment"), and the expected best of all of them exceeds that of half of them, drawn from the
+    same scores, by more than half a standard error: the curve of the expected best (Dodge et al.
+    2019, "Show your work") still rises.
     """
-    scored = results[results["outcome"].isin(_SCORED)]["best_macro_f1"].dropna()
+    scored = results[results["outcome"].isin(SCORED)]["best_macro_f1"].dropna()
     sampled, n = len(list_sampled(space)), len(scored)
     wanted = TRIALS_A_PARAMETER * sampled
-    if n < 2 or n >= wanted:
+    if n < 1 or n >= wanted:
         return None
+    have = f"{count(n, 'scored trial')} for {count(sampled, 'sampled parameter')}"
+    if n < MIN_TRIALS:
+        text = f"{have} tell too little: {SOME_TRIALS} are the least to compare."
+        text = text.replace("tell", "tells") if n == 1 else text
+        return Advice("trials", text, f"--trials {SOME_TRIALS}", {"num_trials": float(n)})
     scores = np.sort(scored.to_numpy(dtype=np.float64))
     rise = expected_best_of(scores, n) - expected_best_of(scores, n // 2)
     if not math.isnan(error) and rise <= error / 2:
         return None
-    text = (
-        f"{n} scored trials for {sampled} sampled parameters are few: the last half of them is "
-        f"worth {rise:.3f}; {2 * n} would tell more."
-    )
+    text = f"{have} are few: the last half of them is worth {rise:.3f}; {2 * n} would tell more."
     return Advice("trials", text, f"--trials {2 * n}", {"num_trials": float(n), "rise": rise})
 
 
@@ -292,30 +239,3 @@ def expected_best_of(scores: Floats, draws: int) -> float:
     ordered = np.sort(scores)
     shares = (np.arange(len(ordered) + 1) / len(ordered)) ** draws
     return float((ordered * np.diff(shares)).sum())
-
-
-def _best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
-    scored = results[results["outcome"].isin(_SCORED) & results["best_macro_f1"].notna()]
-    count = max(3, round(BEST_SHARE * len(scored)))
-    return scored.sort_values(["best_macro_f1", "trial"], ascending=[False, True]).head(count)
-
-
-def _group(values: list[Any]) -> "np.typing.NDArray[np.int64]":
-    """Return the group of each value: its choice, or its third where there are many numbers."""
-    distinct = sorted(set(values), key=str)
-    if len(distinct) <= 5 or isinstance(values[0], str | bool):
-        return np.array([distinct.index(value) for value in values], dtype=np.int64)
-    numbers = np.array(values, dtype=np.float64)
-    return np.digitize(numbers, np.quantile(numbers, [1 / 3, 2 / 3])).astype(np.int64)
-
-
-def _share_between(groups: "np.typing.NDArray[np.int64]", scores: Floats) -> float:
-    """Return the share of the scores' variance that is between the groups, 0 to 1."""
-    total = float(((scores - scores.mean()) ** 2).sum())
-    if total == 0:
-        return 0.0
-    between = sum(
-        int((groups == each).sum()) * float(scores[groups == each].mean() - scores.mean()) ** 2
-        for each in set(groups.tolist())
-    )
-    return between / total

@@ -112,6 +112,12 @@ def shared_epoch(studies: Sequence[StudyFrames]) -> int:
     return max(1, min(ends, default=1))
 
 
+def longest_run(studies: Sequence[StudyFrames]) -> int | None:
+    """Return the epochs of the longest ranked trial of the studies; None without any."""
+    ends = [int(end) for each in studies for end in _ranked(each.results)["epochs_run"]]
+    return max(ends, default=None)
+
+
 def best_score(studies: Sequence[StudyFrames]) -> float:
     """Return the highest best-epoch macro-F1 of the ranked trials; NaN without any."""
     scores = [float(one) for each in studies for one in _ranked(each.results)["best_macro_f1"]]

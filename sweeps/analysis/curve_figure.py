@@ -1,10 +1,17 @@
 """A figure of one metric of a few trials by epoch, for any column of ``queries.curves``."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from sweeps.analysis.figures import BEST_COLOURS, INK, new_figure
+from sweeps.analysis import report_words as words
+from sweeps.analysis.figures import (
+    BEST_COLOURS,
+    INK,
+    OUTCOME_MARKS,
+    new_figure,
+    pad_epochs,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,42 +29,72 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 
 def metric_curves(
-    curves: "pd.DataFrame", best_epochs: Mapping[int, int | None], metric: str
+    curves: "pd.DataFrame",
+    best_epochs: Mapping[int, int | None],
+    metric: str,
+    *,
+    outcomes: Mapping[int, Any],
 ) -> "go.Figure":
-    """Return a metric by epoch, a line a trial in the order given, best epochs marked.
+    """Return a metric by epoch, a line a trial in the order given, best epochs and ends marked.
+
+    Each line has a colour and a dash. A hollow circle is the best epoch, the symbol of the
+    outcome the last one.
 
     Args:
         curves: ``queries.curves``.
         best_epochs: The trials to draw, and each one's epoch with the best macro-F1, from 1.
         metric: One of ``METRICS``.
+        outcomes: Of each trial; missing: it runs.
     """
     figure = new_figure(height=560, x="epoch", y=METRICS[metric])
     for i, (trial, best) in enumerate(best_epochs.items()):
         rows = curves[curves["trial"] == trial]
-        epochs, values = rows["epoch"].tolist(), _finite(rows[metric].tolist())
+        points = dict(zip(rows["epoch"].tolist(), _finite(rows[metric].tolist()), strict=True))
         colour = BEST_COLOURS[i % len(BEST_COLOURS)]
-        dash = _DASHES[i // len(BEST_COLOURS) % len(_DASHES)]
+        # Another dash for each colour's second trial.
+        dash = _DASHES[(i + i // len(BEST_COLOURS)) % len(_DASHES)]
         hover = f"trial {trial}, epoch %{{x}}: %{{y:.4g}}<extra></extra>"
         figure.add_scatter(
-            x=epochs,
-            y=values,
+            x=list(points),
+            y=list(points.values()),
             mode="lines",
             line={"color": colour, "width": 2, "dash": dash},
             name=f"trial {trial}",
             legendgroup=str(trial),
             hovertemplate=hover,
         )
-        if best in epochs:
+        outcome = words.outcome(outcomes.get(trial))
+        ends = [(max(points), OUTCOME_MARKS[outcome][1], f"{outcome}: {hover}")] if points else []
+        if best in points:
+            ends.append((best, "circle-open", f"best epoch of {hover}"))
+        for epoch, symbol, text in ends:
             figure.add_scatter(
-                x=[best],
-                y=[values[epochs.index(best)]],
+                x=[epoch],
+                y=[points[epoch]],
                 mode="markers",
-                marker={"color": colour, "size": 10, "line": {"color": INK, "width": 1}},
+                marker={
+                    "color": colour,
+                    "symbol": symbol,
+                    "size": 12 if symbol == "circle-open" else 9,
+                    "line": {"width": 2.5 if symbol == "circle-open" else 0, "color": colour},
+                },
                 legendgroup=str(trial),
                 showlegend=False,
-                hovertemplate=f"best epoch of {hover}",
+                hovertemplate=text,
             )
+    _explain_marks(figure, {words.outcome(outcomes.get(trial)) for trial in best_epochs})
+    pad_epochs(figure, max([1, *curves.loc[curves["trial"].isin(best_epochs), "epoch"].tolist()]))
+    figure.update_layout(showlegend=True)
     return figure
+
+
+def _explain_marks(figure: "go.Figure", outcomes: Collection[str]) -> None:
+    """Add to the legend what the symbols of best epochs and of ends mean."""
+    marks = {"best epoch": "circle-open"}
+    marks |= {f"end: {n}": OUTCOME_MARKS[n][1] for n in OUTCOME_MARKS if n in outcomes}
+    for name, symbol in marks.items():
+        marker = {"color": INK, "symbol": symbol, "size": 9}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

@@ -80,6 +80,13 @@ def pad_epochs(figure: "go.Figure", last: int) -> None:
     figure.update_xaxes(range=[1 - room, last + room])
 
 
+def score_format(low: float, high: float) -> str:
+    """Return the format of ticks between two scores that makes no two of them the same text."""
+    span = high - low
+    digits = 2 if span >= 0.08 else 3 if span >= 0.008 else 4 if span >= 0.0008 else 5
+    return f".{digits}f"
+
+
 def escape(text: str) -> str:
     """Return the text as Plotly shows it: in labels it reads ``<b>`` and ``&amp;``."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -138,8 +145,9 @@ def best_against_last(results: "pd.DataFrame") -> "go.Figure":
                 "<br>last %{x:.4f}<extra></extra>"
             ),
         )
-    figure.update_xaxes(range=ends, tickformat=".3f", nticks=6)
-    figure.update_yaxes(range=ends, tickformat=".3f")
+    ticks = score_format(*ends)
+    figure.update_xaxes(range=ends, tickformat=ticks, nticks=6)
+    figure.update_yaxes(range=ends, tickformat=ticks)
     return figure
 
 
@@ -225,7 +233,8 @@ def timeline(results: "pd.DataFrame") -> "go.Figure":
             name=name,
             hovertemplate="trial %{y}: %{customdata}<extra></extra>",
         )
-    figure.update_layout(barmode="overlay")
+    # Plotly leaves the legend of a single outcome out, and a colour says nothing by itself.
+    figure.update_layout(barmode="overlay", showlegend=True)
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(autorange="reversed", dtick=1 if few else None, showgrid=False)
     return figure

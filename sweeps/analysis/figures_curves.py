@@ -13,6 +13,7 @@ from sweeps.analysis.figures import (
     by_outcome,
     new_figure,
     pad_epochs,
+    score_format,
 )
 
 if TYPE_CHECKING:
@@ -91,8 +92,34 @@ def learning_curves(
     _mark_ends(figure, results)
     _mark_best_epochs(figure, results, best)
     pad_epochs(figure, max([1, *curves["epoch"].tolist()]))
-    figure.update_yaxes(tickformat=".2f")
+    ends = score_range(curves, best)
+    if ends is not None:
+        figure.update_yaxes(range=ends, tickformat=score_format(*ends))
     return figure
+
+
+def score_range(curves: "pd.DataFrame", best: Sequence[int]) -> list[float] | None:
+    """Return the ends of an axis on which the best trials differ: from their lower quartile.
+
+    From the lowest score where the upper three quarters of the best trials' epochs take half of
+    the height already, or where no trial is the best. None without a finite score.
+    """
+    scores = curves[curves["macro_f1"].notna()]
+    if scores.empty:
+        return None
+    low, high = float(scores["macro_f1"].min()), float(scores["macro_f1"].max())
+    own = scores[scores["trial"].isin(best)]["macro_f1"]
+    if len(own):
+        quartile = float(own.quantile(0.25))
+        low = quartile if high - quartile < 0.5 * (high - low) else low
+    room = 0.06 * (high - low) or 0.01
+    return [low - room, high + room]
+
+
+def count_below(curves: "pd.DataFrame", ends: Sequence[float]) -> int:
+    """Return how many trials have scores, all of them below an axis."""
+    highest = curves.groupby("trial")["macro_f1"].max().dropna()
+    return int((highest < ends[0]).sum())
 
 
 def losses(curves: "pd.DataFrame", trial: int, best_epoch: int | None) -> "go.Figure":

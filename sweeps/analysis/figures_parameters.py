@@ -11,8 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
-from sweeps.analysis.figures import BLUE, OUTCOME_MARKS, by_outcome, escape, new_figure
+from sweeps.analysis.figures import (
+    BLUE,
+    OUTCOME_MARKS,
+    by_outcome,
+    escape,
+    new_figure,
+    score_format,
+)
 from sweeps.analysis.space_table import list_ranges, read_params
+from sweeps.analysis.trial_params import read_shown_params
 from sweeps.pruners import make_scratch_study
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 MIN_IMPORTANCE_TRIALS = 10
 #: Best trials that the importances are made from, at least: fewer are chance (Optuna's advice).
 _FEWEST_TOP = 5
+_TOP_SHARE = 0.1
 _RANKED = ("stalled", "exhausted", "behind")
 #: Read by lightness alone; the best are dark, because light lines are lost on white.
 _SCALE = ((0.0, "#d5dade"), (0.5, "#6db3dd"), (1.0, "#08306b"))
@@ -98,11 +107,11 @@ def list_axes(params: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> 
 def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "go.Figure":
     """Return a line a ranked trial through its hyperparameters to its best macro-F1.
 
-    What a trial does not have stands at the foot of its axis, as ``none``.
+    What a trial does not have stands at the foot of its axis, as ``not set``.
     """
     # The best are drawn last, over the others.
     scored = _scored(results).sort_values("best_macro_f1")
-    params = read_params(scored)
+    params = _read_drawn_params(scored, space)
     scores = scored["best_macro_f1"].tolist()
     dimensions = [_dimension(axis, params) for axis in list_axes(params, space)]
     figure = new_figure(height=420)
@@ -113,7 +122,7 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
     figure.update_layout(margin={"l": 24 + 7 * letters, "r": 64, "t": 72, "b": 24})
     low, high = min(scores), max(scores)
     dimensions.append(
-        {"label": "best macro-F1", "values": scores, "tickformat": ".3f"}
+        {"label": "best macro-F1", "values": scores, "tickformat": score_format(low, high)}
         | ({"range": [low, high]} if high > low else {})
     )
     figure.add_parcoords(
@@ -132,7 +141,8 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
 def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str, "go.Figure"]]:
     """Return for each hyperparameter that varies its name, and best macro-F1 against it."""
     scored = _scored(results)
-    every = dict(zip(scored["trial"].tolist(), read_params(scored), strict=True))
+    params = _read_drawn_params(scored, space)
+    every = dict(zip(scored["trial"].tolist(), params, strict=True))
     found = []
     for axis in list_axes(list(every.values()), space):
         figure = new_figure(height=300, x=axis.title if axis.is_beta else "", y="best macro-F1")
@@ -173,7 +183,8 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
             figure.update_xaxes(tickvals=thinned[0], ticktext=thinned[1], tickangle=0)
         else:
             figure.update_xaxes(nticks=_MOST_SLICE_TICKS, tickangle=0)
-        figure.update_yaxes(tickformat=".3f", nticks=6)
+        scores = scored["best_macro_f1"]
+        figure.update_yaxes(tickformat=score_format(scores.min(), scores.max()), nticks=6)
         figure.update_layout(showlegend=True, legend={"font": {"size": 12}})
         found.append((words.label(axis.name), figure))
     return found
@@ -184,7 +195,7 @@ def measure_importances(results: "pd.DataFrame", space: Mapping[str, Any]) -> di
 
     PED-ANOVA (Watanabe, Bansal and Hutter 2023, IJCAI): how far the values of the best trials are
     from those of all; shares of 1. The best are a tenth of the trials that may be ranked, at
-    least 5; conditional hyperparameters count by how often a trial has them.
+    least 5 (``count_top``); conditional hyperparameters count by how often a trial has them.
 
     Returns:
         Empty with fewer than ``MIN_IMPORTANCE_TRIALS`` such trials, or where nothing varies.
@@ -195,7 +206,10 @@ def measure_importances(results: "pd.DataFrame", space: Mapping[str, Any]) -> di
     import optuna
 
     study = make_scratch_study()
-    every = read_params(scored)
+    every = [
+        {**shown, **own}
+        for shown, own in zip(read_shown_params(scored), read_params(scored), strict=True)
+    ]
     # What is the same in all trials that have it decides nothing.
     varying = {axis.name for axis in list_axes(every, space)}
     for params, value in zip(every, scored["best_macro_f1"].tolist(), strict=True):
@@ -204,13 +218,31 @@ def measure_importances(results: "pd.DataFrame", space: Mapping[str, Any]) -> di
         }
         values = {name: _told(name, params[name]) for name in known}
         study.add_trial(optuna.create_trial(params=values, distributions=known, value=value))
-    quantile = max(0.1, _FEWEST_TOP / len(scored))
+    # Half a trial less: the filter rounds up, and 5 / 11 * 11 may be more than 5.
+    quantile = (_count_wanted(len(scored)) - 0.5) / len(scored)
     with warnings.catch_warnings():
         # It warns of ranges that only one or two trials have, which the page says of all.
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
         found = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: share for name, share in found.items() if math.isfinite(share)}
+
+
+def count_top(results: "pd.DataFrame") -> tuple[int, float]:
+    """Return how many trials are the best of ``measure_importances``, and their lowest score.
+
+    A tenth of the ranked ones, at least 5, and all that have the same score as the last of these,
+    which Optuna's filter takes in too. Without a score 0 and NaN.
+    """
+    scores = _scored(results)["best_macro_f1"].sort_values(ascending=False)
+    if scores.empty:
+        return 0, math.nan
+    lowest = float(scores.iloc[min(_count_wanted(len(scores)), len(scores)) - 1])
+    return int((scores >= lowest).sum()), lowest
+
+
+def _count_wanted(num_trials: int) -> int:
+    return max(_FEWEST_TOP, math.ceil(_TOP_SHARE * num_trials))
 
 
 def importances(shares: Mapping[str, float]) -> "go.Figure":
@@ -237,6 +269,15 @@ def importances(shares: Mapping[str, float]) -> "go.Figure":
     return figure
 
 
+def _read_drawn_params(scored: "pd.DataFrame", space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is drawn of each trial: a range has numbers alone, no clipping is none."""
+    ranges = {each.name for each in list_ranges(space)}
+    return [
+        {name: v for name, v in one.items() if name not in ranges or not isinstance(v, str)}
+        for one in read_shown_params(scored)
+    ]
+
+
 def _scored(results: "pd.DataFrame") -> "pd.DataFrame":
     return results[results["outcome"].isin(_RANKED) & results["best_macro_f1"].notna()]
 
@@ -248,7 +289,7 @@ def _dimension(axis: Axis, params: Sequence[Mapping[str, Any]]) -> dict[str, Any
     ticks = _ticks(axis, params)
     foot = low - 0.15 * ((high - low) or 1.0)
     if len(known) < len(places):
-        ticks = {foot: "none", **ticks}
+        ticks = {foot: "not set", **ticks}
         low = foot
     return {
         "label": axis.title,

@@ -47,6 +47,7 @@ class Finding:
         advice: What to do, in one sentence.
         numbers: The same numbers by name.
         beside: Trials of the study that do not show it, and how they differ; empty: not asked.
+        classes: Names of the classes that it is about.
     """
 
     verdict: Verdict
@@ -54,6 +55,7 @@ class Finding:
     advice: str
     numbers: Mapping[str, float] = field(default_factory=dict)
     beside: str = ""
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,20 @@ class LossScale:
     def explained(self, loss: float) -> float:
         """Return McFadden's pseudo R2 of a loss: 1 is perfect, 0 is guessing, below is worse."""
         return 1.0 - (loss - self.perfect) / (self.guessing - self.perfect)
+
+
+def describe_fit(loss: float, scale: LossScale) -> str:
+    """Return how far a training loss is from guessing, in words."""
+    far = describe_explained(scale.explained(loss))
+    return (
+        f"its training loss, {loss:.3g}, is {far} that of always guessing the class shares "
+        f"({scale.guessing:.3g})"
+    )
+
+
+def describe_explained(explained: float) -> str:
+    """Return McFadden's pseudo R2 in words: ``9 % above``, ``42 % below``."""
+    return f"{abs(100 * explained):.0f} % {'below' if explained >= 0 else 'above'}"
 
 
 def loss_scale(curve: TrialCurve) -> LossScale | None:

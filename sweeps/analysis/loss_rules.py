@@ -9,29 +9,46 @@ from statistics import median
 
 import numpy as np
 
-from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
-from sweeps.analysis.noise import epoch_noise, finite, moving_median
-from sweeps.analysis.trends import fit_slope
+from sweeps.analysis.findings import (
+    Finding,
+    LossScale,
+    TrialCurve,
+    Verdict,
+    describe_fit,
+    loss_scale,
+    score_error,
+)
+from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, LossFall, is_falling
+from sweeps.analysis.noise import Floats, epoch_noise, finite, moving_median
+from sweeps.analysis.trends import MIN_EPOCHS, fit_slope
 from sweeps.stopping import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
 
 #: Share of what was learned that must be lost again.
 RISE_SHARE = 0.1
 #: Times the loss's noise between epochs that the lowest of the last epochs must be above it.
 RISE_NOISES = 2.0
+#: Times its smallest value that a loss must have risen to, to be a spike.
+SPIKE_FACTOR = 3.0
+#: Share of what was learned that a spike loses.
+SPIKE_SHARE = 0.25
+#: Share of a spike's rise that is still there at the end, if it has come back in part alone.
+SPIKE_LEFT = 0.1
 #: Prechelt's generalization loss: validation loss over its smallest, minus 1.
 OVERFIT_RISE = 0.05
+#: The same where the score fell with it, which says by itself that the fit has got worse.
+OVERFIT_RISE_BESIDE_FALL = 0.02
 #: Share of the loss of guessing that it must rise by: 0.002 to 0.006 nats is no overfitting.
 OVERFIT_SHARE = 0.02
 #: Epochs after the smallest validation loss before anything is said of it.
 OVERFIT_EPOCHS = 3
 #: Times the loss's noise between epochs that its rise must be.
 OVERFIT_NOISES = 3.0
-#: Standard errors by which a score must fall to be called falling.
-FALL_ERRORS = 2.0
 #: Pseudo R2 of the training loss below which a model has not fitted its data.
 UNDERFIT_EXPLAINED = 0.2
-#: Share of the loss's scale that as many more epochs may still take off, if it is flat.
-FLAT_SHARE = 0.1
+#: What to do where a loss falls surely, and by little.
+SMALL_STEPS = (
+    "Raise the learning rate, by 10 times: its loss falls surely, and by little an epoch."
+)
 
 
 def find_divergence(curve: TrialCurve) -> Finding | None:
@@ -59,16 +76,18 @@ def find_divergence(curve: TrialCurve) -> Finding | None:
 
 
 def find_rate_too_high(curve: TrialCurve) -> Finding | None:
-    """Find a training loss that fell, rose again and stayed up.
+    """Find a training loss that fell and rose again, and stayed up or came back in part alone.
 
     Definition, on the median of three epochs: from its smallest value, at least 3 epochs before
     the end, the loss has risen by a tenth of what it had fallen (from guessing, or from its first
     epoch if that is higher) and by twice its noise between epochs, and the last fifth of the
-    epochs, at least 3, stays above that. Gradient descent with a rate that is too large raises
-    the training loss (Bengio 2012, "Practical recommendations for gradient-based training of deep
-    architectures", section 3.1.1); Adam's steps grow when a small average of squares meets a large
-    gradient (Reddi, Kale and Kumar 2018), recurrent networks have such gradients (Pascanu, Mikolov
-    and Bengio 2013, who clip them). Dropout and new batches are noise and do not stay up.
+    epochs, at least 3, stays above that. Or it is a spike: since its smallest value the loss rose
+    to 3 times that and lost a quarter of what was learned, and a tenth of that rise is still there
+    at the end. Gradient descent with a rate that is too large raises the training loss (Bengio
+    2012, "Practical recommendations for gradient-based training of deep architectures", section
+    3.1.1); Adam's steps grow when a small average of squares meets a large gradient (Reddi, Kale
+    and Kumar 2018), recurrent networks have such gradients (Pascanu, Mikolov and Bengio 2013, who
+    clip them). Dropout and new batches are noise: it neither stays up nor is it that large.
     """
     losses = finite(curve.train_losses)
     if len(losses) < 6 or len(losses) < curve.epochs:
@@ -77,9 +96,25 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
     lowest = int(smooth.argmin())
     if lowest > len(losses) - 1 - 3:
         return None
-    low = float(smooth[lowest])
     scale = loss_scale(curve)
     start = max(float(losses[0]), 0.0 if scale is None else scale.guessing)
+    seen = _find_rise(losses, smooth, start) or _find_spike(losses, smooth, start)
+    if seen is None:
+        return None
+    evidence, numbers = seen
+    advice = (
+        "Lower the learning rate, or let a schedule lower it (plateau, cosine); then try "
+        "clip_norm = 1 and a beta1 of 0.9."
+    )
+    return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
+
+
+def _find_rise(
+    losses: Floats, smooth: Floats, start: float
+) -> tuple[str, dict[str, float]] | None:
+    """Return the evidence of a loss that rose and stayed up, and its numbers."""
+    lowest = int(smooth.argmin())
+    low = float(smooth[lowest])
     length = max(3, round(len(losses) / 5))
     tail = float(smooth[-length:].min())
     if tail - low <= max(RISE_SHARE * (start - low), RISE_NOISES * epoch_noise(losses)):
@@ -88,50 +123,64 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
         f"the training loss fell to {low:.3g} at epoch {lowest + 1}, rose and has not been below "
         f"{tail:.3g} since epoch {len(losses) - length + 1}"
     )
-    advice = (
-        "Lower the learning rate, or let a schedule lower it (plateau, cosine); then try "
-        "clip_norm = 1 and a beta1 of 0.9."
+    return evidence, {"lowest_epoch": lowest + 1.0, "lowest_loss": low, "tail_loss": tail}
+
+
+def _find_spike(
+    losses: Floats, smooth: Floats, start: float
+) -> tuple[str, dict[str, float]] | None:
+    """Return the evidence of a loss that rose by far and came back in part, and its numbers."""
+    lowest = int(smooth.argmin())
+    low = float(smooth[lowest])
+    highest = lowest + int(losses[lowest:].argmax())
+    peak, end = float(losses[highest]), median(losses[-3:].tolist())
+    left = max(SPIKE_LEFT * (peak - low), RISE_NOISES * epoch_noise(losses))
+    is_spike = peak > SPIKE_FACTOR * low and peak - low > SPIKE_SHARE * (start - low)
+    if not is_spike or end - low <= left:
+        return None
+    evidence = (
+        f"the training loss fell to {low:.3g} at epoch {lowest + 1}, rose to {peak:.3g} by epoch "
+        f"{highest + 1} and has come back to {end:.3g} alone"
     )
-    numbers = {"lowest_epoch": lowest + 1.0, "lowest_loss": low, "tail_loss": tail}
-    return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
+    numbers = {"lowest_epoch": lowest + 1.0, "lowest_loss": low, "peak_loss": peak}
+    return evidence, numbers | {"peak_epoch": highest + 1.0, "end_loss": end}
 
 
 def find_overfit(curve: TrialCurve) -> Finding | None:
-    """Find a validation loss, or a score, that got worse while the training loss fell.
+    """Find a validation loss that rose while the training loss fell.
 
     Definition: the validation loss (median of three epochs) ended more than 5 % above its smallest
     value at least 3 epochs before, and by more than 3 times its noise between epochs: the
     generalization loss of Prechelt (1998, "Early stopping - but when?", GL with alpha = 5); and by
-    2 % of the loss of guessing, because a loss near 0 triples easily. Or
+    2 % of the loss of guessing, because a loss near 0 triples easily. A rise of 2 % will do where
     macro-F1 fell over the last half, by two standard errors of the slope and in all by more than
-    one of the score. In both cases the training loss fell since then. A validation loss may rise
-    alone while the score does not, because the model grows too sure of what it gets wrong (Guo et
-    al. 2017, "On calibration of modern neural networks"); the evidence says which it is.
+    one of the score. In both cases the training loss fell since then, and the validation loss does
+    not fall again at the end: a score that falls while the validation loss falls is one that
+    wanders. A validation loss may rise alone while the score does not, because the model grows too
+    sure of what it gets wrong (Guo et al. 2017, "On calibration of modern neural networks"); the
+    evidence says which it is.
     """
     if curve.epochs < 6 or len(finite(curve.train_losses)) < curve.epochs:
         return None
     if len(finite(curve.val_losses)) < curve.epochs:
         return None
     train, validation = moving_median(curve.train_losses), moving_median(curve.val_losses)
-    lowest = int(validation.argmin())
-    low, end = float(validation[lowest]), float(np.median(validation[-3:]))
-    rise = end / low - 1 if low > 0 else 0.0
-    scale = loss_scale(curve)
-    is_up = (
-        lowest <= curve.epochs - 1 - OVERFIT_EPOCHS
-        and rise > OVERFIT_RISE
-        and end - low > OVERFIT_SHARE * (0.0 if scale is None else scale.guessing)
-        and end - low > OVERFIT_NOISES * epoch_noise(curve.val_losses)
-    )
-    if not (is_up or _is_falling(curve)):
+    since = int(validation.argmin())
+    low, end = float(validation[since]), float(np.median(validation[-3:]))
+    is_past = since <= curve.epochs - 1 - OVERFIT_EPOCHS
+    if not is_past or end - low <= OVERFIT_NOISES * epoch_noise(curve.val_losses):
         return None
-    since = lowest if is_up else int(moving_median(finite(curve.macro_f1s), 5).argmax())
-    if float(np.median(train[-3:])) >= float(train[since]):
+    rise = end / low - 1 if low > 0 else 0.0
+    if not (_is_far_up(rise, end - low, loss_scale(curve)) or _is_worse(curve, rise)):
+        return None
+    if float(np.median(train[-3:])) >= float(train[since]) or is_falling(
+        curve.val_losses[-min(curve.epochs - since, curve.last(1 / 3, 4)) :]
+    ):
         return None
     fall = _score_fall(curve, since)
     score = f"macro-F1 fell by {fall:.3f}" if fall > 0 else "macro-F1 did not fall"
     evidence = (
-        f"since epoch {since + 1} the validation loss went from {validation[since]:.3g} to "
+        f"since epoch {since + 1} the validation loss went from {low:.3g} to "
         f"{end:.3g} and the training loss from {train[since]:.3g} to {np.median(train[-3:]):.3g}; "
         f"{score}"
     )
@@ -142,7 +191,41 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
     return Finding(Verdict.OVERFIT, evidence, advice, numbers)
 
 
-def find_underfit(curve: TrialCurve) -> Finding | None:
+def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
+    """Find losses that still fall steeply, whatever the score does meanwhile.
+
+    Definition: at least 8 epochs, in the last third of which the training and the validation loss
+    both fall by two standard errors of the slope, are lowest in one of the last 3, and at that
+    slope as many epochs again would take more than a tenth of its scale off both. Where the rate
+    is too low for the epochs and the classes are imbalanced, macro-F1 wanders or stays that of one
+    class until the model knows more than their shares: its score says nothing yet.
+    """
+    scale = loss_scale(curve)
+    if fall is None or scale is None or not fall.is_steep or curve.epochs < MIN_EPOCHS:
+        return None
+    end = curve.val_losses[-1]
+    evidence = (
+        f"the validation loss falls by {fall.per_epoch:.2g} an epoch, to {end:.3g}, and the "
+        f"training loss falls as surely; {describe_fit(curve.train_losses[-1], scale)}"
+    )
+    numbers = {"loss_fall": fall.per_epoch, "val_loss": end, "further": fall.further}
+    return Finding(Verdict.STILL_IMPROVING, evidence, advise_more_steps(curve), numbers)
+
+
+def advise_more_steps(curve: TrialCurve) -> str:
+    """Return what to do about a trial that has not come to its end: larger or more steps."""
+    scale = loss_scale(curve)
+    longer = f"max_epochs = {2 * curve.epochs}"
+    end = median(curve.train_losses[-3:])
+    if scale is None or not scale.explained(end) < UNDERFIT_EXPLAINED:
+        return f"Train longer: {longer}, or take more or larger steps."
+    return (
+        f"Raise the learning rate, by 3 to 10 times, or train for far longer than {longer}: it "
+        "knows hardly more than the shares of the classes."
+    )
+
+
+def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     """Find a training loss that is flat and hardly better than guessing.
 
     Definition: McFadden's pseudo R2 of the training loss, 1 - loss / loss of guessing with the
@@ -161,15 +244,24 @@ def find_underfit(curve: TrialCurve) -> Finding | None:
     further = -slope * curve.epochs / (scale.guessing - scale.perfect)
     if explained >= UNDERFIT_EXPLAINED or further > FLAT_SHARE:
         return None
-    evidence = (
-        f"the training loss ended at {end:.3g}, where guessing costs {scale.guessing:.3g}: "
-        f"{explained:.0%} explained"
-    )
+    evidence = f"at the end, {describe_fit(end, scale)}"
     advice = "Raise the learning rate or the model's size, or lower dropout and weight_decay."
+    if fall is not None and fall.is_steady:
+        evidence += "; it falls at every epoch, in small steps"
+        advice = SMALL_STEPS
     return Finding(Verdict.UNDERFIT, evidence, advice, {"explained": explained, "train_loss": end})
 
 
-def _is_falling(curve: TrialCurve) -> bool:
+def _is_far_up(rise: float, absolute: float, scale: LossScale | None) -> bool:
+    guessing = 0.0 if scale is None else scale.guessing
+    return rise > OVERFIT_RISE and absolute > OVERFIT_SHARE * guessing
+
+
+def _is_worse(curve: TrialCurve, rise: float) -> bool:
+    return rise > OVERFIT_RISE_BESIDE_FALL and _is_score_falling(curve)
+
+
+def _is_score_falling(curve: TrialCurve) -> bool:
     """Return whether macro-F1 fell for sure over the last half, and by more than its error."""
     half = finite(curve.macro_f1s[-curve.last(1 / 2, 6) :])
     slope = fit_slope(half)

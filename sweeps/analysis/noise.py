@@ -139,6 +139,23 @@ def epoch_noise(curve: Sequence[float] | Floats) -> float:
     return float(np.median(np.abs(distances))) / _MEDIAN_OF_ABSOLUTE / math.sqrt(1.5)
 
 
+def epochs_to_best(curve: Sequence[float] | Floats) -> int | None:
+    """Return the first epoch that is no further below the best than the noise between epochs.
+
+    Args:
+        curve: A score per epoch, (E,), NaN where it is missing.
+
+    Returns:
+        Counted from 1; the best epoch itself with fewer than 4; None if no epoch has a score.
+    """
+    values = np.asarray(curve, dtype=np.float64)
+    if not np.isfinite(values).any():
+        return None
+    noise = epoch_noise(values)
+    wanted = float(np.nanmax(values)) - (0.0 if math.isnan(noise) else noise)
+    return int(np.argmax(np.nan_to_num(values, nan=-math.inf) >= wanted)) + 1
+
+
 def neighbour_correlation(residuals: Sequence[float] | Floats) -> float:
     """Return the correlation of neighbouring residuals, in [0, 0.9]; 0 with fewer than 4."""
     values = finite(residuals)

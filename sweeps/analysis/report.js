@@ -62,6 +62,19 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+function showWhatIsCut(box) {
+  const left = box.scrollWidth - box.clientWidth - box.scrollLeft;
+  box.classList.toggle("more", left > 4);
+  const hint = box.previousElementSibling;
+  if (hint?.classList.contains("hint")) hint.hidden = box.scrollWidth - box.clientWidth <= 4;
+}
+
+const boxes = Array.from(document.querySelectorAll(".scroll, .wide"));
+for (const box of boxes) box.addEventListener("scroll", () => showWhatIsCut(box));
+const showCuts = () => boxes.forEach(showWhatIsCut);
+window.addEventListener("resize", showCuts);
+showCuts();
+
 async function unpackPlotly() {
   const packed = atob(document.getElementById("plotly").textContent.trim());
   const bytes = Uint8Array.from(packed, (each) => each.charCodeAt(0));
@@ -74,7 +87,10 @@ async function unpackPlotly() {
 const places = Array.from(document.querySelectorAll(".plot"));
 const drawn = unpackPlotly().then(() => Promise.all(places.map(draw)));
 drawn.then(
-  () => { document.documentElement.dataset.drawn = String(places.length); },
+  () => {
+    showCuts();
+    document.documentElement.dataset.drawn = String(places.length);
+  },
   (error) => {
     document.getElementById("no-figures").hidden = false;
     console.error(error);
@@ -82,11 +98,6 @@ drawn.then(
 );
 
 window.addEventListener("beforeprint", () => {
-  for (const table of document.querySelectorAll("table.sortable")) {
-    // On paper it has 10 px letters for 14, and less room around them.
-    const width = (table.scrollWidth * 10) / 14;
-    table.style.zoom = String(Math.min(1, (PRINTED_WIDTH - 20) / width));
-  }
   if (document.documentElement.dataset.drawn === undefined) return;
   for (const place of places) {
     const inGrid = place.closest(".grid") !== null;
@@ -94,7 +105,6 @@ window.addEventListener("beforeprint", () => {
   }
 });
 window.addEventListener("afterprint", () => {
-  for (const table of document.querySelectorAll("table.sortable")) table.style.zoom = "";
   if (document.documentElement.dataset.drawn === undefined) return;
   for (const place of places) Plotly.relayout(place, { width: null, autosize: true });
 });

@@ -9,6 +9,7 @@ import base64
 import functools
 import gzip
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,8 +23,8 @@ from sweeps.analysis import (
     report_tables,
 )
 from sweeps.analysis import report_words as words
-from sweeps.analysis.advice import advise
-from sweeps.analysis.report_facts import Facts, StudyData, gather
+from sweeps.analysis.curve_figure import METRICS
+from sweeps.analysis.report_facts import Facts, StudyData, gather, put_first_to_arrive_first
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -58,9 +59,41 @@ def render(data: StudyData, *, now: datetime) -> str:
         data: The study.
         now: When the report is written, UTC.
     """
+    data = put_first_to_arrive_first(data)
+    facts = gather(data)
+    return _fill(
+        "report.html.jinja",
+        data=data,
+        facts=facts,
+        written=words.moment(now),
+        created=words.moment(data.created_at),
+        trials=report_tables.trial_table(data, facts),
+        verdicts=report_tables.verdict_rows(data),
+        verdict_counts=report_tables.count_verdicts(data),
+        class_columns=report_tables.class_columns(),
+        classes=report_tables.class_rows(data, _best_trials(facts)[:1]),
+        provenance=report_tables.provenance(data),
+        settings=json.dumps(data.config, indent=2, ensure_ascii=False),
+        **_drawings(data, facts),
+    )
+
+
+def render_curves(figure: "go.Figure", *, study: str, metric: str) -> str:
+    """Return one metric's curves as a page that asks for nothing over a network.
+
+    Args:
+        figure: ``curve_figure.metric_curves``.
+        study: Name of the study.
+        metric: One of ``curve_figure.METRICS``.
+    """
+    name = METRICS[metric]
+    return _fill("curves.html.jinja", study=study, metric=name, drawing=_draw(name, figure))
+
+
+def _fill(template: str, **values: Any) -> str:
+    """Return a page of a template with the style, the script and Plotly's own."""
     import jinja2
 
-    facts = gather(data)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -70,23 +103,11 @@ def render(data: StudyData, *, now: datetime) -> str:
     )
     environment.filters["figure_json"] = _embeddable
     environment.globals["words"] = words
-    page = environment.get_template("report.html.jinja")
-    return page.render(
-        data=data,
-        facts=facts,
-        written=words.moment(now),
-        created=words.moment(data.created_at),
+    return environment.get_template(template).render(
         plotly=_pack_plotly(),
         css=(_FOLDER / "report.css").read_text(encoding="utf-8"),
         script=(_FOLDER / "report.js").read_text(encoding="utf-8"),
-        trials=report_tables.trial_table(data, facts),
-        verdicts=report_tables.verdict_rows(data),
-        verdict_counts=report_tables.count_verdicts(data),
-        advice=_advice(data, facts),
-        classes=report_tables.class_rows(data, _best_trials(facts)[:1]),
-        provenance=report_tables.provenance(data),
-        settings=json.dumps(data.config, indent=2, ensure_ascii=False),
-        **_drawings(data, facts),
+        **values,
     )
 
 
@@ -103,25 +124,15 @@ def _best_trials(facts: Facts) -> list[int]:
     return [int(trial) for trial in facts.ranks["trial"].head(_NUM_BEST)]
 
 
-def _advice(data: StudyData, facts: Facts) -> list[Any]:
-    if facts.ranks.empty:
-        return []
-    return advise(
-        data.results,
-        data.config["space"],
-        data.verdicts,
-        max_epochs=data.max_epochs,
-        error=facts.error,
-    )
-
-
 def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
     """Return the figures of each section, and the notes below them; None: nothing to draw."""
     best = _best_trials(facts)
     space, results = data.config["space"], data.results
     has_scores = not facts.ranks.empty
     shares = figures_parameters.measure_importances(results, space)
+    num_top, lowest_top = figures_parameters.count_top(results)
     num_curves = int(data.curves["trial"].nunique())
+    ends = figures_curves.score_range(data.curves, best)
     longest = int(data.curves["epoch"].max()) if num_curves else 0
     most = figures_curves.points_a_curve(num_curves)
     parallel = figures_parameters.parallel_coordinates(results, space) if has_scores else None
@@ -135,8 +146,10 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         "curves": _draw(
             "Learning curves", figures_curves.learning_curves(data.curves, results, best)
         )
-        if num_curves
+        if ends is not None
         else None,
+        "num_curves": num_curves,
+        "num_below": 0 if ends is None else figures_curves.count_below(data.curves, ends),
         "losses": [
             _draw(
                 f"Losses of trial {trial}",
@@ -154,6 +167,9 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         "importances": _draw("Parameter importances", figures_parameters.importances(shares))
         if shares
         else None,
+        "idle": _name_idle(facts, shares),
+        "num_top": num_top,
+        "lowest_top": lowest_top,
         "min_importance_trials": figures_parameters.MIN_IMPORTANCE_TRIALS,
         "class_f1": _draw("F1 of each class", figures_classes.class_f1(data.class_scores, best))
         if best and not data.class_scores.empty
@@ -165,6 +181,12 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         else None,
         "epochs": _draw("Epochs needed", cap_figure) if has_scores else None,
     }
+
+
+def _name_idle(facts: Facts, shares: Mapping[str, float]) -> list[str]:
+    """Return what the importances name and the advice says to show no effect: chance, then."""
+    idle = {each.about for each in facts.advice if "variance_share" in each.numbers}
+    return [words.label(name) for name in shares if name in idle]
 
 
 def _confusions(data: StudyData, best: list[int]) -> list[Drawing]:

@@ -5,14 +5,15 @@ Takes the frames of ``storage.queries``; opens no database.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
-from sweeps.analysis.advice import recommend_cap
+from sweeps.analysis.advice import Advice, advise, recommend_cap
 from sweeps.analysis.comparison import luck_of_best_epochs, tie_margin, validation_error
 from sweeps.analysis.stop_audit import STOPPED, StopTotals, add_up, stop_audit
+from sweeps.analysis.trial_params import list_varying, name_values, read_shown_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +70,10 @@ class Facts:
         ranks: ``rank_trials``.
         cap: Recommended ``max_epochs``, None without a scored trial.
         savings: By outcome.
+        advice: What to change in the next sweep, what helps most first.
+        next_step: The first of it; without any, what the best trial's curve asks for; else "".
+        next_option: The option that does it, None where there is none.
+        configuration: The hyperparameters of the best trial, in one sentence; "" without one.
     """
 
     headline: str
@@ -79,6 +84,16 @@ class Facts:
     ranks: "pd.DataFrame"
     cap: int | None
     savings: list[tuple[str, StopTotals]] = field(default_factory=list)
+    advice: list[Advice] = field(default_factory=list)
+    next_step: str = ""
+    next_option: str | None = None
+    configuration: str = ""
+
+
+def put_first_to_arrive_first(data: StudyData) -> StudyData:
+    """Return the study with trials of the same score by the epoch that they reached it at."""
+    order = ["rank", "best_epoch", "trial"]
+    return replace(data, results=data.results.sort_values(order, ignore_index=True))
 
 
 def gather(data: StudyData) -> Facts:
@@ -88,20 +103,25 @@ def gather(data: StudyData) -> Facts:
     ranks = rank_trials(data.results, margin=margin)
     cap = recommend_cap(data.results, data.verdicts)
     savings = measure_savings(data, margin=margin)
+    advice = _advise(data, error)
+    option = advice[0].option if advice else None
     if ranks.empty:
-        return Facts(_no_answer(data), [], [], error, margin, ranks, None, savings)
+        return Facts(
+            _no_answer(data),
+            _say_unfinished(data.results),
+            [],
+            error,
+            margin,
+            ranks,
+            None,
+            savings,
+            advice,
+            _say_next(data, advice),
+            option,
+        )
     first = data.results.iloc[0]
-    trials = len(data.results)
-    of = "the only trial" if trials == 1 else f"the best of {trials:,} trials"
-    last = words.whole(first["last_epoch"])
-    until = f" of the {last} it ran"
-    if last == words.whole(first["best_epoch"]):
-        until = ", its last"
-    headline = (
-        f"Trial {first['trial']} is {of}: macro-F1 {words.score(first['best_macro_f1'])} on "
-        f"validation, at epoch {words.whole(first['best_epoch'])}{until}."
-    )
     findings = [
+        *_say_unfinished(data.results),
         *_say_ties(ranks, margin),
         *_say_last(data.results),
         *_say_luck(data, int(first["trial"])),
@@ -109,7 +129,7 @@ def gather(data: StudyData) -> Facts:
         *_say_savings(savings, data.max_epochs),
     ]
     return Facts(
-        headline,
+        _say_best(data.results),
         findings,
         _tiles(data, ranks, error=error, cap=cap, savings=savings),
         error,
@@ -117,7 +137,72 @@ def gather(data: StudyData) -> Facts:
         ranks,
         cap,
         savings,
+        advice,
+        _say_next(data, advice),
+        option,
+        _say_configuration(data.results),
     )
+
+
+def _advise(data: StudyData, error: float) -> list[Advice]:
+    return advise(
+        data.results,
+        data.config.get("space", {}),
+        data.verdicts,
+        max_epochs=data.max_epochs,
+        error=error,
+    )
+
+
+def _say_next(data: StudyData, advice: list[Advice]) -> str:
+    if advice:
+        return f"To try next: {words.plain(advice[0].text)}"
+    if data.results.empty:
+        return ""
+    first = data.results["trial"].iloc[0]
+    asked = data.verdicts.loc[data.verdicts["trial"] == first, "advice"].tolist()
+    return f"To try next: {words.plain(str(asked[0]))}" if asked and asked[0] else ""
+
+
+def _say_best(results: "pd.DataFrame") -> str:
+    """Return which trial won; of several with exactly its score, which had it first."""
+    first, trials = results.iloc[0], len(results)
+    name, score = first["trial"], words.score(first["best_macro_f1"])
+    epoch, last = words.whole(first["best_epoch"]), words.whole(first["last_epoch"])
+    until = ", its last" if last == epoch else f" of the {last} it ran"
+    num_equal = int((results["rank"] == 1).sum())
+    if num_equal > 1:
+        return (
+            f"{num_equal:,} of {trials:,} trials share the best macro-F1, {score} on validation; "
+            f"trial {name} got there first, at epoch {epoch}{until}."
+        )
+    of = "the only trial" if trials == 1 else f"the best of {trials:,} trials"
+    return f"Trial {name} is {of}: macro-F1 {score} on validation, at epoch {epoch}{until}."
+
+
+def _say_configuration(results: "pd.DataFrame") -> str:
+    params = read_shown_params(results)
+    return f"It is {words.configuration(name_values(params[0], list_varying(params)))}."
+
+
+def _say_unfinished(results: "pd.DataFrame") -> list[str]:
+    """Return that the sweep still runs, or was cut off."""
+    running = int(results["outcome"].isna().sum())
+    interrupted = int((results["outcome"] == "interrupted").sum())
+    said = []
+    if running:
+        have = "has" if running == 1 else "have"
+        said.append(
+            f"This is not the end: {words.count(running, 'trial')} {have} begun and not ended. "
+            "The sweep still runs, or was killed; the same command carries it on."
+        )
+    if interrupted:
+        was = "was" if interrupted == 1 else "were"
+        said.append(
+            f"The sweep was interrupted: {words.count(interrupted, 'trial')} {was} cut off and "
+            "will start again when the same command carries it on."
+        )
+    return said
 
 
 def rank_trials(results: "pd.DataFrame", *, margin: float) -> "pd.DataFrame":
@@ -170,6 +255,9 @@ def _say_ties(ranks: "pd.DataFrame", margin: float) -> list[str]:
     )
     if not tied:
         return [f"No other trial ties with it ({rule})."] if len(ranks) > 1 else []
+    exact = int((ranks["rank"] == 1).sum()) - 1
+    if len(tied) == exact:
+        return [f"Only those with exactly its score tie with it ({rule})."]
     if len(tied) > 6:
         return [f"{len(tied):,} other trials tie with it: {rule}."]
     verb = "ties" if len(tied) == 1 else "tie"
@@ -189,19 +277,30 @@ def _say_last(results: "pd.DataFrame") -> list[str]:
     )
     if first["last_epoch"] == first["best_epoch"]:
         own = "Its best epoch was its last."
-    rival = ranked.sort_values(["last_macro_f1", "trial"], ascending=[False, True]).iloc[0]
-    other = (
-        ""
-        if rival["trial"] == first["trial"]
-        else f" Compared by last epochs, trial {rival['trial']} would lead with "
-        f"{words.score(rival['last_macro_f1'])}."
-    )
+    other = _say_rival(ranked)
     median = (
         f" The median trial lost {lost:.3f} from its best epoch to its last."
         if len(ranked) > 1
         else ""
     )
     return [f"{own}{other}{median}"]
+
+
+def _say_rival(ranked: "pd.DataFrame") -> str:
+    """Return who would lead by last epochs, "" where the best trial would too."""
+    highest = ranked["last_macro_f1"].max()
+    rivals = [str(each) for each in ranked.loc[ranked["last_macro_f1"] == highest, "trial"]]
+    if str(ranked["trial"].iloc[0]) in rivals:
+        return ""
+    some = words.listing(sorted(rivals, key=int)) if len(rivals) <= 6 else f"{len(rivals):,}"
+    who = (
+        f"trial {some}"
+        if len(rivals) == 1
+        else f"{some} trials"
+        if len(rivals) > 6
+        else (f"trials {some}")
+    )
+    return f" Compared by last epochs, {who} would lead with {words.score(highest)}."
 
 
 def _say_luck(data: StudyData, trial: int) -> list[str]:
@@ -246,6 +345,12 @@ def _say_savings(savings: list[tuple[str, StopTotals]], max_epochs: int) -> list
     return [said]
 
 
+def _count_unranked(results: "pd.DataFrame") -> str:
+    outcomes = results.loc[results["rank"].isna(), "outcome"].map(words.outcome, na_action=None)
+    counts = outcomes.value_counts()
+    return ", ".join(f"{counts[name]} {name}" for name in words.OUTCOMES if name in counts)
+
+
 def _tiles(
     data: StudyData,
     ranks: "pd.DataFrame",
@@ -260,7 +365,7 @@ def _tiles(
     ran = int(data.results["epochs_run"].sum())
     about = "standard error not known" if math.isnan(error) else f"standard error {error:.3f}"
     unranked = len(data.results) - len(ranks)
-    left_out = "all ranked" if not unranked else f"{unranked} not ranked"
+    left_out = "all ranked" if not unranked else f"not ranked: {_count_unranked(data.results)}"
     tiles = [
         ("best macro-F1", words.score(first["best_macro_f1"]), about),
         ("best epoch", words.whole(first["best_epoch"]), f"trial {first['trial']}"),

@@ -1,7 +1,5 @@
 """The tables of a report as rows of texts, each with the value it is sorted by. Knows no page."""
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +8,10 @@ import pandas as pd
 
 from sweeps.analysis import report_words as words
 from sweeps.analysis.report_facts import Facts, StudyData
-from sweeps.analysis.space_table import read_params
+from sweeps.analysis.trial_params import list_varying, read_shown_params
 
-_NAME = re.compile(r"\b[a-z]+(?:_[a-z0-9]+)+\b(?! =)")
+#: Hyperparameters that fit on paper, in letters that can be read.
+_PRINTED_PARAMS = 4
 _LABELS = {"n_startup_trials": "startup trials", "n_warmup_epochs": "warm-up epochs"}
 
 
@@ -30,63 +29,88 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: Its heading.
+        is_number: Whether it holds numbers.
+        is_extra: Whether paper, which is narrow, goes without it.
+        is_param: Whether it is a hyperparameter.
+    """
+
+    name: str
+    is_number: bool
+    is_extra: bool = False
+    is_param: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TrialTable:
     """The ranked table.
 
     Attributes:
-        columns: Heading of each column, and whether it holds numbers.
+        columns: Its columns, the most telling first.
         rows: Its cells; those of trials without a rank come last.
-        same: Hyperparameters that are the same in all trials.
+        same: Hyperparameters that are the same in all trials that have them.
     """
 
-    columns: list[tuple[str, bool]]
+    columns: list[Column]
     rows: list[list[Cell]]
     same: list[tuple[str, str]]
 
 
 def trial_table(data: StudyData, facts: Facts) -> TrialTable:
-    """Return the trials as ranked, with the hyperparameters that differ between them."""
-    params = read_params(data.results)
-    names = list(dict.fromkeys(name for one in params for name in one))
-    shown = {name: {json.dumps(one.get(name)) for one in params} for name in names}
-    varying = [name for name in names if len(shown[name]) > 1]
+    """Return the trials as ranked, the hyperparameters that differ beside their best scores."""
+    params = read_shown_params(data.results)
+    varying = list_varying(params)
+    every = {name: value for one in reversed(params) for name, value in one.items()}
     same = [
-        (words.label(name), words.setting(params[0][name]))
-        for name in names
+        (words.label(name), words.setting(value))
+        for name, value in every.items()
         if name not in varying
     ]
     tied = set(facts.ranks.loc[facts.ranks["is_tied"], "trial"].tolist())
     by_last = dict(zip(facts.ranks["trial"], facts.ranks["rank_last"], strict=True))
     judged = dict(zip(data.verdicts["trial"], data.verdicts["verdict"], strict=True))
     has_ties = facts.margin == facts.margin
-    head = ["rank", "trial", "best macro-F1", "best epoch", "last macro-F1", "rank by last"]
-    columns = [(name, True) for name in [*head, "epochs run"]]
-    columns += [("tie", False)] if has_ties else []
-    columns += [("outcome", False), ("verdict", False)]
-    numeric = {
-        name: all(isinstance(one[name], int | float) for one in params if name in one)
-        for name in varying
-    }
-    columns += [(words.label(name), numeric[name]) for name in varying]
+    columns = [Column(name, True) for name in ("rank", "trial", "best macro-F1", "best epoch")]
+    columns += [Column("tie", False, is_extra=True)] if has_ties else []
+    for i, name in enumerate(varying):
+        is_numeric = all(isinstance(one[name], int | float) for one in params if name in one)
+        is_extra = i >= _PRINTED_PARAMS
+        columns.append(Column(words.label(name), is_numeric, is_extra, is_param=True))
+    columns += [Column("outcome", False), Column("verdict", False)]
+    last = ("last macro-F1", "rank by last", "epochs run")
+    columns += [Column(name, True, is_extra=True) for name in last]
     rows = []
     for row, one in zip(data.results.to_dict(orient="records"), params, strict=True):
         trial = row["trial"]
         is_first = row["rank"] is not pd.NA and row["rank"] == 1
         tie = "best" if is_first else "ties" if trial in tied else ""
-        cells = [
-            _whole(row["rank"]),
-            _whole(trial),
-            _score(row["best_macro_f1"]),
-            _whole(row["best_epoch"]),
-            _score(row["last_macro_f1"]),
-            _whole(by_last.get(trial)),
-            _whole(row["epochs_run"]),
-            *([Cell(tie, {"best": 0, "ties": 1}.get(tie))] if has_ties else []),
-            _text(words.outcome(row["outcome"])),
-            _text(judged.get(trial, "-")),
-        ]
-        rows.append(cells + [_setting(one.get(name)) for name in varying])
+        rows.append(
+            [
+                _whole(row["rank"]),
+                _whole(trial),
+                _score(row["best_macro_f1"]),
+                # Where no epoch has a score none is the best one.
+                _whole(None if pd.isna(row["best_macro_f1"]) else row["best_epoch"]),
+                *([Cell(tie, {"best": 0, "ties": 1}.get(tie))] if has_ties else []),
+                *(_setting(one.get(name)) for name in varying),
+                _text(words.outcome(row["outcome"])),
+                _text(judged.get(trial, "-")),
+                _score(row["last_macro_f1"]),
+                _whole(by_last.get(trial)),
+                _whole(row["epochs_run"]),
+            ]
+        )
     return TrialTable(columns, rows, same)
+
+
+def class_columns() -> list[Column]:
+    """Return the columns of ``class_rows``."""
+    numbers = ("validation examples", "precision", "recall", "F1")
+    return [Column("class", False), *(Column(name, True) for name in numbers)]
 
 
 def verdict_rows(data: StudyData) -> list[dict[str, str]]:
@@ -103,8 +127,10 @@ def verdict_rows(data: StudyData) -> list[dict[str, str]]:
                 "outcome": ended,
                 "reason": _sentence("" if pd.isna(reason) else str(reason)),
                 "verdict": "-" if found is None else str(found.verdicts),
-                "evidence": "no epoch to judge" if found is None else _sentence(found.evidence),
-                "advice": "" if found is None else _plain(str(found.advice)),
+                "evidence": "no epoch to judge"
+                if found is None
+                else words.plain(_sentence(found.evidence)),
+                "advice": "" if found is None else words.plain(str(found.advice)),
                 "to_99": "-" if found is None else _missing_or_whole(found.epochs_to_99),
             }
         )
@@ -204,9 +230,3 @@ def _sentence(text: object) -> str:
     if not joined:
         return ""
     return joined[0].upper() + joined[1:] + ("" if joined.endswith(".") else ".")
-
-
-def _plain(text: str) -> str:
-    """Return advice in people's names; ``name = value`` stays as it is typed."""
-    text = text.replace("see epochs_to_99", "see its epoch of 99 %")
-    return _NAME.sub(lambda found: words.label(found.group()), text)

@@ -2,9 +2,12 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+from search_spaces.hparams import Hparams
 
 #: What an outcome means, in a few words.
 OUTCOMES: Mapping[str, str] = {
@@ -30,16 +33,53 @@ _LABELS: Mapping[str, str] = {
 }
 
 
+_NAME = re.compile(r"\b(?:beta[12]|[a-z]+(?:_[a-z0-9]+)+)\b(?! =)")
+#: Values that say by themselves what they are of, by hyperparameter.
+_PHRASES: Mapping[str, str] = {
+    "optimizer": "{}",
+    "batch_size": "batches of {}",
+    "clip_norm": "clipped at {}",
+    "class_weights": "class weights {}",
+}
+
+
 def label(name: str) -> str:
-    """Return a hyperparameter's name for people: ``learning rate``, ``filters (model)``."""
+    """Return a hyperparameter's name for people: ``learning rate``, ``filters``.
+
+    One of the model that has a name which trials have too is ``model dropout``.
+    """
     if name.startswith("model."):
-        return f"{name.removeprefix('model.').replace('_', ' ')} (model)"
+        own = name.removeprefix("model.")
+        return f"{'model ' if own in Hparams.model_fields else ''}{own.replace('_', ' ')}"
     return _LABELS.get(name, name.replace("_", " "))
+
+
+def configuration(values: Mapping[str, Any]) -> str:
+    """Return a trial's hyperparameters on one line: ``adam, learning rate 0.00235, dropout 0.3``.
+
+    Args:
+        values: By their names in a space, in the order to say them.
+    """
+    return ", ".join(_phrase(name, value) for name, value in values.items())
+
+
+def _phrase(name: str, value: object) -> str:
+    if name == "clip_norm" and value == "none":
+        return "no clipping"
+    if isinstance(value, bool):
+        return label(name) if value else f"no {label(name)}"
+    template = _PHRASES.get(name)
+    return template.format(setting(value)) if template else f"{label(name)} {setting(value)}"
 
 
 def outcome(value: object) -> str:
     """Return an outcome; a trial without one runs."""
     return value if isinstance(value, str) else "running"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a number in so many decimals, never ``-0.000``."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def score(value: float | None) -> str:
@@ -65,7 +105,8 @@ def setting(value: object) -> str:
         if 0.9 < value < 1.0:
             digits = 1 - math.floor(math.log10(1.0 - value))
             return f"{value:.{digits}f}".rstrip("0")
-        return f"{value:.3g}"
+        short = f"{value:.3g}"
+        return f"{value:,.0f}" if "e+" in short and abs(value) < 1e9 else short
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -101,3 +142,10 @@ def count(number: int, word: str) -> str:
 def listing(parts: list[str]) -> str:
     """Return ``a``, ``a and b``, ``a, b and c``."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def plain(text: str) -> str:
+    """Return advice in people's names; ``name = value`` stays as it is typed."""
+    text = text.replace("see epochs_to_99", "see its epoch of 99 %")
+    named = _NAME.sub(lambda found: label(found.group()), text)
+    return named[:1].upper() + named[1:]

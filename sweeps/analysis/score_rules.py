@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sweeps.analysis.findings import Finding, TrialCurve, Verdict, score_error
+from sweeps.analysis.loss_fall import LossFall
+from sweeps.analysis.loss_rules import advise_more_steps
 from sweeps.analysis.noise import epoch_noise, finite, moving_median
-from sweeps.analysis.trends import MIN_EPOCHS, Gain, fit_slope, predict_gain
+from sweeps.analysis.trends import MIN_EPOCHS, Gain, count_from_best, fit_slope, predict_gain
+from sweeps.curves import epochs_to_fraction
 
 #: Standard errors of a score that its swings must exceed, as a standard deviation.
 SWING_ERRORS = 1.5
@@ -23,6 +26,8 @@ _SWING_QUANTILE = 3.0902
 RISE_ERRORS = 2.0
 #: Standard errors of the score that twice the epochs must promise on average.
 MATERIAL_ERRORS = 1.0
+#: Macro-F1 that they must promise on average, however small the error: less is worth no epoch.
+MATERIAL_GAIN = 0.005
 #: The same for the low end of the prediction, over the number of epochs: few tell little. Of drawn
 #: converged trials of 8 to 10 epochs both call 5 % improving, of those that improve 96 %; half an
 #: error on average and a low end above 0, as it was, 16 and 98 % (bench_verdicts.py).
@@ -40,13 +45,13 @@ class Rise:
     """How a score rises at the end of a trial.
 
     Attributes:
-        gain: What twice the epochs would add.
+        gain: What twice the epochs would add to the best epoch's score.
         early: Largest rise an epoch, over a tenth of the epochs in the first half.
         late: Rise an epoch in the last half, as a straight line.
         error: Standard error of the score, NaN where the classes' examples are not known.
         epochs: Epochs that it was measured on.
         is_sure: Whether it rises for sure: two standard errors of the slope, and the prediction
-            is above 0 with 95 % probability.
+            of its smooth line is above 0 with 95 % probability.
     """
 
     gain: Gain
@@ -66,7 +71,7 @@ class Rise:
     def is_material(self) -> bool:
         """Whether it goes on rising, by more than the score's error in twice the epochs."""
         error = 0.0 if math.isnan(self.error) else self.error
-        is_enough = self.gain.expected > MATERIAL_ERRORS * error
+        is_enough = self.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN)
         is_enough = is_enough and self.gain.low > MATERIAL_LOW_ERRORS * error / self.epochs
         return self.is_sure and not self.is_diminished and is_enough
 
@@ -74,12 +79,13 @@ class Rise:
 def measure_rise(curve: TrialCurve) -> Rise | None:
     """Return how a score rises at the end; None with fewer than 8 epochs that have one."""
     scores = finite(curve.macro_f1s)
-    gain = predict_gain(scores)
-    if gain is None:
+    line = predict_gain(scores)
+    if line is None:
         return None
+    gain = count_from_best(line, scores)
     half = scores[-max(6, len(scores) // 2) :]
     slope, end = fit_slope(half), fit_slope(scores[-max(5, len(scores) // 4) :])
-    is_sure = slope.errors_from_zero > RISE_ERRORS and gain.low > 0
+    is_sure = slope.errors_from_zero > RISE_ERRORS and line.low > 0
     # A rise that has turned into a fall is no rise, however long it was.
     is_sure = is_sure and end.errors_from_zero > -RISE_ERRORS
     smooth = moving_median(scores)
@@ -89,7 +95,7 @@ def measure_rise(curve: TrialCurve) -> Rise | None:
     return Rise(gain, early, slope.per_epoch, score_error(curve), len(scores), is_sure)
 
 
-def find_oscillation(curve: TrialCurve) -> Finding | None:
+def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding | None:
     """Find swings that are larger than the validation set's own noise.
 
     Definition: over the last half of the epochs, at least 6, the standard deviation of macro-F1
@@ -99,8 +105,11 @@ def find_oscillation(curve: TrialCurve) -> Finding | None:
     examples of each class (``macro_f1_error_from_f1``), so a class of 30 examples may swing as 30
     examples do. It is an upper bound of a stable trial's swings: most examples keep their
     prediction. Without the examples of each class nothing is said. Large steps swing around what
-    small ones reach (Smith et al. 2018, "Don't decay the learning rate, increase the batch size").
+    small ones reach (Smith et al. 2018, "Don't decay the learning rate, increase the batch size"),
+    and the losses swing with them: where both fall steadily nothing is said.
     """
+    if fall is not None and fall.is_steady:
+        return None
     error = score_error(curve)
     scores = finite(curve.macro_f1s)
     if math.isnan(error) or len(scores) < 6:
@@ -132,9 +141,9 @@ def find_improvement(curve: TrialCurve, rise: Rise | None) -> Finding | None:
 
     Definition: the last half rises (two standard errors of its slope), twice the epochs add more
     than a standard error of the score on average (``predict_gain``), and with 95 % probability
-    more than a part of one, an eighth at 8 epochs and the less the more there are; and returns
-    have not diminished. Less could not be told from luck: most smooth lines that end flat still
-    rise a little in what a short trial has for its last half.
+    more than a part of one, an eighth at 8 epochs and the less the more there are; on average it
+    is 0.005 or more; and returns have not diminished. Less could not be told from luck: most
+    smooth lines that end flat still rise a little in what a short trial has for its last half.
     """
     if rise is None or not rise.is_material:
         return None
@@ -143,7 +152,7 @@ def find_improvement(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         f"macro-F1 rises by {rise.late:.2g} an epoch; twice the epochs would add "
         f"{gain.expected:.3f} ({gain.low:.3f} to {gain.high:.3f})"
     )
-    advice = f"Train longer: max_epochs = {2 * curve.epochs}, or take more or larger steps."
+    advice = advise_more_steps(curve)
     return Finding(Verdict.STILL_IMPROVING, evidence, advice, _rise_numbers(rise))
 
 
@@ -190,9 +199,9 @@ def find_collapse(curve: TrialCurve) -> Finding | None:
     evidence = f"in the last {COLLAPSE_EPOCHS} epochs no example was rightly called "
     evidence += " or ".join(names)
     advice = 'Try class_weights = "balanced"; if that fails, train longer or at another rate.'
-    return Finding(
-        Verdict.CLASS_COLLAPSE, evidence, advice, {"num_classes_lost": float(len(lost))}
-    )
+    numbers = {"num_classes_lost": float(len(lost))}
+    classes = tuple(curve.name_class(each) for each in lost)
+    return Finding(Verdict.CLASS_COLLAPSE, evidence, advice, numbers, classes=classes)
 
 
 def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
@@ -211,7 +220,13 @@ def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "
         f"({rise.gain.low:.3f} to {rise.gain.high:.3f})"
     )
-    advice = "Fewer epochs do: see epochs_to_99; spend the time on more trials or other models."
+    advice = "Train no longer; spend the time on more trials or on other models."
+    needed = epochs_to_fraction(curve.macro_f1s, 0.99)
+    if needed is not None and needed < curve.epochs:
+        advice = (
+            f"Fewer epochs do: it had 99 % of its best by epoch {needed}. Spend the time on more "
+            "trials or on other models."
+        )
     return Finding(Verdict.CONVERGED, evidence, advice, _rise_numbers(rise))
 
 
@@ -219,7 +234,8 @@ def find_too_short(curve: TrialCurve) -> Finding | None:
     """Find a trial with fewer than 8 epochs: neither its trend nor its noise can be told."""
     if curve.epochs >= MIN_EPOCHS:
         return None
-    evidence = f"it has {curve.epochs} epochs, and a trend takes {MIN_EPOCHS}"
+    epochs = f"{curve.epochs} epoch{'' if curve.epochs == 1 else 's'}"
+    evidence = f"it has {epochs}, and a trend takes {MIN_EPOCHS}"
     advice = "Read it beside others at the same epoch; a longer trial tells more."
     return Finding(Verdict.TOO_SHORT, evidence, advice, {"epochs": float(curve.epochs)})
 

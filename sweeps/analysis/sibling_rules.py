@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
+from sweeps.analysis.findings import (
+    Finding,
+    TrialCurve,
+    Verdict,
+    describe_explained,
+    describe_fit,
+    loss_scale,
+    score_error,
+)
+from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, measure_fall
+from sweeps.analysis.loss_rules import SMALL_STEPS
 from sweeps.analysis.noise import finite
 from sweeps.analysis.trends import fit_slope
 
@@ -18,10 +28,6 @@ STUCK_ERRORS = 5.0
 STUCK_SHARE = 0.5
 #: Fewest others that learn.
 MIN_LEARNERS = 2
-#: Share of the loss's scale that as many more epochs may still take off, if it is flat.
-FLAT_SHARE = 0.1
-#: Standard errors of the slope that a loss must fall by to be called falling.
-FALL_ERRORS = 2.0
 #: Times the rate of those that learn, above which the rate is to blame.
 HIGH_RATE = 3.0
 
@@ -82,15 +88,18 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     if own.explained >= STUCK_SHARE * theirs or is_falling:
         return None
     best = max(each.best for each in learners)
+    end = median(curve.train_losses[-3:])
     evidence = (
-        f"its training loss explains {own.explained:.0%} and is flat, where that of "
-        f"{len(learners)} better trials explains {theirs:.0%}; its best macro-F1 is "
-        f"{own.best:.3f}, theirs up to {best:.3f}"
+        f"{describe_fit(end, scale)}, and is nearly flat; that of {len(learners)} better trials "
+        f"is {describe_explained(theirs)}; its best macro-F1 is {own.best:.3f}, theirs up to "
+        f"{best:.3f}"
     )
     numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
     rate = _find_high_rate(own, learners)
     if rate is None:
+        fall = measure_fall(curve)
         advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
+        advice = SMALL_STEPS if fall is not None and fall.is_steady else advice
         return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
     advice = f"Lower the learning rate: those with this optimizer that learn have {rate:.3g}."
     return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate})

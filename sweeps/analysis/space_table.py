@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _BETAS = ("beta1", "beta2")
 #: How far a range is widened: half of its width, on its scale.
 _WIDENING = 0.5
+#: How far a beta's range is widened, in 1 - beta, whose inverse is the steps averaged over, and
+#: the ends that it stays within: a first moment over 2 to 1000 steps, a second over 10 to 100,000.
+_BETA_FACTOR = 2.0
+_BETA_ENDS = {"beta1": (0.5, 0.999), "beta2": (0.9, 0.99999)}
 _SCALE_ENDS = (1e-12, 1.0 - 1e-12)
 
 
@@ -62,6 +66,8 @@ class NamedRange:
     def widened(self, end: str) -> float | None:
         """Return an end that is further out by half the range's width, on its scale.
 
+        Of a beta, 1 - beta is halved or doubled, and stays within what is of use.
+
         Args:
             end: ``low`` or ``high``.
 
@@ -69,12 +75,14 @@ class NamedRange:
             None where the limits of the hyperparameter (``Hparams``) do not allow it, or a whole
             number would stay the same. Two significant digits; limits of models are not known.
         """
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        width = _WIDENING * (high - low)
-        wider = self._unscaled(high + width if end == "high" else low - width)
         present = self.high if end == "high" else self.low
-        digits = float(f"{1 - wider:.2g}") if self.name in _BETAS else float(f"{wider:.2g}")
-        rounded = float(1 - Decimal(str(digits))) if self.name in _BETAS else digits
+        if self.name in _BETAS:
+            rounded = wider = self._widened_beta(end)
+        else:
+            low, high = self._scaled(self.low), self._scaled(self.high)
+            width = _WIDENING * (high - low)
+            wider = self._unscaled(high + width if end == "high" else low - width)
+            rounded = float(f"{wider:.2g}")
         value: float | int = round(wider) if self.is_int else rounded
         if value == present or (value > present) != (end == "high"):
             return None
@@ -82,6 +90,15 @@ class NamedRange:
         if (is_model and value <= 0) or (not is_model and find_limit_mistakes(self.name, value)):
             return None
         return value
+
+    def _widened_beta(self, end: str) -> float:
+        least, most = _BETA_ENDS[self.name]
+        if end == "high":
+            far = (1.0 - self.high) / _BETA_FACTOR
+        else:
+            far = (1.0 - self.low) * _BETA_FACTOR
+        # In decimals: 1 - 0.1 is not 0.9 in binary.
+        return min(max(float(1 - Decimal(f"{far:.2g}")), least), most)
 
     def _scaled(self, value: float) -> float:
         if self.name in _BETAS:

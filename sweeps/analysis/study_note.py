@@ -19,13 +19,12 @@ if TYPE_CHECKING:
 
 #: Rows of the table; the report has them all.
 MAX_ROWS = 10
-_MAX_PARAMS = 4
+_MAX_PARAMS = 5
 _NUM_CURVES = 5
 _HEIGHT = 460
 #: Trials of the scatter: a point takes 30 bytes, and a figure must stay below 100 kB.
 _MAX_POINTS = 1000
-_LEFT_OUT = {"rank by last", "tie"}
-_FIRST_PARAMS = ("optimizer", "learning rate")
+_LEFT_OUT = {"rank by last", "tie", "epochs run"}
 _STEERS = re.compile(r"([\\`*_\[\]<>|#~&!$])")
 
 
@@ -37,7 +36,8 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
         facts: ``report_facts.gather`` of it.
         now: When the note is written, UTC.
     """
-    lines = [f"**{escape_markdown(facts.headline)}**", "", _say_outcomes(data)]
+    lines = [f"**{escape_markdown(facts.headline)}**", "", *_say_winner(facts)]
+    lines += [_say_outcomes(data)]
     lines += [f"- {escape_markdown(each)}" for each in facts.findings]
     if len(data.results):
         lines += ["", *_table_lines(data, facts), ""]
@@ -67,7 +67,6 @@ def note_figures(data: StudyData, facts: Facts) -> dict[str, "go.Figure"]:
         known = data.results[data.results["trial"].isin(best)]
         curves = data.curves[data.curves["trial"].isin(best)]
         drawn = figures_curves.learning_curves(curves, known, best)
-        drawn.update_yaxes(tickformat=".3f")
         found["bestepoch-1-curves"] = _titled(drawn, "Learning curves of the best")
         found["bestepoch-2-best-against-last"] = _titled(
             figures.best_against_last(data.results.head(_MAX_POINTS)), "Best against last epoch"
@@ -106,6 +105,15 @@ def escape_markdown(text: object) -> str:
     return _STEERS.sub(r"\\\1", line)
 
 
+def _say_winner(facts: Facts) -> list[str]:
+    """Return what the best trial is, and what to try next."""
+    lines = [escape_markdown(facts.configuration), ""] if facts.configuration else []
+    if not facts.next_step:
+        return lines
+    code = f" `{facts.next_option}`" if facts.next_option else ""
+    return [*lines, f"{escape_markdown(facts.next_step)}{code}", ""]
+
+
 def _say_outcomes(data: StudyData) -> str:
     counts = data.results["outcome"].map(words.outcome, na_action=None).value_counts()
     named = [f"{counts[name]} {name}" for name in words.OUTCOMES if name in counts]
@@ -115,16 +123,16 @@ def _say_outcomes(data: StudyData) -> str:
 
 def _table_lines(data: StudyData, facts: Facts) -> list[str]:
     table = report_tables.trial_table(data, facts)
-    names = [name for name, _ in table.columns]
-    params = names[names.index("verdict") + 1 :]
-    # The least telling ones are left out: a page has room for some.
-    params.sort(key=lambda name: name not in _FIRST_PARAMS)
-    wanted = [name for name in names if name not in _LEFT_OUT and name not in params]
-    shown = [names.index(name) for name in [*wanted, *params[:_MAX_PARAMS]]]
-    is_numeric = [numeric for _, numeric in table.columns]
+    columns = table.columns
+    params = [i for i, column in enumerate(columns) if column.is_param][:_MAX_PARAMS]
+    shown = [
+        i
+        for i, column in enumerate(columns)
+        if (i in params if column.is_param else column.name not in _LEFT_OUT)
+    ]
     return [
-        _row([names[i] for i in shown]),
-        _row(["---:" if is_numeric[i] else "---" for i in shown], is_text=False),
+        _row([columns[i].name for i in shown]),
+        _row(["---:" if columns[i].is_number else "---" for i in shown], is_text=False),
         *(_row([cells[i].text for i in shown]) for cells in table.rows[:MAX_ROWS]),
     ]
 

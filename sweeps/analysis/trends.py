@@ -23,6 +23,8 @@ _ROUNDING = 1e-12
 # Weight of a shape that counts as none; how near a quantile is found, in macro-F1.
 _NO_WEIGHT, _NEAR = 1e-13, 1e-11
 _HALVINGS = 60
+# Fewest epochs whose median is a curve's level.
+_SMOOTH_EPOCHS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What more epochs would add to the smooth line of a curve, in macro-F1.
+    """What more epochs would add to a curve, in macro-F1.
 
     Attributes:
         expected: Mean of the prediction.
@@ -133,6 +135,32 @@ def predict_gain(curve: Sequence[float] | Floats, factor: float = 2.0) -> Gain |
     most = max(1.0 - float(seen[-1]), 0.0)
     expected = min(float((weights * means).sum()), most)
     return Gain(expected, min(low, most), min(high, most))
+
+
+def count_from_best(gain: Gain, curve: Sequence[float] | Floats) -> Gain:
+    """Return what more epochs would add to the best epoch's score, from what the line gains.
+
+    The best epoch stands, whatever comes later, so nothing is below 0; no score is above 1, so
+    nothing is above what the best lacks of it; and a line that has fallen must first come back:
+    the highest median of a tenth of the epochs, at least 5, less the last one is taken off. The
+    luck that the best epoch has above its line is left out on both sides, as later epochs will
+    have as much.
+
+    Args:
+        gain: ``predict_gain`` of the curve.
+        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+    """
+    values = finite(curve)
+    width = min(max(_SMOOTH_EPOCHS, len(values) // 10), len(values))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
+    fallen = float(medians.max() - medians[-1])
+    most = max(1.0 - float(values.max()), 0.0)
+    low, mean, high = (
+        # Not -0.0 either, which would be printed as it is.
+        max(min(each - fallen, most), 0.0) + 0.0
+        for each in (gain.low, gain.expected, gain.high)
+    )
+    return Gain(mean, low, high)
 
 
 @dataclass(frozen=True, slots=True)

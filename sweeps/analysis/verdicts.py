@@ -9,13 +9,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sweeps.analysis.findings import PRECEDENCE, Finding, TrialCurve, Verdict
+from sweeps.analysis.findings import PRECEDENCE, Finding, TrialCurve, Verdict, score_error
+from sweeps.analysis.loss_fall import measure_fall
 from sweeps.analysis.loss_rules import (
     find_divergence,
+    find_learning,
     find_overfit,
     find_rate_too_high,
     find_underfit,
 )
+from sweeps.analysis.neighbours import RATE_PARAMS, describe_neighbours
+from sweeps.analysis.noise import epochs_to_best
 from sweeps.analysis.score_rules import (
     find_collapse,
     find_convergence,
@@ -35,8 +39,11 @@ if TYPE_CHECKING:
 #: Columns of ``verdicts`` and their types. ``verdict``: the leading one; ``verdicts``: all, in the
 #: order of precedence, joined by ", "; ``evidence``: the numbers of each, joined by "; ";
 #: ``advice``: of the leading one, in a sentence or two; ``epochs_to_95``, ``epochs_to_99``: first
-#: epoch with that share of the best macro-F1; ``predicted_gain``: macro-F1 that twice the epochs
-#: would add to the curve's smooth line, with its 5 % and 95 % quantiles, NaN below 8 epochs.
+#: epoch with that share of the best macro-F1; ``epochs_needed``: first epoch that is within the
+#: noise between epochs of the best; ``sampling_error``: standard error of the macro-F1, from the
+#: validation examples; ``predicted_gain``: macro-F1 that twice the epochs would add to the best
+#: epoch's, with its 5 % and 95 % quantiles, NaN below 8 epochs, and where the losses fall steeply
+#: while the score does not rise for sure.
 VERDICTS: Mapping[str, str] = {
     "study": "string",
     "trial": "int64",
@@ -46,15 +53,13 @@ VERDICTS: Mapping[str, str] = {
     "advice": "string",
     "epochs_to_95": "Int64",
     "epochs_to_99": "Int64",
+    "epochs_needed": "Int64",
+    "sampling_error": "float64",
     "predicted_gain": "float64",
     "predicted_gain_low": "float64",
     "predicted_gain_high": "float64",
 }
 
-#: What decides whether a rate is too high; a trial that differs in these alone tells most.
-RATE_PARAMS = ("learning_rate", "betas", "momentum", "clip_norm", "schedule", "optimizer")
-#: What belongs to one of these, and differs where it does.
-_OWNED = ("factor", "plateau_patience", "schedule_epochs", "step_epochs", "warmup_epochs", "rho")
 #: What decides over each verdict that other trials of a study may be free of.
 DECIDING: Mapping[Verdict, tuple[str, ...]] = {
     Verdict.RATE_TOO_HIGH: RATE_PARAMS,
@@ -64,7 +69,6 @@ DECIDING: Mapping[Verdict, tuple[str, ...]] = {
     Verdict.OVERFIT: ("dropout", "weight_decay", "label_smoothing", "learning_rate", "model"),
     Verdict.UNDERFIT: ("learning_rate", "optimizer", "dropout", "weight_decay", "model"),
 }
-_NEIGHBOURS_SHOWN = 3
 #: Verdicts that say already why a trial learned little.
 _EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
 #: Verdicts that give way to what the trials beside it tell.
@@ -78,9 +82,12 @@ class TrialVerdict:
     Attributes:
         trial: Number of the trial.
         findings: What its curve shows, the leading verdict first; at least one.
-        gain: What twice the epochs would add, None with fewer than 8 epochs.
+        gain: What twice the epochs would add to the best epoch's score; None with fewer than 8,
+            and where the losses fall steeply while the score wanders.
         epochs_to_95: First epoch with 95 % of its best macro-F1, None without a score.
         epochs_to_99: The same with 99 %.
+        epochs_needed: First epoch within the noise between epochs of its best, likewise.
+        sampling_error: Standard error of its macro-F1, NaN where the examples are not known.
     """
 
     trial: int
@@ -88,6 +95,8 @@ class TrialVerdict:
     gain: Gain | None
     epochs_to_95: int | None
     epochs_to_99: int | None
+    epochs_needed: int | None
+    sampling_error: float
 
     @property
     def leading(self) -> Finding:
@@ -106,30 +115,56 @@ def judge(curve: TrialCurve) -> TrialVerdict:
     A diverged trial is nothing else, and one of fewer than 8 epochs is judged by its losses and
     its classes alone. ``converged`` is said where nothing else is found, ``too short`` likewise.
     """
-    to_95, to_99 = (epochs_to_fraction(curve.macro_f1s, share) for share in (0.95, 0.99))
     diverged = find_divergence(curve)
     if diverged is not None:
-        return TrialVerdict(curve.trial, (diverged,), None, to_95, to_99)
-    rise = measure_rise(curve)
+        return _conclude(curve, [diverged], None)
+    rise, fall = measure_rise(curve), measure_fall(curve)
     found = [
         find_rate_too_high(curve),
-        find_oscillation(curve),
-        find_improvement(curve, rise),
+        find_oscillation(curve, fall),
+        find_improvement(curve, rise) or find_learning(curve, fall),
         find_collapse(curve),
         find_diminishing_returns(curve, rise),
         find_overfit(curve),
-        find_underfit(curve),
+        find_underfit(curve, fall),
     ]
-    findings = [finding for finding in found if finding is not None]
-    if any(finding.verdict is Verdict.RATE_TOO_HIGH for finding in findings):
-        # Such a trial has not fitted its data either, and must not be told to raise its rate.
-        findings = [each for each in findings if each.verdict is not Verdict.UNDERFIT]
+    findings = _drop_contradicted([finding for finding in found if finding is not None])
     if not findings:
         rest = (find_convergence(curve, rise), find_too_short(curve), _unscored(curve))
         findings = [next(finding for finding in rest if finding is not None)]
     findings.sort(key=lambda finding: PRECEDENCE.index(finding.verdict))
-    gain = None if rise is None else rise.gain
-    return TrialVerdict(curve.trial, tuple(findings), gain, to_95, to_99)
+    # Where the losses fall and the score wanders, its line says nothing of what comes.
+    is_known = rise is not None and not any("loss_fall" in each.numbers for each in findings)
+    return _conclude(curve, findings, rise.gain if rise is not None and is_known else None)
+
+
+def _conclude(curve: TrialCurve, findings: Sequence[Finding], gain: Gain | None) -> TrialVerdict:
+    scores = curve.macro_f1s
+    return TrialVerdict(
+        trial=curve.trial,
+        findings=tuple(findings),
+        gain=gain,
+        epochs_to_95=epochs_to_fraction(scores, 0.95),
+        epochs_to_99=epochs_to_fraction(scores, 0.99),
+        epochs_needed=epochs_to_best(scores),
+        sampling_error=score_error(curve),
+    )
+
+
+def _drop_contradicted(findings: list[Finding]) -> list[Finding]:
+    """Return the findings without those whose advice another one shows to be wrong."""
+    shown = {finding.verdict: finding for finding in findings}
+    dropped = set()
+    if Verdict.RATE_TOO_HIGH in shown:
+        # Such a trial has not fitted its data either, and must not be told to raise its rate; nor
+        # to go on where its loss still falls back to where it was.
+        dropped |= {Verdict.UNDERFIT}
+        if "loss_fall" in shown.get(Verdict.STILL_IMPROVING, findings[0]).numbers:
+            dropped |= {Verdict.STILL_IMPROVING}
+    if Verdict.UNDERFIT in shown and shown[Verdict.UNDERFIT].numbers["explained"] < 0:
+        # Who does not know the shares of the classes yet has not given one up.
+        dropped |= {Verdict.CLASS_COLLAPSE}
+    return [finding for finding in findings if finding.verdict not in dropped]
 
 
 def judge_study(
@@ -167,9 +202,13 @@ def verdicts(
         results: ``queries.results``.
         study: Name of the study, for the first column.
     """
+    return to_frame(judge_study(curves, class_scores, results), study)
+
+
+def to_frame(judged: Sequence[TrialVerdict], study: str) -> "pd.DataFrame":
+    """Return the frame of ``verdicts`` of trials that are judged already."""
     import pandas as pd
 
-    judged = judge_study(curves, class_scores, results)
     rows = [_row(each, study) for each in judged]
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(VERDICTS)
     return pd.DataFrame(
@@ -213,34 +252,6 @@ def trial_curves(
             )
         )
     return found
-
-
-def find_neighbours(
-    params: Mapping[str, Any],
-    free: Mapping[int, Mapping[str, Any]],
-    deciding: Sequence[str] = RATE_PARAMS,
-) -> list[tuple[int, list[str]]]:
-    """Return the trials that differ in what decides over a verdict, the nearest first.
-
-    Args:
-        params: Hyperparameters of the trial that shows it.
-        free: Hyperparameters of those that do not, by number.
-        deciding: Hyperparameters that decide over it.
-
-    Returns:
-        At most 3: the number, and which of ``deciding`` differ. Nearest are those that differ in
-        the fewest other hyperparameters, then in the fewest of these.
-    """
-    names = set(params).union(*free.values()) - set(deciding) - set(_OWNED)
-    own = [(name, params.get(name)) for name in deciding]
-    rest = [(name, params.get(name)) for name in names]
-    found = []
-    for trial, other in free.items():
-        telling = [name for name, value in own if value != other.get(name)]
-        if telling:
-            num_others = sum([value != other.get(name) for name, value in rest])
-            found.append(((num_others, len(telling), trial), (trial, telling)))
-    return [neighbour for _, neighbour in sorted(found)][:_NEIGHBOURS_SHOWN]
 
 
 def _judge_beside_siblings(
@@ -289,41 +300,9 @@ def _look_beside(
     for finding in judged.findings:
         if finding.verdict in DECIDING:
             others, deciding = free[finding.verdict], DECIDING[finding.verdict]
-            finding = replace(finding, beside=_describe_neighbours(params, others, deciding))
+            finding = replace(finding, beside=describe_neighbours(params, others, deciding))
         findings.append(finding)
     return replace(judged, findings=tuple(findings))
-
-
-def _describe_neighbours(
-    params: Mapping[str, Any],
-    free: Mapping[int, Mapping[str, Any]],
-    deciding: Sequence[str],
-) -> str:
-    neighbours = find_neighbours(params, free, deciding)
-    if not neighbours:
-        return (
-            f"No trial without it differs in {' or '.join(deciding)}."
-            if free
-            else "No other trial of this sweep is free of it."
-        )
-    shown = [
-        f"{trial} ({', '.join(f'{n} {_show(free[trial].get(n))}' for n in names)})"
-        for trial, names in neighbours
-    ]
-    word, does = ("Trial", "does") if len(shown) == 1 else ("Trials", "do")
-    return f"{word} {', '.join(shown)} of this sweep {does} not show it."
-
-
-def _show(value: object) -> str:
-    if isinstance(value, float):
-        # Of a beta close to 1, two digits of its distance.
-        digits = 1 - math.floor(math.log10(1 - value)) if 0.9 < value < 1 else None
-        return f"{value:.3g}" if digits is None else f"{value:.{digits}f}".rstrip("0")
-    if isinstance(value, list):
-        return f"({', '.join(_show(each) for each in value)})"
-    if isinstance(value, Mapping):
-        return "of " + ", ".join(f"{name} {_show(each)}" for name, each in value.items())
-    return "off" if value is None else str(value)
 
 
 def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
@@ -337,6 +316,8 @@ def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
         f"{judged.leading.advice} {judged.leading.beside}".strip(),
         judged.epochs_to_95,
         judged.epochs_to_99,
+        judged.epochs_needed,
+        judged.sampling_error,
         gain.expected,
         gain.low,
         gain.high,

@@ -1,5 +1,7 @@
 """The commands, and what becomes of their errors."""
 
+import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -92,6 +94,11 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             # Soft: a terminal wraps by itself, and a log keeps one line a mistake.
             printer.print(redact(clean(line)), soft_wrap=True)
         sys.exit(code)
+    if args is None and "torch" in sys.modules:
+        # As in a worker: the interpreter's end with torch in it takes half a second.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
     sys.exit(code or 0)
 
 
@@ -125,11 +132,31 @@ def _explain_usage(error: Any) -> Sequence[str]:
     if parameter is None or not text:
         return (text,) if text else ()
     option = parameter.opts[0]
-    name = option if option.startswith("-") else parameter.name.upper()
+    name = option if option.startswith("-") else parameter.metavar or parameter.name.upper()
     if text.startswith("Missing"):
         return (f"{name} is missing; see: {error.ctx.command_path} --help",)
     *_, reason = re.sub(r"^Invalid value for '[^']*': ", "", text).split("Value error, ")
-    return (f"{name}: {reason[0].lower()}{reason[1:]}",)
+    return (f"{name}: {reason[0].lower()}{reason[1:]}{_suggest(reason)}{_name_value(error)}",)
+
+
+def _name_value(error: Any) -> str:
+    """Return the value that is outside its limits; the parser names every other wrong one."""
+    from pydantic import ValidationError
+
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError) or "than" not in cause.errors()[0]["type"]:
+        return ""
+    return f", got {cause.errors()[0]['input']}"
+
+
+def _suggest(reason: str) -> str:
+    """Return the nearest of the names that the parser lists for a wrong one, "" without any."""
+    found = re.match(r"'(.*?)' is not one of ('.*')", reason)
+    if found is None:
+        return ""
+    names = re.findall(r"'(.*?)'", found[2])
+    nearest = difflib.get_close_matches(found[1].lower().replace("-", "_"), names, n=1, cutoff=0.5)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _find_setting(option: str | None) -> str | None:

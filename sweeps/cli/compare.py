@@ -3,6 +3,7 @@
 import math
 import string
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sweeps.analysis.comparison import StudyFrames
 
 _MAX_ROWS = 30
+_MAX_NAMES = 6
 _WORDS = {
     "best": "best epoch",
     "last": "last epoch",
@@ -76,6 +78,8 @@ def compare(
     names = list(dict.fromkeys(studies))
     frames = [notebook.read_study(name, storage) for name in names]
     margin = notebook.find_margin(frames)
+    if at_epoch is not None:
+        _check_epoch(at_epoch, frames)
     epoch = comparison.shared_epoch(frames) if at_epoch is None else at_epoch
     lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
     wanted = lowest if to_score is None else to_score
@@ -83,19 +87,54 @@ def compare(
     frame = frame.sort_values([f"rank_{by}", "rank_best", "study", "trial"], ignore_index=True)
     if kind != "table":
         write_frame(frame, kind, output=output)
+        if output is not None:
+            _say_written(output, len(frame))
         return
     if frame.empty:
         raise UsageMistake(f"no trial of {', '.join(names)} has a score that may be ranked")
     rows = frame if output is not None else frame.head(_MAX_ROWS)
     letters = _name_studies(names)
     table = _make_table(rows, epoch=epoch, wanted=wanted, letters=letters)
-    key = [f"{letter} is study {name}" for name, letter in letters.items() if letter]
-    lines = [*key, *_warn(frames, storage)]
+    warnings = _warn(frames, storage)
+    lines = _describe_studies(frames, letters)
     lines += _explain(frame, epoch=epoch, margin=margin, letters=letters)
     if output is not None:
-        save_text([table, *lines], output, width=200)
+        save_text([*warnings, table, *lines], output, width=200)
+        _say_written(output, len(frame))
         return
-    _print(console(), table, lines, num_hidden=len(frame) - len(rows))
+    printer = console()
+    for warning in warnings:
+        printer.print(warning)
+    _print(printer, table, lines, num_hidden=len(frame) - len(rows))
+
+
+def _say_written(output: Path, num_trials: int) -> None:
+    from sweeps.analysis.report_words import count
+
+    console().print(f"{count(num_trials, 'ranked trial')} written to {output}", soft_wrap=True)
+
+
+def _check_epoch(epoch: int, frames: "Sequence[StudyFrames]") -> None:
+    """Raise if no trial came so far."""
+    from sweeps.analysis.comparison import longest_run
+
+    longest = longest_run(frames)
+    if longest is not None and epoch > longest:
+        raise UsageMistake(
+            f"--at-epoch must be <= {longest}, the epochs of the longest ranked trial, got {epoch}"
+        )
+
+
+def _describe_studies(frames: "Sequence[StudyFrames]", letters: Mapping[str, str]) -> list[str]:
+    """Return which letter is which study, and which study has nothing to rank."""
+    lines = []
+    for each in frames:
+        if not letters[each.study]:
+            continue
+        is_empty = each.results["rank"].isna().all()
+        none = ": no trial of it has a score that may be ranked" if is_empty else ""
+        lines.append(f"{letters[each.study]} is study {each.study}{none}")
+    return lines
 
 
 def _print(printer: Console, table: Table, lines: Sequence[str], *, num_hidden: int) -> None:
@@ -118,6 +157,8 @@ def _name_studies(names: Sequence[str]) -> dict[str, str]:
 def _make_table(
     frame: "pd.DataFrame", *, epoch: int, wanted: float, letters: Mapping[str, str]
 ) -> Table:
+    from sweeps.analysis.report_words import signed
+
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     rules = {"best": "best", "last": "last", "tail": "tail", "at_epoch": f"at {epoch}"}
     headings = ["trial"]
@@ -130,7 +171,7 @@ def _make_table(
         cells = [f"{letters[row['study']]}{row['trial']}"]
         for rule in rules:
             cells += [score(row[rule]), whole(row[f"rank_{rule}"])]
-        luck = "-" if is_missing(row["luck"]) else f"{row['luck']:.3f}"
+        luck = "-" if is_missing(row["luck"]) else signed(row["luck"])
         table.add_row(
             *cells,
             whole(row["epochs_to_score"]),
@@ -145,6 +186,8 @@ def _explain(
     frame: "pd.DataFrame", *, epoch: int, margin: float, letters: Mapping[str, str]
 ) -> list[str]:
     """Return who wins by each rule, where the rules disagree, what ties, and what luck does."""
+    from sweeps.analysis.report_words import signed
+
     frame = frame.assign(name=frame["study"].map(dict(letters)) + frame["trial"].astype("string"))
     lines = _name_winners(frame, epoch=epoch)
     moved = frame.sort_values(["rank_range", "rank_best"], ascending=[False, True]).iloc[0]
@@ -168,24 +211,32 @@ def _explain(
     if not is_missing(best["luck"]):
         lines.append(
             f"luck: the best of a trial's epochs exceeds its smooth line by chance; with noise of "
-            f"{best['noise']:.3f} from epoch to epoch that is {best['luck']:.3f} for trial "
+            f"{best['noise']:.3f} from epoch to epoch that is {signed(best['luck'])} for trial "
             f"{best['name']}, which has {best['best_without_luck']:.4f} without it"
         )
     return lines
 
 
 def _name_winners(frame: "pd.DataFrame", *, epoch: int) -> list[str]:
-    """Return one line a winner, with the rules that it wins by."""
+    """Return one line for each winner or winners of the same score, with the rules won by."""
     wins: dict[str, list[str]] = {}
     for rule, words in _WORDS.items():
         first = frame[frame[f"rank_{rule}"] == 1].sort_values(["rank_best", "study", "trial"])
         if not first.empty:
-            row = first.iloc[0]
-            won = f"{words.format(epoch=epoch)} ({score(row[rule])})"
-            wins.setdefault(row["name"], []).append(won)
+            won = f"{words.format(epoch=epoch)} ({score(first.iloc[0][rule])})"
+            wins.setdefault(_name_equals(first["name"].tolist()), []).append(won)
     if len(wins) == 1:
-        return [f"trial {name} wins by every rule" for name in wins]
-    return [f"trial {name} wins by {', '.join(rules)}" for name, rules in wins.items()]
+        return [f"{name} by every rule" for name in wins]
+    return [f"{name} by {', '.join(rules)}" for name, rules in wins.items()]
+
+
+def _name_equals(names: Sequence[str]) -> str:
+    """Return who wins: one trial, or those that share the score."""
+    if len(names) == 1:
+        return f"trial {names[0]} wins"
+    some = ", ".join(names[:_MAX_NAMES])
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return f"trials {some}{more} share the win"
 
 
 def _warn(frames: "Sequence[StudyFrames]", storage: str | None) -> list[str]:
@@ -195,6 +246,9 @@ def _warn(frames: "Sequence[StudyFrames]", storage: str | None) -> list[str]:
 
     url = resolve_url(storage)
     data = {queries.study_settings(url, each.study).data_fingerprint for each in frames}
-    if len(data) == 1:
+    if len(data) <= 1:
         return []
-    return ["note: these studies have different data, so their scores tell nothing of each other"]
+    return [
+        "note: these studies have different data, so their scores and ranks tell nothing of each"
+        " other"
+    ]

@@ -18,11 +18,11 @@ from sweeps.cli.output import (
     clean,
     console,
     is_missing,
-    save,
     score,
     short_number,
     whole,
 )
+from sweeps.cli.report import check_place, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +32,13 @@ Metric = Literal["macro_f1", "train_loss", "val_loss", "learning_rate", "grad_no
 #: A letter a curve, so that no colour is needed; a capital one is the best epoch.
 LETTERS = string.ascii_lowercase
 _COLOURS = ("blue+", "red+", "green+", "magenta+", "orange", "cyan+")
+#: Of the key's column with a metric's value.
+_HEADINGS = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "learning_rate": "learning rate",
+    "grad_norm": "gradient norm",
+}
 _MAX_WIDTH = 100
 _HEIGHT = 22
 _TICKS = 8
@@ -60,6 +67,8 @@ def curves(
     from storage.locations import resolve_url
     from sweeps.analysis.curve_figure import METRICS
 
+    if html is not None:
+        check_place(html, default="curves.html")
     url = resolve_url(storage)
     results = queries.results(url, study)
     frame = queries.curves(url, study)
@@ -163,12 +172,14 @@ def _print_key(
     table.add_column("")
     names = ["trial", "best\nscore", "best\nepoch", "epochs\nrun"]
     if metric != "macro_f1":
-        names.append(f"{metric} at\nbest epoch")
+        names.append(f"{_HEADINGS[metric]}\nat best epoch")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     table.add_column("outcome", vertical="bottom")
     for i, row in enumerate(results.to_dict(orient="records")):
         best = row["best_epoch"]
+        # Where no epoch has a score none is the best one.
+        best = math.nan if is_missing(row["best_macro_f1"]) else best
         cells = [str(row["trial"]), score(row["best_macro_f1"]), whole(best)]
         cells.append(str(row["epochs_run"]))
         if metric != "macro_f1":
@@ -188,9 +199,9 @@ def _write_html(
     Raises:
         UsageMistake: If the file cannot be written.
     """
-    from sweeps.analysis.curve_figure import METRICS, metric_curves
+    from sweeps.analysis.curve_figure import metric_curves
+    from sweeps.analysis.report import render_curves
 
-    figure = metric_curves(frame, _best_epochs(results), metric)
-    figure.update_layout(title={"text": f"{METRICS[metric]}, study {title}"}, margin={"t": 72})
-    page = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False})
-    save(page.encode(), output)
+    outcomes = dict(zip(results["trial"], results["outcome"], strict=True))
+    figure = metric_curves(frame, _best_epochs(results), metric, outcomes=outcomes)
+    write_whole(render_curves(figure, study=title, metric=metric).encode(), output)

@@ -2,9 +2,10 @@
 
 import json
 import math
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.cli.evidence import short_evidence
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sweeps.analysis.advice import Advice
-    from sweeps.analysis.findings import Finding
     from sweeps.analysis.stop_audit import StopTotals
     from sweeps.analysis.verdicts import TrialVerdict
 
@@ -43,25 +44,23 @@ _STYLES = {
     "underfit": "yellow",
     "converged": "green",
 }
-#: The numbers of each verdict in a few words; those of the others are the same as "converged".
-_SHORT = {
-    "diverged": "training loss {train_loss:.3g} at epoch {epoch:.0f}",
-    "rate too high": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, "
-    "then over {tail_loss:.2g}",
-    "oscillating": "swings by {swing:.3f}, noise {sampling_error:.3f}",
-    "class collapse": "classes never found: {num_classes_lost:.0f}",
-    "overfit": "val. loss {val_loss_rise:+.0%} from epoch {since_epoch:.0f}, {score_change}",
-    "underfit": "training loss {train_loss:.3g}: {explained:.0%} explained",
-    "too short": "{epochs:.0f} epochs; a trend takes 8",
-}
-_STUCK = "{explained:.0%} of the loss explained, others {explained_by_others:.0%}"
-_GAIN = "2x epochs: {predicted_gain:+.3f} ({predicted_gain_low:.3f} to {predicted_gain_high:.3f})"
+_GAIN_NOTE = (
+    "2x epochs: what twice the epochs would add to the trial's best score, and the interval that "
+    "holds it in 9 of 10 cases"
+)
+_GUESSING_NOTE = "guessing: the loss of always giving each class the share that it has"
+
+
+def _read_trial(text: str) -> int:
+    if not text.isdecimal():
+        raise typer.BadParameter(f"must be a whole number from 0, got {text!r}")
+    return int(text)
 
 
 def diagnose(
     study: StudyArgument,
     trial: Annotated[
-        int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", min=0)
+        int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", parser=_read_trial)
     ] = None,
     storage: StorageOption = None,
     as_json: Annotated[
@@ -71,38 +70,52 @@ def diagnose(
     """Say what each learning curve shows, and what to change; of one trial, all of it."""
     from storage import queries
     from storage.locations import resolve_url
-    from sweeps.analysis.verdicts import judge_study
 
     url = resolve_url(storage)
     if trial is not None:
         queries.trial(url, study, trial)
-    results = queries.results(url, study)
-    judged = judge_study(queries.curves(url, study), queries.class_scores(url, study), results)
-    if trial is not None:
-        judged = [each for each in judged if each.trial == trial]
+    read = _read(url, study)
     if as_json:
-        _write_json(study, storage, judged, results=results, is_whole=trial is None)
+        _write_json(read, url, trial)
         return
     printer = console()
     if trial is not None:
-        _print_trial(printer, judged, results[results["trial"] == trial].iloc[0], study=study)
-    elif not judged:
+        _print_trial(printer, read, trial)
+    elif not read.judged:
         printer.print(f"study {study} has no epoch yet")
     else:
-        _print_study(printer, study, storage, judged=judged, results=results)
+        _print_study(printer, read, url, storage)
 
 
-def short_evidence(finding: "Finding") -> str:
-    """Return the numbers of a finding in a few words."""
-    numbers: dict[str, Any] = dict(finding.numbers)
-    fall = numbers.get("macro_f1_fall", 0.0)
-    numbers["score_change"] = f"F1 {-fall:.2f}" if fall >= 0.005 else "F1 held"
-    is_stuck = "explained_by_others" in numbers
-    text = _STUCK if is_stuck else _SHORT.get(finding.verdict.value, _GAIN)
-    try:
-        return text.format(**numbers)
-    except KeyError:
-        return clean(finding.evidence)
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A study as it was at one moment.
+
+    Attributes:
+        study: Its name.
+        results: ``queries.results``.
+        curves: ``queries.curves``, without the epochs that came in after the results.
+        class_scores: ``queries.class_scores``.
+        judged: The verdicts on each trial that has an epoch.
+    """
+
+    study: str
+    results: "pd.DataFrame"
+    curves: "pd.DataFrame"
+    class_scores: "pd.DataFrame"
+    judged: "list[TrialVerdict]"
+
+
+def _read(url: str, study: str) -> _Read:
+    from storage import queries
+    from sweeps.analysis.verdicts import judge_study
+    from sweeps.reporting import leave_out_newer
+
+    results = queries.results(url, study)
+    # A running trial may have had an epoch since, and another may have ended.
+    curves = leave_out_newer(queries.curves(url, study), results)
+    scores = queries.class_scores(url, study)
+    return _Read(study, results, curves, scores, judge_study(curves, scores, results))
 
 
 def describe_stops(totals: "StopTotals") -> list[str]:
@@ -136,88 +149,153 @@ def _count_audited(number: int) -> str:
     )
 
 
-def _print_study(
-    printer: Console,
-    study: str,
-    storage: str | None,
-    *,
-    judged: "Sequence[TrialVerdict]",
-    results: "pd.DataFrame",
-) -> None:
-    by_trial = {each.trial: each for each in judged}
-    rows = results[results["trial"].isin(list(by_trial))]
+def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -> None:
+    by_trial = {each.trial: each for each in read.judged}
+    rows = read.results[read.results["trial"].isin(list(by_trial))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("\ntrial", "best\nscore"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("\nverdict", no_wrap=True)
     table.add_column("\nevidence")
     table.add_column("epochs\nneeded", justify="right", no_wrap=True)
+    shown = []
     for row in rows.to_dict(orient="records"):
         each = by_trial[int(row["trial"])]
         needed = f"{whole(each.epochs_to_99)} of {row['epochs_run']}"
+        number = f"{each.trial}{'*' if is_missing(row['outcome']) else ''}"
         for i, finding in enumerate(each.findings):
             name = finding.verdict.value
-            start = (str(each.trial), score(row["best_macro_f1"])) if i == 0 else ("", "")
+            start = (number, score(row["best_macro_f1"])) if i == 0 else ("", "")
+            shown.append(short_evidence(finding))
             table.add_row(
                 *start,
                 Text(name, style=_STYLES.get(name, "")),
-                short_evidence(finding),
+                shown[-1],
                 needed if i == 0 else "",
             )
     printer.print(table)
-    printer.print("epochs needed: the first with 99 % of the trial's best, of those that it ran")
-    counts = Counter(each.leading.verdict.value for each in judged)
+    for line in _explain_table(shown, has_running=bool(rows["outcome"].isna().any())):
+        printer.print(line)
+    counts = Counter(each.leading.verdict.value for each in read.judged)
     printer.print(", ".join(f"{number} {name}" for name, number in counts.most_common()))
-    advice, totals = _advise(study, storage, results)
-    _print_advice(printer, advice)
-    stops = [] if totals is None else describe_stops(totals)
+    next_ = _look_ahead(read, url)
+    if next_ is not None:
+        _print_advice(printer, next_, storage)
+    stops = [] if next_ is None else describe_stops(next_.totals)
     if stops:
         printer.print()
     for line in stops:
         printer.print(line)
     first = int(rows.iloc[0]["trial"])
     printer.print()
-    for words in (("diagnose", study, first), ("curves", study), ("compare", study)):
+    for words in (
+        ("diagnose", read.study, first),
+        ("curves", read.study),
+        ("compare", read.study),
+    ):
         printer.print(f"  {command_line(*words, storage=storage)}", soft_wrap=True)
 
 
-def _advise(
-    study: str, storage: str | None, results: "pd.DataFrame"
-) -> "tuple[list[Advice], StopTotals | None]":
-    """Return what to change in the sweep, and what stopping saved; nothing of a foreign study."""
+def _explain_table(shown: Sequence[str], *, has_running: bool) -> list[str]:
+    """Return what the words of the table mean, those alone that are in it."""
+    lines = ["epochs needed: the first with 99 % of the trial's best, of those that it ran"]
+    if any(text.startswith("2x epochs") for text in shown):
+        lines.append(_GAIN_NOTE)
+    if any("guessing" in text for text in shown):
+        lines.append(_GUESSING_NOTE)
+    if has_running:
+        lines.append("*: has not ended; judged by the epochs that it had so far")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """What a study says of the next sweep.
+
+    Attributes:
+        advice: What to change.
+        command: A ``bestepoch run`` that does all of it, None without an option.
+        cap: Recommended ``max_epochs``, None where too few trials tell.
+        max_epochs: The study's.
+        totals: What stopping saved and cost.
+    """
+
+    advice: "Sequence[Advice]"
+    command: str | None
+    cap: int | None
+    max_epochs: int
+    totals: "StopTotals"
+
+
+def _look_ahead(read: _Read, url: str) -> _Next | None:
+    """Return what to change in the sweep, and what stopping saved; None of a foreign study."""
     from storage import queries
-    from storage.locations import resolve_url
-    from sweeps import notebook
-    from sweeps.analysis.advice import advise
-    from sweeps.analysis.stop_audit import add_up
+    from sweeps.analysis.advice import advise, recommend_cap
+    from sweeps.analysis.comparison import tie_margin, validation_error
+    from sweeps.analysis.stop_audit import add_up, stop_audit
+    from sweeps.analysis.verdicts import to_frame
+    from sweeps.reporting import next_command
 
-    settings = queries.study_settings(resolve_url(storage), study).config
-    if not {"space", "max_epochs", "min_delta"} <= set(settings):
-        return [], None
-    verdicts = notebook.verdicts(study, storage)
-    error = notebook.read_study(study, storage).error
-    epochs = settings["max_epochs"]
-    advice = advise(results, settings["space"], verdicts, max_epochs=epochs, error=error)
-    return advice, add_up(notebook.stop_audit(study, storage))
+    settings = queries.study_settings(url, read.study)
+    config = settings.config
+    if not {"space", "max_epochs", "min_delta"} <= set(config):
+        return None
+    error = validation_error(read.results, read.class_scores)
+    verdicts, max_epochs = to_frame(read.judged, read.study), int(config["max_epochs"])
+    advice = advise(read.results, config["space"], verdicts, max_epochs=max_epochs, error=error)
+    options = [each.option for each in advice if each.option is not None]
+    audit = stop_audit(
+        read.results,
+        read.curves,
+        study=read.study,
+        max_epochs=max_epochs,
+        min_delta=float(config["min_delta"]),
+        margin=tie_margin(error),
+    )
+    return _Next(
+        advice=advice,
+        command=next_command(
+            settings,
+            options,
+            num_trials=len(read.results),
+            taken=set(queries.studies(url)["study"]),
+        ),
+        cap=recommend_cap(read.results, verdicts),
+        max_epochs=max_epochs,
+        totals=add_up(audit),
+    )
 
 
-def _print_advice(printer: Console, advice: "Sequence[Advice]") -> None:
-    if not advice:
+def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
+    if next_.cap is not None:
+        printer.print(
+            f"\nrecommended max_epochs: {next_.cap} (this sweep allowed {next_.max_epochs})"
+        )
+    if not next_.advice:
         printer.print("\nnothing speaks for other ranges, choices, trials or epochs")
         return
     printer.print("\nfor the next sweep", style="bold")
-    for each in advice:
+    for each in next_.advice:
         text = clean(each.text[0].upper() + each.text[1:])
         printer.print(Padding(text, (0, 0, 0, 2)))
         if each.option is not None:
             printer.print(f"      {each.option}", soft_wrap=True, style="cyan")
+    if next_.command is None:
+        return
+    words = shlex.split(next_.command)[1:]
+    is_same = all(each.option is None or "--set" not in each.option for each in next_.advice)
+    about = "this study goes on with" if is_same else "all of it, as a study of its own"
+    if "SWEEP_FILE" in words:
+        about += "; SWEEP_FILE is the one that this study was begun with"
+    printer.print(Padding(f"{about}:", (0, 0, 0, 2)))
+    printer.print(f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan")
 
 
-def _print_trial(
-    printer: Console, judged: "Sequence[TrialVerdict]", row: "pd.Series[Any]", *, study: str
-) -> None:
+def _print_trial(printer: Console, read: _Read, trial: int) -> None:
+    row = read.results[read.results["trial"] == trial].iloc[0]
+    judged = [each for each in read.judged if each.trial == trial]
     outcome = "running" if is_missing(row["outcome"]) else row["outcome"]
-    printer.print(Text(f"trial {row['trial']} of {study}: {outcome}", style="bold"))
+    printer.print(Text(f"trial {trial} of {read.study}: {outcome}", style="bold"))
     if not judged:
         printer.print("it has no epoch, so nothing can be said of its curve")
         return
@@ -228,8 +306,8 @@ def _print_trial(
         facts.append(f"95 % of it at epoch {each.epochs_to_95}, 99 % at epoch {each.epochs_to_99}")
     if each.gain is not None:
         facts.append(
-            f"twice the epochs would add {each.gain.expected:+.3f} "
-            f"({each.gain.low:+.3f} to {each.gain.high:+.3f})"
+            f"twice the epochs would add {each.gain.expected:.3f} to that "
+            f"({each.gain.low:.3f} to {each.gain.high:.3f} in 9 of 10 cases)"
         )
     for fact in facts:
         printer.print(fact)
@@ -248,19 +326,15 @@ def _print_trial(
         printer.print(grid)
 
 
-def _write_json(
-    study: str,
-    storage: str | None,
-    judged: "Sequence[TrialVerdict]",
-    *,
-    results: "pd.DataFrame",
-    is_whole: bool,
-) -> None:
+def _write_json(read: _Read, url: str, trial: int | None) -> None:
+    ended = read.results["outcome"].notna()
+    running = set(read.results.loc[~ended, "trial"])
     found: dict[str, Any] = {
-        "study": study,
+        "study": read.study,
         "trials": [
             {
                 "trial": each.trial,
+                "is_running": each.trial in running,
                 "verdict": each.leading.verdict.value,
                 "verdicts": [
                     {**asdict(finding), "verdict": finding.verdict.value}
@@ -268,15 +342,19 @@ def _write_json(
                 ],
                 "epochs_to_95": each.epochs_to_95,
                 "epochs_to_99": each.epochs_to_99,
+                "epochs_needed": each.epochs_needed,
                 "gain": None if each.gain is None else asdict(each.gain),
             }
-            for each in judged
+            for each in read.judged
+            if trial is None or each.trial == trial
         ],
     }
-    if is_whole:
-        advice, totals = _advise(study, storage, results)
-        found["advice"] = [asdict(each) for each in advice]
-        found["stopping"] = None if totals is None else asdict(totals)
+    next_ = _look_ahead(read, url) if trial is None else None
+    if trial is None:
+        found["advice"] = [] if next_ is None else [asdict(each) for each in next_.advice]
+        found["command"] = None if next_ is None else next_.command
+        found["recommended_max_epochs"] = None if next_ is None else next_.cap
+        found["stopping"] = None if next_ is None else asdict(next_.totals)
     typer.echo(json.dumps(_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 

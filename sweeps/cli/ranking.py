@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from sweeps.cli.output import flatten_params, is_missing, score, short_value, whole
+from sweeps.cli.output import clean, flatten_params, is_missing, score, short_value, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
 _FIRST = ("optimizer", "learning_rate")
+#: Of trials with the same score the one that reached it first leads.
+_ORDER = ["rank", "best_epoch", "trial"]
 _WIDE_GAP, _GAP = 2, 1
 
 _Columns = list[tuple[str, list[str]]]
@@ -32,7 +34,9 @@ def ranked_lines(
         by: The score that it is ranked by.
         limit: Rows to show; None: all.
     """
-    params = [flatten_params(json.loads(text)) for text in frame["params"]]
+    if by == "best":
+        frame = frame.sort_values(_ORDER, na_position="last", ignore_index=True)
+    params = _read_params(frame)
     varying, constant = split_params(params)
     rows = frame.head(limit) if limit is not None else frame
     columns = _score_columns(rows, by=by)
@@ -55,7 +59,7 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
     ranked = frame[frame["rank"].notna()]
     if ranked.empty:
         return ["no trial has a score that may be ranked"]
-    first = ranked.iloc[0]
+    first = _first(ranked, by=by)
     best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
     lines = [
         f"best: trial {first['trial']}, macro-F1 {best}"
@@ -64,14 +68,58 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
     if by != "best":
         own = score(first[f"{by}_macro_f1"])
         lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
-    other = "last" if by == "best" else "best"
-    rival = ranked.sort_values([f"{other}_macro_f1", "trial"], ascending=[False, True]).iloc[0]
-    if rival["trial"] != first["trial"] and not is_missing(rival[f"{other}_macro_f1"]):
-        lines.append(
-            f"compared by the {WORDS[other]}, trial {rival['trial']} would win with"
-            f" {score(rival[f'{other}_macro_f1'])}"
-        )
-    return lines
+    lines += _say_equals(ranked, first, by=by)
+    lines.append(f"trial {first['trial']} is {_describe(frame, first)}")
+    return [*lines, *_say_rivals(ranked, first, other="last" if by == "best" else "best")]
+
+
+def _first(ranked: "pd.DataFrame", *, by: str) -> "pd.Series[Any]":
+    """Return the best trial; of several with its score the one that reached it first."""
+    if by == "best":
+        ranked = ranked.sort_values(_ORDER)
+    return ranked.iloc[0]
+
+
+def _describe(frame: "pd.DataFrame", row: "pd.Series[Any]") -> str:
+    """Return a trial's optimizer, learning rate and what varies, on one line."""
+    from sweeps.analysis.report_words import configuration
+    from sweeps.analysis.trial_params import list_varying, name_values
+
+    params = _read_params(frame)
+    own = params[frame["trial"].tolist().index(row["trial"])]
+    return clean(configuration(name_values(own, list_varying(params))))
+
+
+def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> list[str]:
+    num_equal = int((ranked["rank"] == first["rank"]).sum())
+    if num_equal == 1:
+        return []
+    value = score(first[f"{by}_macro_f1"])
+    if by != "best":
+        return [f"{num_equal} trials share {value}; trial {first['trial']} is the earliest"]
+    epoch = whole(first["best_epoch"])
+    return [
+        f"{num_equal} trials share {value}; trial {first['trial']} got there first, at epoch"
+        f" {epoch}"
+    ]
+
+
+def _say_rivals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, other: str) -> list[str]:
+    """Return who would win by another score, none where the first trial would too."""
+    column = f"{other}_macro_f1"
+    rivals = ranked.loc[ranked[column] == ranked[column].max(), "trial"].tolist()
+    if not rivals or first["trial"] in rivals:
+        return []
+    value = score(ranked[column].max())
+    if len(rivals) == 1:
+        return [f"compared by the {WORDS[other]}, trial {rivals[0]} would win with {value}"]
+    return [f"compared by the {WORDS[other]}, {len(rivals)} trials would win with {value} each"]
+
+
+def _read_params(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    from sweeps.analysis.trial_params import fill_unstored
+
+    return fill_unstored([flatten_params(json.loads(text)) for text in frame["params"]])
 
 
 def split_params(
@@ -105,7 +153,8 @@ def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
         ("rank", [whole(value) for value in rows["rank"]]),
         ("trial", [whole(value) for value in rows["trial"]]),
         ("best\nscore", [score(value) for value in rows["best_macro_f1"]]),
-        ("best\nepoch", [whole(value) for value in rows["best_epoch"]]),
+        # Where no epoch has a score none is the best one.
+        ("best\nepoch", [whole(v) for v in rows["best_epoch"].mask(rows["best_macro_f1"].isna())]),
         ("last\nscore", [score(value) for value in rows["last_macro_f1"]]),
         ("epochs\nrun", [whole(value) for value in rows["epochs_run"]]),
         ("outcome", [outcome_text(value) for value in rows["outcome"]]),

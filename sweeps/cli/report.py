@@ -22,7 +22,7 @@ def report(
 ) -> None:
     """Write a study as one HTML file that opens without a network."""
     # Before the study is read: 500 trials take seconds.
-    _check_place(output)
+    check_place(output, default=_DEFAULT.name)
     from storage import locations
     from sweeps.reporting import report_html
 
@@ -56,9 +56,18 @@ def write_whole(content: bytes, output: Path) -> None:
         raise UsageMistake(_refusal(output, error.strerror or error)) from None
 
 
-def _check_place(output: Path) -> None:
+def check_place(output: Path, *, default: str) -> None:
+    """Check that a file can be there: its folder exists, and it is none itself.
+
+    Args:
+        output: The file.
+        default: A name for it, where a folder was given.
+
+    Raises:
+        UsageMistake: If it cannot.
+    """
     if output.is_dir():
-        raise UsageMistake(_refusal(output, f"a folder; give a file: {output / _DEFAULT}"))
+        raise UsageMistake(_refusal(output, f"a folder; give a file: {output / default}"))
     if not output.parent.is_dir():
         raise UsageMistake(_refusal(output, f"no folder {output.parent}"))
 

@@ -6,7 +6,8 @@
 Draws learning curves of nine kinds, at the sampling noise of the three objectives: the recall of
 each class follows a line that is known, its right predictions are drawn for as many validation
 examples as the objective has (half of the curves keep half of the examples' luck from epoch to
-epoch, as a real validation set does), and macro-F1 is that of the counts. Prints the table of
+epoch, as a real validation set does), and macro-F1 is that of the counts. A quarter of those that
+still improve have too low a rate: their losses fall while macro-F1 wanders. Prints the table of
 truth by leading verdict.
 """
 
@@ -55,6 +56,8 @@ def draw(
     lengths: tuple[int, int] = EPOCHS,
 ) -> Drawn:
     """Return a curve of this kind; its length, its pace and its noise are drawn too."""
+    if truth is Verdict.STILL_IMPROVING and rng.integers(0, 4) == 0:
+        return Drawn(truth, objective, draw_slow(objective, rng, lengths))
     supports, recalls = NOISE[objective]
     epochs = int(rng.integers(lengths[0], lengths[1] + 1))
     if truth is Verdict.DIMINISHING_RETURNS:
@@ -94,6 +97,38 @@ def draw(
         supports=supports,
     )
     return Drawn(truth, objective, curve)
+
+
+def draw_slow(
+    objective: str, rng: np.random.Generator, lengths: tuple[int, int] = EPOCHS
+) -> TrialCurve:
+    """Return a curve of a rate that is too low for its epochs: it still improves.
+
+    Both losses fall on a line, from above the loss of guessing to hardly below it, while what the
+    model says of every example drifts from a rare class to the most frequent one: macro-F1 rises,
+    falls and stays, and means nothing yet.
+    """
+    supports, _ = NOISE[objective]
+    epochs = int(rng.integers(lengths[0], lengths[1] + 1))
+    time = np.arange(1, epochs + 1) / epochs
+    common = np.array(supports) == max(supports)
+    if common.all():
+        common = np.arange(len(supports)) == 0
+    known = rng.uniform(0.1, 0.3) + rng.uniform(0.1, 0.5) * time
+    drift = rng.uniform(-2.5, -0.5) + rng.uniform(2.0, 5.0) * time
+    side = np.where(common, 1.0, -1.0)
+    table = _normal_share(known[:, None] + drift[:, None] * side)
+    scores, class_f1s = _sample(table, supports, rng, 0.5)
+    line = rng.uniform(1.0, 1.3) - rng.uniform(0.15, 0.4) * time
+    losses = _guessing(supports) * line * (1 + 0.0005 * rng.standard_normal((2, epochs)))
+    return TrialCurve(
+        trial=0,
+        train_losses=tuple(losses[0].tolist()),
+        val_losses=tuple((0.99 * losses[1]).tolist()),
+        macro_f1s=tuple(scores),
+        class_f1s=tuple(class_f1s),
+        supports=supports,
+    )
 
 
 def draw_all(per_cell: int, seed: int, lengths: tuple[int, int] = EPOCHS) -> Iterator[Drawn]:
@@ -160,6 +195,11 @@ def _sample(
         scores.append(found.macro_f1)
         class_f1s.append(tuple(found.f1.tolist()))
     return scores, class_f1s
+
+
+def _normal_share(values: Floats) -> Floats:
+    """Return the share of a standard normal below each value."""
+    return np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(values)
 
 
 def _error(supports: tuple[int, ...], recalls: Floats) -> float:

@@ -1,6 +1,6 @@
 """Draws the README's pictures of a report: ``draw_report.py URL STUDY``, with Chromium.
 
-Writes ``report-1280.png`` (table to learning curves) and ``report-400.png`` (a phone's first
+Writes ``report-1280.png`` (the answer to the best trials) and ``report-400.png`` (a phone's first
 screens) beside itself.
 """
 
@@ -23,7 +23,7 @@ def main(url: str, study: str) -> None:
         chromium = shutil.which("chromium")
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for width, first, last in (
-            (1280, "#trials", "#curves .chart"),
+            (1280, "header", "#trials tbody tr:nth-child(15)"),
             (400, "header", "#trials .scroll"),
         ):
             page = browser.new_page(viewport={"width": width, "height": 900})

@@ -1,0 +1,253 @@
+"""What a sweep's results say of its ranges and choices: to lower, to widen, to fix, to leave out.
+
+Each rule takes ``queries.results`` and the space as ``SearchSpace.to_table`` writes it; none opens
+a database.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_spaces.presets import OWN_SPACE
+from sweeps.analysis.noise import TIE_ERRORS, Floats
+from sweeps.analysis.space_table import NamedRange, list_ranges, list_sampled, read_params
+from sweeps.analysis.trial_params import read_shown_params
+from sweeps.stopping import Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Trials that were scored in full or cut off; diverged and failed ones are not compared.
+SCORED = (Outcome.STALLED.value, Outcome.EXHAUSTED.value, Outcome.BEHIND.value)
+#: Share of a range, on its scale, that counts as its edge.
+EDGE_SHARE = 0.1
+#: Share of the scored trials that count as the best ones; at least 3.
+BEST_SHARE = 0.2
+#: Fewest scored trials before a parameter is said to show no effect.
+MIN_EFFECT_TRIALS = 20
+#: Fewest trials of a choice, or of a third of a range, that are compared with the others.
+MIN_GROUP = 5
+#: Fewest trials of an optimizer before it is said to lose: five below the median are a chance of
+#: 1 in 32 (sign test).
+MIN_LOSSES = 5
+#: Share of the trials that ended with something to learn from, above which divergence is what to
+#: mend first.
+DIVERGED_SHARE = 0.5
+#: How far below the lowest rate that diverged the new highest one is, and how wide the range is.
+_SAFER, _WIDTH = 3.0, 100.0
+_SHUFFLES = 199
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One change of a sweep's settings.
+
+    Attributes:
+        about: What it changes, such as ``learning_rate`` or ``max_epochs``.
+        text: What was seen, and what to do, in one sentence.
+        option: The options of ``bestepoch run`` that do it, None where there are none.
+        numbers: What was seen, by name.
+    """
+
+    about: str
+    text: str
+    option: str | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+def find_high_rates(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
+    """Yield the ranges of the learning rate, or the fixed one, from which most trials diverged.
+
+    Definition: of at least 2 trials that diverged or were scored, more than half diverged. The
+    proposed range ends at a third of the lowest rate that diverged and is two decades wide; where
+    even the usual range of the optimizer (``OWN_SPACE``) ends below that, it is the usual one.
+    """
+    ended = results[results["outcome"].isin((*SCORED, Outcome.DIVERGED.value))]
+    params = read_params(ended)
+    diverged = (ended["outcome"] == Outcome.DIVERGED.value).tolist()
+    places = [each for each in list_ranges(space) if each.name == "learning_rate"]
+    everywhere: list[NamedRange | None] = [*places] or [None]
+    for where in everywhere:
+        rows = [
+            i
+            for i, one in enumerate(params)
+            if "learning_rate" in one and (where is None or where.has(one))
+        ]
+        bad = [i for i in rows if diverged[i]]
+        if len(rows) < 2 or len(bad) <= DIVERGED_SHARE * len(rows):
+            continue
+        lowest = min(float(params[i]["learning_rate"]) for i in bad)
+        optimizers = {str(params[i].get("optimizer")) for i in bad}
+        low, high = _safe_rates(lowest, optimizers)
+        path = "learning_rate" if where is None else where.path
+        named = "" if where is None or where.optimizer is None else f" of {where.optimizer}"
+        text = (
+            f"{len(bad)} of {len(rows)} trials diverged, at learning rates{named} from "
+            f"{lowest:.3g}: lower the range to {low:.3g} to {high:.3g}."
+        )
+        bounds = (f"{path}.low={low:.3g}", f"{path}.high={high:.3g}", f"{path}.log=true")
+        option = " ".join(f"--set space.{bound}" for bound in bounds)
+        numbers = {"num_diverged": float(len(bad)), "lowest": lowest, "low": low, "high": high}
+        yield Advice("learning_rate", text, option, numbers)
+
+
+def _safe_rates(lowest: float, optimizers: set[str]) -> tuple[float, float]:
+    """Return the ends of a range below a rate that diverged."""
+    usual = OWN_SPACE["learning_rate"]
+    own = usual["by_optimizer"]
+    ranges = [own.get(name, usual) for name in sorted(optimizers)]
+    low = min(each["low"] for each in ranges)
+    high = min(each["high"] for each in ranges)
+    if high <= lowest / _SAFER:
+        return low, high
+    return float(f"{lowest / _SAFER / _WIDTH:.2g}"), float(f"{lowest / _SAFER:.2g}")
+
+
+def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
+    """Yield the ranges whose best values lie at an end.
+
+    Definition: the best trial's value and half of those of the best fifth, at least 2, lie in the
+    outer tenth of the range on its scale (1 - beta on a log scale). The best value of a range is
+    then probably outside it (Bergstra and Bengio 2012, section 2, where a range that is too small
+    costs more than one too large). The proposed end is as far out again as half the range's width
+    on its scale; of a beta, half or twice as far from 1.
+    """
+    params = read_params(best_trials(results))
+    for each in list_ranges(space):
+        if not params or not each.has(params[0]):
+            continue
+        values = [float(one[each.name]) for one in params if each.has(one)]
+        places = {"low": [each.place(value) for value in values]}
+        places["high"] = [1.0 - place for place in places["low"]]
+        for end, distances in places.items():
+            at_edge = sum(distance <= EDGE_SHARE for distance in distances)
+            wider = each.widened(end)
+            is_enough = at_edge >= 2 and 2 * at_edge >= len(values)
+            if distances[0] > EDGE_SHARE or not is_enough or wider is None:
+                continue
+            of = "" if each.optimizer is None else f" of {each.optimizer}"
+            text = (
+                f"the best {each.name}{of}, {values[0]:.3g}, lies at the {end} end of its range "
+                f"({each.low:g} to {each.high:g}), as do {at_edge} of the {len(values)} best "
+                f"trials: widen it to {wider:g}."
+            )
+            option = f"--set space.{each.path}.{end}={wider:g}"
+            yield Advice(each.name, text, option, {"best": values[0], end: wider})
+
+
+def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
+    """Yield the sampled parameters that show no effect on the best macro-F1.
+
+    Definition: with 20 scored trials or more that have it, the share of the score's variance
+    between its groups (its choices, or the thirds of its values) is below the median of 199
+    shuffles: what chance alone gives every second time. Groups of fewer than 5 trials are left
+    out, and there must be two others. Shares of variance are what functional ANOVA reports
+    (Hutter, Hoos and Leyton-Brown 2014); no evidence of an effect is no proof that there is none,
+    and interactions are not looked for.
+    """
+    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    params, shown = read_params(scored), read_shown_params(scored)
+    scores = scored["best_macro_f1"].to_numpy(dtype=np.float64)
+    for name in list_sampled(space):
+        rows, groups = _compared([each.get(name) for each in shown])
+        if len(rows) < MIN_EFFECT_TRIALS or len(set(groups.tolist())) < 2:
+            continue
+        rng = np.random.default_rng(0)
+        share = _share_between(groups, scores[rows])
+        shuffled = [
+            _share_between(rng.permutation(groups), scores[rows]) for _ in range(_SHUFFLES)
+        ]
+        if share >= float(np.median(shuffled)):
+            continue
+        text = (
+            f"{name} shows no effect in {len(rows)} trials ({share:.1%} of the variance): fix it "
+            "and spend the trials on the others."
+        )
+        best = max(rows, key=lambda row: scores[row])
+        value = params[best].get(name, shown[best][name])
+        option = f"--set space.{name}={value:.2g}" if isinstance(value, float) else None
+        option = option or f"--set space.{name}={json.dumps(value)}"
+        yield Advice(name, text, option, {"variance_share": share, "num_trials": float(len(rows))})
+
+
+def find_losing_optimizers(
+    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float
+) -> Iterator[Advice]:
+    """Yield the optimizers that always lose.
+
+    Definition: at least 5 scored trials, all below the median of the other optimizers' (a sign
+    test gives that a chance of 1 in 32), and the best of them below the best of all by more than
+    2 standard errors of the score.
+    """
+    choices = space.get("optimizer")
+    if not isinstance(choices, list) or len(choices) < 2:
+        return
+    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    margin = 0.0 if math.isnan(error) else TIE_ERRORS * error
+    for name in choices:
+        own = scored.loc[scored["optimizer"] == name, "best_macro_f1"]
+        others = scored.loc[scored["optimizer"] != name, "best_macro_f1"]
+        if len(own) < MIN_LOSSES or others.empty or own.max() >= others.median():
+            continue
+        if others.max() - own.max() <= margin:
+            continue
+        left = json.dumps([each for each in choices if each != name])
+        text = (
+            f"{name} always loses: the best of its {len(own)} trials has {own.max():.3f}, the "
+            f"median of the others {others.median():.3f}: leave it out."
+        )
+        numbers = {"best": float(own.max()), "median_of_others": float(others.median())}
+        yield Advice("optimizer", text, f"--set 'space.optimizer={left}'", numbers)
+
+
+def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the best fifth of the scored trials, at least 3, the best one first."""
+    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    count = max(3, round(BEST_SHARE * len(scored)))
+    return scored.sort_values(["best_macro_f1", "trial"], ascending=[False, True]).head(count)
+
+
+def _compared(values: list[Any]) -> tuple[list[int], "np.typing.NDArray[np.int64]"]:
+    """Return the rows that have a value and enough others like it, and the group of each."""
+    rows = [i for i, value in enumerate(values) if value is not None]
+    if not rows:
+        return [], np.zeros(0, dtype=np.int64)
+    groups = _group([values[i] for i in rows])
+    sizes = {each: int((groups == each).sum()) for each in set(groups.tolist())}
+    kept = [i for i, each in enumerate(groups.tolist()) if sizes[each] >= MIN_GROUP]
+    return [rows[i] for i in kept], groups[kept]
+
+
+def _group(values: list[Any]) -> "np.typing.NDArray[np.int64]":
+    """Return the group of each value: its choice, or its third where there are many numbers."""
+    distinct = sorted(set(values), key=str)
+    numbers = [each for each in values if not isinstance(each, str | bool)]
+    if len(set(numbers)) <= 5:
+        return np.array([distinct.index(value) for value in values], dtype=np.int64)
+    thirds = np.quantile(np.array(numbers, dtype=np.float64), [1 / 3, 2 / 3])
+    # A word beside numbers, such as no clipping, is a group of its own.
+    return np.array(
+        [
+            3 + distinct.index(value)
+            if isinstance(value, str | bool)
+            else int(np.digitize(float(value), thirds))
+            for value in values
+        ],
+        dtype=np.int64,
+    )
+
+
+def _share_between(groups: "np.typing.NDArray[np.int64]", scores: Floats) -> float:
+    """Return the share of the scores' variance that is between the groups, 0 to 1."""
+    total = float(((scores - scores.mean()) ** 2).sum())
+    if total == 0:
+        return 0.0
+    between = sum(
+        int((groups == each).sum()) * float(scores[groups == each].mean() - scores.mean()) ** 2
+        for each in set(groups.tolist())
+    )
+    return between / total

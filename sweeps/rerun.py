@@ -1,0 +1,57 @@
+"""The trials that a person named in a study, for the command that starts it anew.
+
+Reads Optuna's tables, where such trials wait; the settings of a study do not hold them.
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from storage.database import open_database
+from sweeps.fixed_trials import parse_trial
+from sweeps.queued import FIXED_ATTRIBUTE
+
+
+def name_first_trials(command: str, url: str, study: str) -> str | None:
+    """Return a command that starts a study, with ``--try`` for each trial that was named for it.
+
+    Those that a warm start took from another study are named too: that study may change. Does
+    not write.
+
+    Args:
+        command: As ``reporting.find_command`` returns it.
+        url: The database.
+        study: Name of the study.
+
+    Returns:
+        None where a value cannot be written as an option.
+    """
+    words = [command]
+    for values in list_first_trials(url, study):
+        text = ",".join(f"{name}={_write(value)}" for name, value in values.items())
+        try:
+            is_same = parse_trial(text) == dict(values)
+        except ValueError:
+            is_same = False
+        if not is_same:
+            return None
+        words += ["--try", shlex.quote(text)]
+    return " ".join(words)
+
+
+def list_first_trials(url: str, study: str) -> list[Mapping[str, Any]]:
+    """Return the values of the trials that were named for a study, by number."""
+    with open_database(url, create=False) as db:
+        try:
+            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
+        except KeyError:
+            return []
+        trials = sorted(stored.get_trials(deepcopy=False), key=lambda trial: trial.number)
+    named = [trial.user_attrs.get(FIXED_ATTRIBUTE) for trial in trials]
+    return [values for values in named if values]
+
+
+def _write(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
