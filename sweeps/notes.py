@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from sweeps.events import Event, Note, TrialEnded, TrialStarted
+from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -63,11 +63,10 @@ class StudyNotes:
         self._rests_until = now() + INTERVAL_S
         self._is_due = False
         self._is_due_at_end = False
+        self._has_imported = False
         self._told: set[str] = set()
 
     def __enter__(self) -> Self:
-        # While the workers train, or a short sweep would end the later by the imports.
-        self._executor.submit(_import_ahead)
         return self
 
     def __exit__(
@@ -87,6 +86,11 @@ class StudyNotes:
             self._is_due = True
         elif isinstance(event, TrialStarted):
             self._is_due_at_end = True
+        elif isinstance(event, EpochDone) and not self._has_imported:
+            # While the workers train, or a short sweep would end the later by the imports; and not
+            # before, or they would fall into the moment in which the workers time their lanes.
+            self._has_imported = True
+            self._executor.submit(_import_ahead)
 
     def poll(self) -> None:
         """Begin to write if it is time; returns at once."""

@@ -45,6 +45,14 @@ class Timed:
         (lambda s: {1: 1.0, 2: 1.2, 4: 1.8, 8: 3.59}[s], 64, 4, [1, 2, 4, 8]),  # a tie: fewer
         (lambda s: 1.0, 1, 1, [1]),
         (lambda s: 1.0, 7, 4, [1, 2, 4]),  # 8 could not be filled
+        # A look costs little: one doubling more is looked at.
+        (lambda s: 0.001 * s, 8, 1, [1, 2, 4]),
+        (
+            lambda s: 0.001 * {1: 1, 2: 1, 4: 4, 8: 2, 16: 3, 32: 7, 64: 15}[s],
+            64,
+            16,
+            [1, 2, 4, 8, 16, 32, 64],
+        ),
     ],
 )
 def test_doubling_stops_where_a_trial_gets_no_cheaper(

@@ -25,6 +25,8 @@ _MEMORY_SHARE = 0.4
 STEPS = 8
 _ROUNDS = 2
 _ENOUGH_S = 0.4
+#: Seconds of looking below which a doubling that did not pay is not yet the end.
+_CHEAP_S = 1.5
 
 
 def choose_slots(
@@ -33,7 +35,9 @@ def choose_slots(
     """Return the number of slots that costs a trial least, by powers of two up to ``most``.
 
     Doubling stops where a step no longer gets cheaper a trial, or where the next doubling might
-    not fit into memory. One slot is always measured, so the choice is never slower than it.
+    not fit into memory. A figure may be a bad moment's: where a look costs little, the next
+    doubling and a second look decide. One slot is always measured, so the choice is never slower
+    than it.
 
     Args:
         open_lane: Returns an empty lane whose epoch has ``STEPS`` steps.
@@ -42,7 +46,7 @@ def choose_slots(
         num_workers: Processes that share the memory.
     """
     seconds: dict[int, float] = {}
-    slots, chosen = 1, 1
+    slots, chosen, misses, spent_from = 1, 1, 0, _now_s()
     while True:
         lane = open_lane()
         before = _free_bytes()
@@ -51,11 +55,14 @@ def choose_slots(
         seconds[slots] = _time_epoch(lane) / STEPS / slots
         used = max(0, before - _free_bytes())
         if slots > 1 and not _pays(seconds, slots, chosen):
-            # A second look, because stopping at a bad moment's figure costs the whole sweep.
             seconds[slots] = min(seconds[slots], _time_epoch(lane) / STEPS / slots)
-            if not _pays(seconds, slots, chosen):
-                break
-        chosen = slots
+        if slots == 1 or _pays(seconds, slots, chosen):
+            chosen, misses = slots, 0
+        else:
+            misses += 1
+        is_cheap = _now_s() - spent_from < _CHEAP_S
+        if misses > (1 if is_cheap else 0):
+            break
         # Other processes take and give memory meanwhile, so this is an estimate.
         if slots * 2 > most or 2 * used > before * _MEMORY_SHARE / num_workers:
             break

@@ -41,10 +41,10 @@ class Case:
 CASES = {
     "mlp-200": Case("tabular-mlp", 200, 256, 20),
     "mlp-200-short": Case("tabular-mlp", 200, 256, 5),
-    "mlp-32": Case("tabular-mlp", 32, 256, 4),
-    "gru-8": Case("sequence-rnn", 8, 64, 12, ("space.model.cell='gru'",)),
-    "cnn-50": Case("relation-cnn", 50, 16, 6),
-    "cnn-50-trim": Case("relation-cnn", 50, 16, 6, trimmed=True),
+    "mlp-32": Case("tabular-mlp", 32, 256, 3),
+    "gru-8": Case("sequence-rnn", 8, 64, 8, ("space.model.cell='gru'",)),
+    "cnn-50": Case("relation-cnn", 50, 16, 5),
+    "cnn-50-trim": Case("relation-cnn", 50, 16, 5, trimmed=True),
 }
 
 SPACE = (
