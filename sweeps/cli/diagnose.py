@@ -22,6 +22,7 @@ from sweeps.cli.output import (
     command_line,
     console,
     is_missing,
+    read_trial,
     score,
     whole,
 )
@@ -51,16 +52,10 @@ _GAIN_NOTE = (
 _GUESSING_NOTE = "guessing: the loss of always giving each class the share that it has"
 
 
-def _read_trial(text: str) -> int:
-    if not text.isdecimal():
-        raise typer.BadParameter(f"must be a whole number from 0, got {text!r}")
-    return int(text)
-
-
 def diagnose(
     study: StudyArgument,
     trial: Annotated[
-        int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", parser=_read_trial)
+        int | None, typer.Argument(metavar="TRIAL", help="Number of a trial.", parser=read_trial)
     ] = None,
     storage: StorageOption = None,
     as_json: Annotated[

@@ -187,3 +187,10 @@ def _has_no_json(value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else value.item()
+
+
+def read_trial(text: str) -> int:
+    """Return the number of a trial, or say what it must be."""
+    if not text.isdecimal():
+        raise typer.BadParameter(f"must be a whole number from 0, got {text!r}")
+    return int(text)

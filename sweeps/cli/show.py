@@ -17,6 +17,7 @@ from sweeps.cli.output import (
     console,
     flatten_params,
     is_missing,
+    read_trial,
     score,
     short_value,
     whole,
@@ -35,7 +36,9 @@ _MAX_STEP = 4
 
 def show(
     study: StudyArgument,
-    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Number of the trial.", min=0)],
+    trial: Annotated[
+        int, typer.Argument(metavar="TRIAL", help="Number of the trial.", parser=read_trial)
+    ],
     storage: StorageOption = None,
 ) -> None:
     """Show a trial: scores, curve, classes, and how to load its best weights."""
