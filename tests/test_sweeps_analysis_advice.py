@@ -45,6 +45,7 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
         "trial": range(n),
         "outcome": ["stalled"] * n,
         "best_macro_f1": scores,
+        "best_epoch": [9] * n,
         "epochs_run": [23] * n,
         "epochs_to_99": [10] * n,
         "would_stop_epoch": [pd.NA] * n,
@@ -221,6 +222,11 @@ def test_too_few_trials_and_epochs_are_said() -> None:
     three = results([0.7] * 3, [MIDDLE] * 3, outcome=["exhausted"] * 3, epochs_run=[1] * 3)
     found = advice.advise(three, SPACE, judged("too short", 3), max_epochs=1, error=0.014)
     assert [each.option for each in found] == ["--set max_epochs=16", "--trials 10"]
+
+
+def test_of_equal_scores_the_first_to_arrive_is_the_best() -> None:
+    frame = results([0.9, 0.9, 0.8], [MIDDLE] * 3, best_epoch=[12, 3, 1])
+    assert range_advice.best_trials(frame)["trial"].tolist() == [1, 0, 2]
 
 
 def test_study_without_a_score_is_told_why() -> None:

@@ -18,6 +18,7 @@ from sweeps import cli
             ["run", "relation-cnn", "--max-epochs", "8"],
             "--max-epochs: no such option; give --set max_epochs=VALUE",
         ),
+        (["list", "--storage"], "Option '--storage' requires an argument."),
         (["show", "relation-cnn", "x"], "TRIAL: must be a whole number from 0, got 'x'"),
         (["results", "relation-cnn", "--by", "worst"], "--by: 'worst' is not one of 'best', "),
         (["list", "--format", "xml"], "--format: 'xml' is not one of 'table', 'csv', "),

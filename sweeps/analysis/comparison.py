@@ -252,7 +252,7 @@ def expected_maximum(draws: int) -> float:
 
 
 def _ranked(results: "pd.DataFrame") -> "pd.DataFrame":
-    return results[results["rank"].notna()].sort_values(["rank", "trial"])
+    return results[results["rank"].notna()].sort_values(["rank", "best_epoch", "trial"])
 
 
 def _score_by_rules(each: StudyFrames, *, epoch: int, score: float) -> "pd.DataFrame":

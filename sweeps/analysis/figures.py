@@ -74,10 +74,15 @@ def new_figure(*, height: int, x: str = "", y: str = "") -> "go.Figure":
     )
 
 
+_FEW_EPOCHS = 10
+
+
 def pad_epochs(figure: "go.Figure", last: int) -> None:
     """Set the horizontal axis to epochs 1 to ``last``, with room for the marks at its ends."""
     room = max(0.3, 0.02 * last)
-    figure.update_xaxes(range=[1 - room, last + room])
+    # Without it a short axis has ticks between the epochs.
+    step = {"dtick": 1} if last < _FEW_EPOCHS else {}
+    figure.update_xaxes(range=[1 - room, last + room], **step)
 
 
 def score_format(low: float, high: float) -> str:

@@ -205,10 +205,14 @@ def find_losing_optimizers(
 
 
 def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
-    """Return the best fifth of the scored trials, at least 3, the best one first."""
+    """Return the best fifth of the scored trials, at least 3, the best one first.
+
+    Of trials with the same score the one that reached it first comes first.
+    """
     scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
     count = max(3, round(BEST_SHARE * len(scored)))
-    return scored.sort_values(["best_macro_f1", "trial"], ascending=[False, True]).head(count)
+    order = ["best_macro_f1", "best_epoch", "trial"]
+    return scored.sort_values(order, ascending=[False, True, True]).head(count)
 
 
 def _compared(values: list[Any]) -> tuple[list[int], "np.typing.NDArray[np.int64]"]:

@@ -125,7 +125,7 @@ def _explain(error: Exception) -> tuple[Sequence[str], int]:
 def _explain_usage(error: Any) -> Sequence[str]:
     """Return one line for a mistake on the command line, none where help was shown instead."""
     text = " ".join(error.format_message().split())
-    setting = _find_setting(getattr(error, "option_name", None))
+    setting = _find_setting(error)
     if setting is not None:
         return (f"--{setting.replace('_', '-')}: no such option; give --set {setting}=VALUE",)
     parameter = getattr(error, "param", None)
@@ -159,9 +159,11 @@ def _suggest(reason: str) -> str:
     return f" Did you mean {nearest[0]!r}?" if nearest else ""
 
 
-def _find_setting(option: str | None) -> str | None:
-    """Return the key of a sweep file that an unknown option is meant for, or None."""
+def _find_setting(error: Any) -> str | None:
+    """Return the key of a sweep file that an unknown option of ``run`` is meant for, or None."""
     from sweeps.config import SweepConfig
 
-    name = (option or "").removeprefix("--").replace("-", "_")
+    if type(error).__name__ != "NoSuchOption" or error.ctx.info_name != "run":
+        return None
+    name = str(error.option_name).removeprefix("--").replace("-", "_")
     return name if name in SweepConfig.model_fields else None

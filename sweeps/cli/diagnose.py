@@ -106,7 +106,9 @@ def _read(url: str, study: str) -> _Read:
     from sweeps.analysis.verdicts import judge_study
     from sweeps.reporting import leave_out_newer
 
-    results = queries.results(url, study)
+    # As everywhere: of trials with the same score the one that reached it first comes first.
+    order = ["rank", "best_epoch", "trial"]
+    results = queries.results(url, study).sort_values(order, ignore_index=True)
     # A running trial may have had an epoch since, and another may have ended.
     curves = leave_out_newer(queries.curves(url, study), results)
     scores = queries.class_scores(url, study)
@@ -183,11 +185,10 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
         printer.print(line)
     first = int(rows.iloc[0]["trial"])
     printer.print()
-    for words in (
-        ("diagnose", read.study, first),
-        ("curves", read.study),
-        ("compare", read.study),
-    ):
+    ways = [("diagnose", read.study, first), ("curves", read.study)]
+    if read.results["rank"].notna().any():
+        ways.append(("compare", read.study))
+    for words in ways:
         printer.print(f"  {command_line(*words, storage=storage)}", soft_wrap=True)
 
 
@@ -239,6 +240,9 @@ def _look_ahead(read: _Read, url: str) -> _Next | None:
     verdicts, max_epochs = to_frame(read.judged, read.study), int(config["max_epochs"])
     advice = advise(read.results, config["space"], verdicts, max_epochs=max_epochs, error=error)
     options = [each.option for each in advice if each.option is not None]
+    cap = recommend_cap(read.results, verdicts)
+    if options and cap not in (None, max_epochs) and "max_epochs" not in " ".join(options):
+        options.append(f"--set max_epochs={cap}")
     audit = stop_audit(
         read.results,
         read.curves,
@@ -255,7 +259,7 @@ def _look_ahead(read: _Read, url: str) -> _Next | None:
             num_trials=len(read.results),
             taken=set(queries.studies(url)["study"]),
         ),
-        cap=recommend_cap(read.results, verdicts),
+        cap=cap,
         max_epochs=max_epochs,
         totals=add_up(audit),
     )
@@ -267,7 +271,8 @@ def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
             f"\nrecommended max_epochs: {next_.cap} (this sweep allowed {next_.max_epochs})"
         )
     if not next_.advice:
-        printer.print("\nnothing speaks for other ranges, choices, trials or epochs")
+        what = "ranges, choices or trials" if next_.cap is not None else "settings"
+        printer.print(f"\nnothing speaks for other {what}")
         return
     printer.print("\nfor the next sweep", style="bold")
     for each in next_.advice:

@@ -244,7 +244,9 @@ class Display:
             return
         if isinstance(event, Note) and (event.about or event.text) not in self._notes:
             self._notes.add(event.about or event.text)
-            self._printer.print(f"note: {clean(event.text)}", soft_wrap=True)
+            # A terminal gets whole words, a log a line.
+            is_log = self._live is None
+            self._printer.print(f"note: {clean(event.text)}", soft_wrap=is_log)
         elif isinstance(event, TrialEnded) and self._live is None:
             line = self._progress.ended_line(event, width=self._printer.width)
             self._printer.print(line, soft_wrap=True)

@@ -61,10 +61,9 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
         return ["no trial has a score that may be ranked"]
     first = _first(ranked, by=by)
     best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
-    lines = [
-        f"best: trial {first['trial']}, macro-F1 {best}"
-        f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
-    ]
+    last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
+    is_last = first["last_epoch"] == first["best_epoch"]
+    lines = [f"best: trial {first['trial']}, macro-F1 {best}{', its last' if is_last else last}"]
     if by != "best":
         own = score(first[f"{by}_macro_f1"])
         lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
