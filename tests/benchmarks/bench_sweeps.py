@@ -197,6 +197,9 @@ def time_sweep(peer: str, case: Case, device: str) -> float:
     with tempfile.TemporaryDirectory() as name:
         commands = PEERS[peer](case, Path(name), device)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        # Ray's workers import what the script has imported.
+        paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         started = time.perf_counter()
         processes = [
             subprocess.Popen(
