@@ -5,6 +5,7 @@ trial 8.5 (SQLite, one EPYC core); a worker asks for up to 512 trials before all
 caller holds the study's lock and commits; tests compare with what Optuna itself writes.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +14,14 @@ from typing import Any
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 # SQLite allows 32766 values in a statement, older builds 999.
 _MOST_IN_A_STATEMENT = 500
 
 _STUDIES: Any = models.StudyModel.__table__
+_ATTRIBUTES: Any = models.StudySystemAttributeModel.__table__
 _TRIALS: Any = models.TrialModel.__table__
 _PARAMS: Any = models.TrialParamModel.__table__
 _VALUES: Any = models.TrialValueModel.__table__
@@ -135,6 +137,19 @@ def end_trials(connection: Connection, study_id: int, endings: Mapping[int, Endi
         for some in _in_statements(of_state):
             end = update(_TRIALS).where(_TRIALS.c.trial_id.in_(some))
             connection.execute(end.values(state=state, datetime_complete=now))
+
+
+def replace_study_attributes(
+    connection: Connection, study_id: int, attributes: Mapping[str, Any]
+) -> None:
+    """Write a study's system attributes over those of the same names, in this transaction."""
+    same = (_ATTRIBUTES.c.study_id == study_id) & (_ATTRIBUTES.c.key == bindparam("name"))
+    connection.execute(delete(_ATTRIBUTES).where(same), [{"name": name} for name in attributes])
+    rows = [
+        {"study_id": study_id, "key": name, "value_json": json.dumps(value)}
+        for name, value in attributes.items()
+    ]
+    connection.execute(insert(_ATTRIBUTES), rows)
 
 
 def _find_running(

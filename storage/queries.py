@@ -154,6 +154,8 @@ def confusions(url: str, study: str) -> "pd.DataFrame":
 def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     """Return one row a trial (``frames.RESULTS``), the highest score first. Does not write.
 
+    Of trials that share the best score the one that reached it first comes first.
+
     Ranked are trials that stalled, exhausted their epochs or fell behind, if they have a score:
     what each reached is a fact, however its trial ended. Below them, by number and without a
     rank: diverged and failed trials, whatever they reached, and those that still run.
@@ -186,7 +188,12 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     score = frame[f"{by}_macro_f1"].where(frame["outcome"].isin(RANKED))
     rank = score.rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", rank)
-    return frame.sort_values(["rank", "trial"], na_position="last", ignore_index=True)
+    # Trials without a rank stay by number.
+    arrival = frame["best_epoch"].where(rank.notna() & (by == "best"))
+    frame = frame.assign(arrival=arrival).sort_values(
+        ["rank", "arrival", "trial"], na_position="last", ignore_index=True
+    )
+    return frame.drop(columns="arrival")
 
 
 def trial(url: str, study: str, number: int) -> dict[str, Any]:

@@ -212,7 +212,10 @@ class Bookkeeper:
                 queued = queue_grid(self._study, self._grid, trials, num_wanted=room)
                 is_exhausted, room = queued < room, min(room, queued)
             claimed.extend(self._ask(number) for number in waiting[:room])
-            claimed.extend(self._ask_new(trials, max(0, room - len(waiting))))
+            numbers = range(len(trials), len(trials) + max(0, room - len(waiting)))
+            # Read anew only where this claim has changed them.
+            present = self._study.get_trials(deepcopy=False) if claimed else trials
+            claimed.extend(self._ask_new(numbers, beside=present))
         is_target = num_begun + room >= self._config.trials or is_exhausted
         is_complete = is_target and not left and not orphans
         return Claims(tuple(claimed), self._newly_ended(), is_complete)
@@ -312,16 +315,16 @@ class Bookkeeper:
         (claimed,) = self._begin_all([(trial.number, hparams)])
         return claimed
 
-    def _ask_new(self, trials: Sequence[FrozenTrial], count: int) -> list[ClaimedTrial]:
+    def _ask_new(
+        self, numbers: Sequence[int], *, beside: Sequence[FrozenTrial]
+    ) -> list[ClaimedTrial]:
         """Ask for trials of which nothing is known yet, beside those that the study has."""
-        numbers = range(len(trials), len(trials) + count)
         if self._config.sampler.name not in asking.IN_MEMORY:
             return [self._ask(number) for number in numbers]
         if not numbers:
             return []
-        now = self._study.get_trials(deepcopy=False)  # with those that were asked for just now
         drawn = asking.draw_trials(
-            self._study, self._config.space, now, numbers=numbers, make_sampler=self._sampler
+            self._study, self._config.space, beside, numbers=numbers, make_sampler=self._sampler
         )
         with self._db.write() as connection:
             given = optuna_writes.create_trials(

@@ -5,7 +5,6 @@ dashboard itself writes nothing. Knows not what the note says: ``analysis.study_
 """
 
 import copy
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +16,6 @@ from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
-    from sqlalchemy import Connection
 
 #: Seconds between two writes of a study's note and figures.
 INTERVAL_S = 30.0
@@ -153,9 +151,10 @@ def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -
     import optuna
     import optuna_dashboard
 
+    from storage import optuna_writes
     from storage.database import open_database
     from sweeps.analysis import study_note
-    from sweeps.analysis.report_facts import gather, put_first_to_arrive_first
+    from sweeps.analysis.report_facts import gather
     from sweeps.reporting import read_study
 
     with open_database(url, create=False) as db:
@@ -165,7 +164,7 @@ def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -
             if min_age_s and _age_s(stored.user_attrs.get(WRITTEN_AT), now) < min_age_s:
                 return False
             stored.set_user_attr(WRITTEN_AT, now.isoformat(timespec="seconds"))
-        data = put_first_to_arrive_first(read_study(url, study))
+        data = read_study(url, study)
         facts = gather(data)
         text = study_note.note_text(data, facts, now=now)
         figures = study_note.note_figures(data, facts)
@@ -182,7 +181,9 @@ def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -
             for name, figure in figures.items():
                 optuna_dashboard.save_plotly_graph_object(draft, figure, graph_object_id=name)
             with db.write() as connection:
-                _replace_attributes(connection, stored._study_id, pieces.written)
+                optuna_writes.replace_study_attributes(
+                    connection, stored._study_id, pieces.written
+                )
     return True
 
 
@@ -202,23 +203,6 @@ class _Pieces:
 
     def set_study_system_attr(self, study_id: int, key: str, value: object) -> None:
         self.written[key] = value
-
-
-def _replace_attributes(
-    connection: "Connection", study_id: int, attributes: Mapping[str, Any]
-) -> None:
-    """Write a study's system attributes over those of the same names, in this transaction."""
-    from optuna.storages._rdb.models import StudySystemAttributeModel
-    from sqlalchemy import bindparam, delete, insert
-
-    table: Any = StudySystemAttributeModel.__table__
-    same = (table.c.study_id == study_id) & (table.c.key == bindparam("name"))
-    connection.execute(delete(table).where(same), [{"name": name} for name in attributes])
-    rows = [
-        {"study_id": study_id, "key": name, "value_json": json.dumps(value)}
-        for name, value in attributes.items()
-    ]
-    connection.execute(insert(table), rows)
 
 
 def _import_ahead() -> None:

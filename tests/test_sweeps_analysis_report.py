@@ -95,7 +95,8 @@ def make(
         shown["outcome"].isin(["stalled", "exhausted", "behind"])
     )
     shown.insert(0, "rank", ranked.rank(method="min", ascending=False).astype("Int64"))
-    shown = shown.sort_values(["rank", "trial"], na_position="last", ignore_index=True)
+    order = ["rank", "best_epoch", "trial"]  # as ``queries.results`` orders the ranked
+    shown = shown.sort_values(order, na_position="last", ignore_index=True)
     curves = frame(frames.CURVES, epochs)
     classes = frame(frames.CLASS_SCORES, scores)
     tables = [

@@ -24,7 +24,7 @@ from sweeps.analysis import (
 )
 from sweeps.analysis import report_words as words
 from sweeps.analysis.curve_figure import METRICS
-from sweeps.analysis.report_facts import Facts, StudyData, gather, put_first_to_arrive_first
+from sweeps.analysis.report_facts import Facts, StudyData, gather
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -59,7 +59,6 @@ def render(data: StudyData, *, now: datetime) -> str:
         data: The study.
         now: When the report is written, UTC.
     """
-    data = put_first_to_arrive_first(data)
     facts = gather(data)
     return _fill(
         "report.html.jinja",

@@ -5,7 +5,7 @@ Takes the frames of ``storage.queries``; opens no database.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -88,12 +88,6 @@ class Facts:
     next_step: str = ""
     next_option: str | None = None
     configuration: str = ""
-
-
-def put_first_to_arrive_first(data: StudyData) -> StudyData:
-    """Return the study with trials of the same score by the epoch that they reached it at."""
-    order = ["rank", "best_epoch", "trial"]
-    return replace(data, results=data.results.sort_values(order, ignore_index=True))
 
 
 def gather(data: StudyData) -> Facts:

@@ -106,9 +106,7 @@ def _read(url: str, study: str) -> _Read:
     from sweeps.analysis.verdicts import judge_study
     from sweeps.reporting import leave_out_newer
 
-    # As everywhere: of trials with the same score the one that reached it first comes first.
-    order = ["rank", "best_epoch", "trial"]
-    results = queries.results(url, study).sort_values(order, ignore_index=True)
+    results = queries.results(url, study)
     # A running trial may have had an epoch since, and another may have ended.
     curves = leave_out_newer(queries.curves(url, study), results)
     scores = queries.class_scores(url, study)

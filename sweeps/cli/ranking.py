@@ -17,7 +17,6 @@ WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5
 
 _FIRST = ("optimizer", "learning_rate")
 #: Of trials with the same score the one that reached it first leads.
-_ORDER = ["rank", "best_epoch", "trial"]
 _WIDE_GAP, _GAP = 2, 1
 
 _Columns = list[tuple[str, list[str]]]
@@ -34,8 +33,6 @@ def ranked_lines(
         by: The score that it is ranked by.
         limit: Rows to show; None: all.
     """
-    if by == "best":
-        frame = frame.sort_values(_ORDER, na_position="last", ignore_index=True)
     params = _read_params(frame)
     varying, constant = split_params(params)
     rows = frame.head(limit) if limit is not None else frame
@@ -59,7 +56,7 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
     ranked = frame[frame["rank"].notna()]
     if ranked.empty:
         return ["no trial has a score that may be ranked"]
-    first = _first(ranked, by=by)
+    first = ranked.iloc[0]
     best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
     last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
     is_last = first["last_epoch"] == first["best_epoch"]
@@ -70,13 +67,6 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
     lines += _say_equals(ranked, first, by=by)
     lines.append(f"trial {first['trial']} is {_describe(frame, first)}")
     return [*lines, *_say_rivals(ranked, first, other="last" if by == "best" else "best")]
-
-
-def _first(ranked: "pd.DataFrame", *, by: str) -> "pd.Series[Any]":
-    """Return the best trial; of several with its score the one that reached it first."""
-    if by == "best":
-        ranked = ranked.sort_values(_ORDER)
-    return ranked.iloc[0]
 
 
 def _describe(frame: "pd.DataFrame", row: "pd.Series[Any]") -> str:
