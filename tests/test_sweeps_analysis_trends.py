@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sweeps.analysis.trends import Gain, count_from_best, fit_slope, predict_gain
+from sweeps.analysis.trends import Gain, allow_for_noise, count_from_best, fit_slope, predict_gain
 
 EPOCHS = 60
 TIME = np.arange(1, 2 * EPOCHS + 1)
@@ -65,6 +65,16 @@ def test_gain_is_what_the_best_epoch_would_gain(
     found = count_from_best(Gain(0.02, 0.01, 0.05), curve)
     assert (found.expected, found.low, found.high) == pytest.approx(expected)
     assert "-" not in f"{found.expected:.3f} {found.low:.3f}"
+
+
+def test_interval_of_the_best_epoch_allows_for_its_luck() -> None:
+    # Neighbours 0.02 apart: the distance to their mean is 0.02, its noise 0.02 / 0.6745 / 1.2247.
+    curve = [0.5, 0.52] * 6
+    gain = allow_for_noise(Gain(0.03, 0.028, 0.032), curve)
+    assert gain.expected == 0.03
+    assert (gain.low, gain.high) == pytest.approx((0.028 - 0.02421, 0.032 + 0.02421), abs=1e-5)
+    assert allow_for_noise(Gain(0.0, 0.0, 0.0), [0.98, 1.0] * 6).high == 0
+    assert allow_for_noise(Gain(0.0, 0.0, 0.0), curve).low == 0
 
 
 def test_slope_has_the_error_of_least_squares() -> None:

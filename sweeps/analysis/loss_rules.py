@@ -20,7 +20,7 @@ from sweeps.analysis.findings import (
 )
 from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, LossFall, is_falling
 from sweeps.analysis.noise import Floats, epoch_noise, finite, moving_median
-from sweeps.analysis.trends import MIN_EPOCHS, fit_slope
+from sweeps.analysis.trends import fit_slope
 from sweeps.stopping import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
 
 #: Share of what was learned that must be lost again.
@@ -194,14 +194,14 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
 def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     """Find losses that still fall steeply, whatever the score does meanwhile.
 
-    Definition: at least 8 epochs, in the last third of which the training and the validation loss
+    Definition: in the last third of the epochs, at least 5, the training and the validation loss
     both fall by two standard errors of the slope, are lowest in one of the last 3, and at that
     slope as many epochs again would take more than a tenth of its scale off both. Where the rate
     is too low for the epochs and the classes are imbalanced, macro-F1 wanders or stays that of one
     class until the model knows more than their shares: its score says nothing yet.
     """
     scale = loss_scale(curve)
-    if fall is None or scale is None or not fall.is_steep or curve.epochs < MIN_EPOCHS:
+    if fall is None or scale is None or not fall.is_steep:
         return None
     end = curve.val_losses[-1]
     evidence = (
@@ -217,12 +217,23 @@ def advise_more_steps(curve: TrialCurve) -> str:
     scale = loss_scale(curve)
     longer = f"max_epochs = {2 * curve.epochs}"
     end = median(curve.train_losses[-3:])
-    if scale is None or not scale.explained(end) < UNDERFIT_EXPLAINED:
-        return f"Train longer: {longer}, or take more or larger steps."
-    return (
-        f"Raise the learning rate, by 3 to 10 times, or train for far longer than {longer}: it "
-        "knows hardly more than the shares of the classes."
-    )
+    if scale is not None and scale.explained(end) < UNDERFIT_EXPLAINED:
+        return (
+            f"Raise the learning rate, by 3 to 10 times, or train for far longer than {longer}: "
+            "it knows hardly more than the shares of the classes."
+        )
+    # What ended it decides whether a higher cap would have changed anything.
+    if curve.outcome == Outcome.STALLED.value:
+        return (
+            "It was ended for stalling while it still learned: allow more patience, or take "
+            "larger steps, so that it rises faster."
+        )
+    if curve.outcome == Outcome.BEHIND.value:
+        return (
+            "It was ended behind others that rise faster: a higher learning rate may keep up with "
+            "them; more epochs would help it, and may not help the sweep."
+        )
+    return f"Train longer: {longer}, or take more or larger steps."
 
 
 def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:

@@ -51,16 +51,21 @@ def describe_neighbours(
     neighbours = find_neighbours(params, free, deciding)
     if not neighbours:
         return (
-            f"No trial without it differs in {' or '.join(deciding)}."
+            f"No trial that learns and is free of it differs in {' or '.join(deciding)}."
             if free
-            else "No other trial of this sweep is free of it."
+            else "No other trial of this sweep that learns is free of it."
         )
     shown = [
-        f"{trial} ({', '.join(f'{n} {_show(free[trial].get(n))}' for n in names)})"
+        f"{trial} ({', '.join(_name_value(n, free[trial]) for n in names)})"
         for trial, names in neighbours
     ]
     word, does = ("Trial", "does") if len(shown) == 1 else ("Trials", "do")
     return f"{word} {', '.join(shown)} of this sweep {does} not show it."
+
+
+def _name_value(name: str, params: Mapping[str, Any]) -> str:
+    """Return a hyperparameter and its value, or "no betas" where its optimizer has none."""
+    return f"{name} {_show(params[name])}" if params.get(name) is not None else f"no {name}"
 
 
 def _show(value: object) -> str:
@@ -72,4 +77,4 @@ def _show(value: object) -> str:
         return f"({', '.join(_show(each) for each in value)})"
     if isinstance(value, Mapping):
         return "of " + ", ".join(f"{name} {_show(each)}" for name, each in value.items())
-    return "off" if value is None else str(value)
+    return str(value)

@@ -9,12 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeps.analysis.findings import Finding, TrialCurve, Verdict, score_error
+from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
 from sweeps.analysis.loss_fall import LossFall
-from sweeps.analysis.loss_rules import advise_more_steps
-from sweeps.analysis.noise import epoch_noise, finite, moving_median
-from sweeps.analysis.trends import MIN_EPOCHS, Gain, count_from_best, fit_slope, predict_gain
-from sweeps.curves import epochs_to_fraction
+from sweeps.analysis.loss_rules import UNDERFIT_EXPLAINED, advise_more_steps
+from sweeps.analysis.noise import epoch_noise, epochs_to_best, finite, moving_median
+from sweeps.analysis.trends import (
+    MIN_EPOCHS,
+    Gain,
+    allow_for_noise,
+    count_from_best,
+    fit_slope,
+    predict_gain,
+)
 
 #: Standard errors of a score that its swings must exceed, as a standard deviation.
 SWING_ERRORS = 1.5
@@ -46,6 +52,7 @@ class Rise:
 
     Attributes:
         gain: What twice the epochs would add to the best epoch's score.
+        least: What they add to its smooth line at least, with 95 % probability.
         early: Largest rise an epoch, over a tenth of the epochs in the first half.
         late: Rise an epoch in the last half, as a straight line.
         error: Standard error of the score, NaN where the classes' examples are not known.
@@ -55,6 +62,7 @@ class Rise:
     """
 
     gain: Gain
+    least: float
     early: float
     late: float
     error: float
@@ -72,7 +80,7 @@ class Rise:
         """Whether it goes on rising, by more than the score's error in twice the epochs."""
         error = 0.0 if math.isnan(self.error) else self.error
         is_enough = self.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN)
-        is_enough = is_enough and self.gain.low > MATERIAL_LOW_ERRORS * error / self.epochs
+        is_enough = is_enough and self.least > MATERIAL_LOW_ERRORS * error / self.epochs
         return self.is_sure and not self.is_diminished and is_enough
 
 
@@ -92,7 +100,15 @@ def measure_rise(curve: TrialCurve) -> Rise | None:
     width = max(3, len(scores) // 10)
     first = smooth[: max(len(scores) // 2, width + 1)]
     early = float((first[width:] - first[:-width]).max()) / width
-    return Rise(gain, early, slope.per_epoch, score_error(curve), len(scores), is_sure)
+    return Rise(
+        gain=allow_for_noise(gain, scores),
+        least=gain.low,
+        early=early,
+        late=slope.per_epoch,
+        error=score_error(curve),
+        epochs=len(scores),
+        is_sure=is_sure,
+    )
 
 
 def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding | None:
@@ -198,7 +214,14 @@ def find_collapse(curve: TrialCurve) -> Finding | None:
     ]
     evidence = f"in the last {COLLAPSE_EPOCHS} epochs no example was rightly called "
     evidence += " or ".join(names)
+    scale = loss_scale(curve)
+    explained = math.nan if scale is None else scale.explained(curve.train_losses[-1])
     advice = 'Try class_weights = "balanced"; if that fails, train longer or at another rate.'
+    if explained < UNDERFIT_EXPLAINED:
+        advice = (
+            "Train longer or at another rate first: it knows hardly more than the shares of the "
+            'classes. Then try class_weights = "balanced".'
+        )
     numbers = {"num_classes_lost": float(len(lost))}
     classes = tuple(curve.name_class(each) for each in lost)
     return Finding(Verdict.CLASS_COLLAPSE, evidence, advice, numbers, classes=classes)
@@ -220,14 +243,32 @@ def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "
         f"({rise.gain.low:.3f} to {rise.gain.high:.3f})"
     )
-    advice = "Train no longer; spend the time on more trials or on other models."
-    needed = epochs_to_fraction(curve.macro_f1s, 0.99)
-    if needed is not None and needed < curve.epochs:
-        advice = (
-            f"Fewer epochs do: it had 99 % of its best by epoch {needed}. Spend the time on more "
-            "trials or on other models."
+    return Finding(
+        Verdict.CONVERGED, evidence, _advise_converged(curve, rise), _rise_numbers(rise)
+    )
+
+
+def _advise_converged(curve: TrialCurve, rise: Rise) -> str:
+    """Return what to do about a flat score: fewer epochs only where more promise nothing."""
+    error = 0.0 if math.isnan(rise.error) else rise.error
+    more = f"max_epochs = {2 * curve.epochs}"
+    if rise.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN):
+        return (
+            f"Its noise hides whether it still rises: read it beside the better trials; one with "
+            f"{more} would tell."
         )
-    return Finding(Verdict.CONVERGED, evidence, advice, _rise_numbers(rise))
+    if rise.is_sure or rise.gain.expected > MATERIAL_GAIN:
+        return (
+            f"It may rise a little more, by less than luck gives a score ({error:.3f}): spend the "
+            "time on more trials or on other models."
+        )
+    needed = epochs_to_best(curve.macro_f1s)
+    if needed is None or needed >= curve.epochs:
+        return "Train no longer; spend the time on more trials or on other models."
+    return (
+        f"Fewer epochs do: it was within the noise of its best by epoch {needed}. Spend the time "
+        "on more trials or on other models."
+    )
 
 
 def find_too_short(curve: TrialCurve) -> Finding | None:

@@ -30,7 +30,8 @@ from sweeps.analysis.score_rules import (
     measure_rise,
 )
 from sweeps.analysis.sibling_rules import describe_sibling, find_stuck
-from sweeps.analysis.trends import Gain
+from sweeps.analysis.trends import MIN_EPOCHS, Gain
+from sweeps.analysis.trial_params import fill_unstored
 from sweeps.curves import epochs_to_fraction
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ DECIDING: Mapping[Verdict, tuple[str, ...]] = {
 }
 #: Verdicts that say already why a trial learned little.
 _EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
+#: Verdicts on trials that are no example to any other.
+_NOT_LEARNING = {Verdict.DIVERGED, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT}
 #: Verdicts that give way to what the trials beside it tell.
 _REPLACED = {Verdict.UNDERFIT, Verdict.CONVERGED, Verdict.TOO_SHORT}
 
@@ -119,11 +122,14 @@ def judge(curve: TrialCurve) -> TrialVerdict:
     if diverged is not None:
         return _conclude(curve, [diverged], None)
     rise, fall = measure_rise(curve), measure_fall(curve)
+    collapse = find_collapse(curve)
+    # A few epochs tell that a model learns where they tell that it gives a class up.
+    learning = find_learning(curve, fall) if collapse or curve.epochs >= MIN_EPOCHS else None
     found = [
         find_rate_too_high(curve),
         find_oscillation(curve, fall),
-        find_improvement(curve, rise) or find_learning(curve, fall),
-        find_collapse(curve),
+        find_improvement(curve, rise) or learning,
+        collapse,
         find_diminishing_returns(curve, rise),
         find_overfit(curve),
         find_underfit(curve, fall),
@@ -183,6 +189,8 @@ def judge_study(
     facts = trial_curves(curves, class_scores, results)
     params = {int(row.trial): json.loads(row.params) for row in results.itertuples()}
     judged = _judge_beside_siblings(facts, params)
+    # Beside a trial that clips, one that does not has "none".
+    params = dict(zip(params, fill_unstored(list(params.values())), strict=True))
     free = {verdict: _params_without(verdict, judged, params) for verdict in DECIDING}
     return [_look_beside(each, free, params[each.trial]) for each in judged]
 
@@ -281,8 +289,8 @@ def _judge_beside_siblings(
 def _params_without(
     verdict: Verdict, study: Sequence[TrialVerdict], params: Mapping[int, Mapping[str, Any]]
 ) -> dict[int, Mapping[str, Any]]:
-    """Return the hyperparameters of the trials that are free of a verdict, by number."""
-    bad = {verdict, Verdict.DIVERGED}
+    """Return the hyperparameters of the trials that learn and are free of a verdict, by number."""
+    bad = {verdict, *_NOT_LEARNING}
     return {
         each.trial: params[each.trial]
         for each in study

@@ -6,8 +6,10 @@ The same trials (learning rates of Adam at random, no trial stopped early), the 
 same data, each sweep a process of its own that ends with all scores in a database: ours is
 ``bestepoch run``, Optuna's is two processes that train plain PyTorch loops and report each epoch
 (on a GPU: one), Ray Tune's (``pip install 'bestepoch[bench]'``) is two workers with the same loop.
-One thread each. The peers pad every batch to the longest example of the data, as most people do;
-in cases that end in ``-trim`` they sort and trim batches as we do.
+One thread each. Ray Tune takes seconds a trial, so ``--peer-trials 32`` gives a peer fewer of the
+same trials: rates are compared, and a peer's does not grow with its trials. The peers pad
+every batch to the longest example of the data, as most people do; in cases that end in ``-trim``
+they sort and trim batches as we do.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -218,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--case", choices=CASES, action="append", help="only this one; repeat")
     parser.add_argument("--peers", default="optuna", help="optuna, ray, or both with a comma")
+    parser.add_argument("--peer-trials", type=int, help="run peers on so many trials at most")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--csv", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
@@ -230,13 +233,17 @@ def main() -> None:
     print(f"{'case':13} {'peer':10} {'trials':>6} {'epochs':>6} {'s':>7} {'epochs/s':>8} ours is")
     rows: list[dict[str, Any]] = []
     for name in arguments.case or CASES:
-        case = CASES[name]
-        seconds = {peer: time_sweep(peer, case, arguments.device) for peer in peers}
-        for peer, took in seconds.items():
+        rates: dict[str, float] = {}
+        for peer in peers:
+            case = CASES[name]
+            if peer != "bestepoch" and arguments.peer_trials is not None:
+                case = replace(case, trials=min(case.trials, arguments.peer_trials))
+            took = time_sweep(peer, case, arguments.device)
+            rates[peer] = case.trials * case.epochs / took
             row = {"case": name, "peer": peer, "trials": case.trials, "epochs": case.epochs}
             row |= {"seconds": round(took, 1)}
-            row |= {"trial_epochs_a_second": round(case.trials * case.epochs / took, 2)}
-            row |= {"ours_is": round(took / seconds["bestepoch"], 2)}
+            row |= {"trial_epochs_a_second": round(rates[peer], 2)}
+            row |= {"ours_is": round(rates["bestepoch"] / rates[peer], 2)}
             rows.append(row)
             line = "{:13} {:10} {:6} {:6} {:7.1f} {:8.2f} {:6.2f} x"
             print(line.format(*row.values()), flush=True)
