@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict
 
@@ -79,7 +79,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     events = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a user's print must not be an event
-    _import_ahead()
+    import_ahead()
     line = sys.stdin.readline()
     if not line:
         return 1  # the parent has ended before it gave orders
@@ -110,7 +110,7 @@ def main() -> int:
     return 1 if ending.ending == "failed" else 0
 
 
-def _import_ahead() -> None:
+def import_ahead() -> None:
     """Import what takes long, while the parent checks the data."""
     import optuna
     import torch
@@ -182,9 +182,14 @@ def _train(orders: Orders, emit: Any, sign: _StopSign) -> WorkerEnded:
         return engine.run()
 
 
-if __name__ == "__main__":
-    code = main()
+def leave(code: int) -> NoReturn:
+    """End the process, without the interpreter's end, in which torch takes half a second.
+
+    It leaves nothing to do: the database is closed, each event is flushed.
+    """
     sys.stderr.flush()
-    # Without the interpreter's end, in which torch takes half a second and leaves nothing to do:
-    # the database is closed, each event is flushed.
     os._exit(code)
+
+
+if __name__ == "__main__":
+    leave(main())

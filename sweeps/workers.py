@@ -17,7 +17,7 @@ from sweeps.config import SweepConfig
 from sweeps.events import Event, Note, WorkerEnded, from_line
 from sweeps.notes import StudyNotes
 from sweeps.parameters import Probe, answer_first
-from sweeps.processes import Process, ProcessStarter
+from sweeps.processes import Process, ProcessStarter, close_pipes
 from sweeps.worker import STOP, Orders
 
 if TYPE_CHECKING:
@@ -174,7 +174,10 @@ def _prepare(
 
 
 def _count_workers_ahead(config: SweepConfig) -> int:
-    """Return how many workers will surely be needed, without importing torch."""
+    """Return how many workers will surely be needed, without importing torch.
+
+    None where there may be a GPU: it decides how many, and CUDA workers are not forked.
+    """
     if config.device != "cpu" and Path("/dev/nvidiactl").exists():
         return 0
     return config.workers or len(os.sched_getaffinity(0))
@@ -304,9 +307,7 @@ class _Pool:
         """Take note of a worker's end; one that died without a word is replaced."""
         process = self._processes.pop(orders.worker)
         code = process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+        close_pipes(process)
         if any(event.worker == orders.worker for event in endings):
             return
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

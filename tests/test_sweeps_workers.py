@@ -88,17 +88,22 @@ def kill_a_worker_at(epoch: int) -> tuple[Callable[[Event], None], list[int]]:
         if isinstance(event, EpochDone) and event.epoch >= epoch and not killed:
             import psutil
 
-            children = psutil.Process().children()
-            workers = [c for c in children if "sweeps.worker" in " ".join(c.cmdline())]
+            started = psutil.Process().children()
+            forkers = [c for c in started if "sweeps.forker" in c.cmdline()]
+            forked = [c for each in forkers for c in each.children()]
+            workers = [c for c in started if "sweeps.worker" in c.cmdline()] + forked
             killed.append(workers[0].pid)
             workers[0].kill()
 
     return listen, killed
 
 
-def test_killed_worker_is_replaced_and_its_trials_give_the_same_curves(data: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])  # started alone, and forked
+def test_killed_worker_is_replaced_and_its_trials_give_the_same_curves(
+    data: Path, workers: int
+) -> None:
     config = make_config(
-        data, "max_epochs=30", "patience=29", "pruner.name=none", trials=6, workers=1
+        data, "max_epochs=30", "patience=29", "pruner.name=none", trials=6, workers=workers
     )
     listen, killed = kill_a_worker_at(epoch=9)
     events: list[Event] = []
