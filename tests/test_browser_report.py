@@ -219,8 +219,7 @@ def test_table_that_goes_on_to_the_right_says_so(page: "Page") -> None:
 def test_paper_holds_every_section_in_letters_that_can_be_read(page: "Page") -> None:
     paper = page.pdf(format="A4")
     assert paper.startswith(b"%PDF")
-    # About ten pages, not one endless one.
-    assert 4 <= len(re.findall(rb"/Type\s*/Page\b", paper)) <= 40
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", paper)) <= 7
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 690, "height": 980})  # A4 less its margins
@@ -237,3 +236,40 @@ def test_paper_holds_every_section_in_letters_that_can_be_read(page: "Page") -> 
         ])"""
     )
     assert all(size >= 7.9 and head == "table-header-group" for size, head in sizes)
+    # A heading and its figures are one block, which stays whole and fits on a page.
+    blocks = page.evaluate(
+        """() => [...document.querySelectorAll(".block")].map((each) => [
+            each.querySelector("h3").textContent,
+            getComputedStyle(each).breakInside,
+            each.getBoundingClientRect().height,
+        ])"""
+    )
+    assert "Confusion matrices of the best trials" in [name for name, _, _ in blocks]
+    assert all(inside == "avoid" and height < 700 for _, inside, height in blocks)
+
+
+def test_options_are_never_broken_after_their_dashes(page: "Page") -> None:
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll(".word")].filter((each) => {
+            const box = each.getBoundingClientRect();
+            const isCut = box.right > window.innerWidth || box.height > 30;
+            return each.textContent.startsWith("--") && !each.children.length && isCut;
+        }).map((each) => each.textContent)"""
+    )
+    assert broken == []
+    command = page.locator("#provenance pre code").first
+    assert command.inner_text().startswith("bestepoch run relation-cnn --study relation")
+    whole = command.locator(":scope > .word").all_inner_texts()
+    assert whole[:4] == ["bestepoch", "run", "relation-cnn", "--study relation"]
+
+
+def test_figures_have_their_size_again_after_printing(page: "Page") -> None:
+    sizes = """() => [...document.querySelectorAll(".plot")].map((each) => [
+        each.offsetHeight, each.querySelector("svg").getBoundingClientRect().width,
+    ])"""
+    before = page.evaluate(sizes)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(sizes) != before
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.wait_for_timeout(300)
+    assert page.evaluate(sizes) == before

@@ -8,7 +8,13 @@ import pandas as pd
 import pytest
 
 from storage import frames
-from sweeps.analysis import figures, figures_classes, figures_curves, figures_parameters
+from sweeps.analysis import (
+    figures,
+    figures_classes,
+    figures_curves,
+    figures_importances,
+    figures_parameters,
+)
 
 NAN = math.nan
 SPACE: dict[str, Any] = {
@@ -112,7 +118,7 @@ def spread(num_trials: int) -> pd.DataFrame:
 
 
 def test_what_decides_the_score_is_the_most_important() -> None:
-    shares = figures_parameters.measure_importances(spread(41), SPACE)
+    shares = figures_importances.measure_importances(spread(41), SPACE)
     assert next(iter(shares)) == "learning_rate"
     assert set(shares) == {"learning_rate", "dropout", "optimizer", "momentum", "batch_size"}
     assert sum(shares.values()) == pytest.approx(1.0)
@@ -120,7 +126,7 @@ def test_what_decides_the_score_is_the_most_important() -> None:
 
 
 def test_few_trials_have_no_importances() -> None:
-    assert figures_parameters.measure_importances(spread(9), SPACE) == {}
+    assert figures_importances.measure_importances(spread(9), SPACE) == {}
 
 
 def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
@@ -241,15 +247,88 @@ def test_constant_rate_and_no_clipping_are_drawn_as_choices() -> None:
     assert list(axes["gradient clipping"].ticktext) == ["5", "none"]
     drawn = dict(figures_parameters.slices(schedules(), SCHEDULES))
     assert sorted(drawn["schedule"].data[0].x) == sorted(["constant", "plateau", "warmup"] * 4)
-    shares = figures_parameters.measure_importances(schedules(), SCHEDULES)
+    shares = figures_importances.measure_importances(schedules(), SCHEDULES)
     assert set(shares) == {"learning_rate", "schedule", "clip_norm"}
 
 
 def test_all_that_tie_at_the_cut_are_among_the_best() -> None:
-    assert figures_parameters.count_top(schedules()) == (7, 1.0)
-    number, lowest = figures_parameters.count_top(spread(13))
-    assert number == 5
-    assert 0.6 < lowest < 0.7
+    best = figures_importances.find_best(schedules())
+    assert (best.number, best.num_ranked, best.lowest, best.is_tie) == (7, 12, 1.0, False)
+    best = figures_importances.find_best(spread(13))
+    assert (best.number, best.is_tie) == (5, False)
+    assert 0.6 < best.lowest < 0.7
+
+
+def decided_by_rate(num_low: int) -> pd.DataFrame:
+    """24 trials: a low rate loses by far; of the others, dropout decides a thousandth."""
+    rows = []
+    for i in range(24):
+        is_low, dropout = i < num_low, 0.7 * ((7 * i) % 24) / 24
+        params = {
+            "optimizer": "adam",
+            "learning_rate": (2e-4 if is_low else 2e-2) * (1 + i / 100),
+            "dropout": dropout,
+        }
+        score = (0.5 if is_low else 0.99) + 0.001 * dropout
+        rows.append({"best_macro_f1": score, "params": json.dumps(params)})
+    return make_results(rows)
+
+
+def test_what_decides_between_trials_that_tie_is_not_important() -> None:
+    results = decided_by_rate(5)
+    # Told apart by their scores, the best 5 are those of the largest dropout.
+    assert next(iter(figures_importances.measure_importances(results, SPACE))) == "dropout"
+    shares = figures_importances.measure_importances(results, SPACE, margin=0.015)
+    assert next(iter(shares)) == "learning_rate"
+    assert shares["learning_rate"] > 5 * shares["dropout"]
+    best = figures_importances.find_best(results, margin=0.015)
+    assert (best.number, best.is_tie) == (19, True)
+    assert "the 19 of 24 ranked trials that tie with the best one" in (
+        figures_importances.say_best(best)
+    )
+
+
+@pytest.mark.parametrize(
+    ("num_low", "sentence"),
+    [
+        (0, "all 24 ranked trials tie with the best one"),
+        (4, "20 of the 24 ranked trials tie with the best one, and the 4 others are too few"),
+    ],
+)
+def test_importances_are_not_said_where_too_many_tie(num_low: int, sentence: str) -> None:
+    results = decided_by_rate(num_low)
+    assert figures_importances.measure_importances(results, SPACE, margin=0.015) == {}
+    best = figures_importances.find_best(results, margin=0.015)
+    assert sentence in figures_importances.say_no_importances(best)
+
+
+def test_what_shows_no_effect_has_a_grey_bar_and_leads_no_chart() -> None:
+    shares = {"dropout": 0.7, "beta1": 0.297, "rho": 0.003}
+    figure = figures_importances.importances(shares, {"beta1", "rho"})
+    bars = {bar.marker.color: (list(bar.y), list(bar.text)) for bar in figure.data}
+    assert bars == {
+        figures.BLUE: (["dropout"], ["70%"]),
+        figures.FAINT: (["beta 1", "rho"], ["30%", "&lt;1%"]),
+    }
+    assert list(figure.layout.yaxis.categoryarray) == ["dropout", "beta 1", "rho"]
+    assert figures_importances.say_idle_leader(shares, {"beta1"}) is None
+    said = figures_importances.say_idle_leader(shares, {"dropout"})
+    assert said is not None
+    assert "most in dropout (70% by PED-ANOVA), which shows no effect" in said
+
+
+def test_curves_of_trials_without_a_rank_are_grey_and_the_caption_says_so() -> None:
+    results = make_results(
+        [{"outcome": "diverged", "best_macro_f1": 0.4, "best_epoch": 1, "last_epoch": 2}]
+    )
+    curves = pd.DataFrame([(0, 1, 0.4), (0, 2, 0.3)], columns=["trial", "epoch", "macro_f1"])
+    figure = figures_curves.learning_curves(curves, results, [])
+    assert figure.data[0].name == "trials"
+    said = figures_curves.caption([], 0)
+    assert "No trial has a score that may be ranked, so all are grey" in said
+    assert "coloured" not in said
+    assert "best trials are coloured" in figures_curves.caption([0], 1)
+    assert figures_curves.caption([0], 1).endswith("differ; 1 trial stays below it.")
 
 
 def test_range_of_clipping_has_numbers_alone() -> None:

@@ -361,3 +361,12 @@ def test_advice_begins_with_a_name_of_people() -> None:
 def test_small_negative_numbers_have_no_sign() -> None:
     assert report_words.signed(-0.0001) == "0.000"
     assert report_words.signed(-0.0123) == "-0.012"
+
+
+def test_importances_are_not_drawn_where_all_trials_tie() -> None:
+    trials: list[tuple[list[float], str | None]] = [
+        ([each - 0.0001 * i for each in RISING], "stalled") for i in range(13)
+    ]
+    page = report.render(make(trials, confusion=CONFUSION), now=NOW)
+    assert "Not said: all 13 ranked trials tie with the best one" in text_of(page)
+    assert "Parameter importances" not in page

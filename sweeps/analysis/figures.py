@@ -63,7 +63,7 @@ def new_figure(*, height: int, x: str = "", y: str = "") -> "go.Figure":
             "font": {"family": _FONT, "size": 13, "color": INK},
             "paper_bgcolor": "#ffffff",
             "plot_bgcolor": "#ffffff",
-            "margin": {"l": 56, "r": 16, "t": 8, "b": 48},
+            "margin": {"l": 56, "r": 16, "t": 8, "b": 48 if x else 28},
             "hoverlabel": {"bgcolor": "#ffffff", "font": {"family": _FONT, "size": 13}},
             "hovermode": "closest",
             # Below the axis title; Plotly moves it by itself where it wraps.

@@ -20,7 +20,9 @@ _MOST_COUNTED = 15
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 _MOST_LETTERS = 28
 #: Trials of a class stand one below the other, in class heights: equal ones hid each other.
-_DODGE = 0.13
+_DODGE = 0.15
+#: CSS pixels of a class; where there are few its symbols have room beside each other.
+_ROW, _TALL_ROW, _FEW_CLASSES = 34, 46, 8
 
 
 def class_f1(class_scores: "pd.DataFrame", best: Sequence[int]) -> "go.Figure":
@@ -35,7 +37,8 @@ def class_f1(class_scores: "pd.DataFrame", best: Sequence[int]) -> "go.Figure":
     shown = sorted(int(each) for each in lowest["class_index"])
     names = dict(zip(first["class_index"], first["class_name"], strict=True))
     supports = dict(zip(first["class_index"], first["support"], strict=True))
-    figure = new_figure(height=110 + 34 * max(len(shown), 1), x="F1 on validation")
+    row = _TALL_ROW if len(shown) <= _FEW_CLASSES else _ROW
+    figure = new_figure(height=110 + row * max(len(shown), 1), x="F1 on validation")
     middle = (len(best) - 1) / 2
     for i, trial in enumerate(best):
         scores = class_scores[class_scores["trial"] == trial].set_index("class_index")["f1"]

@@ -6,6 +6,7 @@ Takes frames of ``storage.queries``. Shapes: E epochs, T trials.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sweeps.analysis import report_words as words
 from sweeps.analysis.figures import (
     BEST_COLOURS,
     FAINT,
@@ -75,7 +76,7 @@ def learning_curves(
             **others,
             mode="lines",
             line={"color": "#b9c0c7", "width": 1},
-            name="other trials",
+            name="other trials" if best else "trials",
             hovertemplate="trial %{customdata}, epoch %{x}: %{y:.4f}<extra></extra>",
         )
     for i, trial in enumerate(best):
@@ -122,6 +123,29 @@ def count_below(curves: "pd.DataFrame", ends: Sequence[float]) -> int:
     return int((highest < ends[0]).sum())
 
 
+def caption(best: Sequence[int], num_below: int) -> str:
+    """Return what ``learning_curves`` shows, in sentences.
+
+    Args:
+        best: Numbers of the best trials; without any none is coloured.
+        num_below: ``count_below``.
+    """
+    marks = (
+        "a hollow circle is a best epoch, a filled symbol the last epoch and why the trial ended "
+        "there."
+    )
+    if not best:
+        return (
+            "Validation macro-F1 by epoch. No trial has a score that may be ranked, so all are "
+            f"grey; {marks}"
+        )
+    below = f"; {words.count(num_below, 'trial')} {'stays' if num_below == 1 else 'stay'} below it"
+    return (
+        f"Validation macro-F1 by epoch. The best trials are coloured; {marks} The axis shows "
+        f"where the best trials differ{below if num_below else ''}."
+    )
+
+
 def losses(curves: "pd.DataFrame", trial: int, best_epoch: int | None) -> "go.Figure":
     """Return one trial's training and validation loss by epoch, its best epoch marked.
 
@@ -156,6 +180,8 @@ def losses(curves: "pd.DataFrame", trial: int, best_epoch: int | None) -> "go.Fi
             yanchor="top",
             # Beside the line, on the side that has room.
             xanchor="left" if 2 * best_epoch <= len(rows) else "right",
+            xshift=4 if 2 * best_epoch <= len(rows) else -4,
+            bgcolor="rgba(255, 255, 255, 0.8)",
             text=f"best epoch {best_epoch}",
             showarrow=False,
             font={"size": 12},

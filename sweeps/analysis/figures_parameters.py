@@ -1,38 +1,29 @@
-"""Figures of hyperparameters: parallel coordinates, slices, and what matters by PED-ANOVA.
+"""Figures of hyperparameters: parallel coordinates and slices.
 
 Takes ``queries.results`` and the space as ``SearchSpace.to_table`` writes it. Knows no page.
 """
 
 import json
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
 from sweeps.analysis.figures import (
-    BLUE,
     OUTCOME_MARKS,
     by_outcome,
     escape,
     new_figure,
     score_format,
 )
-from sweeps.analysis.space_table import list_ranges, read_params
+from sweeps.analysis.space_table import list_ranges
 from sweeps.analysis.trial_params import read_shown_params
-from sweeps.pruners import make_scratch_study
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-    from optuna.distributions import BaseDistribution
 
-#: Fewest scored trials before a figure says which parameter matters.
-MIN_IMPORTANCE_TRIALS = 10
-#: Best trials that the importances are made from, at least: fewer are chance (Optuna's advice).
-_FEWEST_TOP = 5
-_TOP_SHARE = 0.1
 _RANKED = ("stalled", "exhausted", "behind")
 #: Read by lightness alone; the best are dark, because light lines are lost on white.
 _SCALE = ((0.0, "#d5dade"), (0.5, "#6db3dd"), (1.0, "#08306b"))
@@ -110,7 +101,7 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
     What a trial does not have stands at the foot of its axis, as ``not set``.
     """
     # The best are drawn last, over the others.
-    scored = _scored(results).sort_values("best_macro_f1")
+    scored = scored_trials(results).sort_values("best_macro_f1")
     params = _read_drawn_params(scored, space)
     scores = scored["best_macro_f1"].tolist()
     dimensions = [_dimension(axis, params) for axis in list_axes(params, space)]
@@ -140,12 +131,12 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
 
 def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str, "go.Figure"]]:
     """Return for each hyperparameter that varies its name, and best macro-F1 against it."""
-    scored = _scored(results)
+    scored = scored_trials(results)
     params = _read_drawn_params(scored, space)
     every = dict(zip(scored["trial"].tolist(), params, strict=True))
     found = []
     for axis in list_axes(list(every.values()), space):
-        figure = new_figure(height=300, x=axis.title if axis.is_beta else "", y="best macro-F1")
+        figure = new_figure(height=290, x=axis.title if axis.is_beta else "", y="best macro-F1")
         for name, rows in by_outcome(scored):
             points = [
                 (every[trial][axis.name], best, trial)
@@ -175,6 +166,8 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
                 type="category",
                 categoryorder="array",
                 categoryarray=[escape(each) for each in axis.choices],
+                # Smaller, or the names of five optimizers run into each other.
+                tickfont={"size": 12},
             )
         elif axis.is_log:
             numbers = [axis.number(one[axis.name]) for one in every.values() if axis.name in one]
@@ -190,85 +183,6 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
     return found
 
 
-def measure_importances(results: "pd.DataFrame", space: Mapping[str, Any]) -> dict[str, float]:
-    """Return how much each sampled hyperparameter decides who is among the best, the most first.
-
-    PED-ANOVA (Watanabe, Bansal and Hutter 2023, IJCAI): how far the values of the best trials are
-    from those of all; shares of 1. The best are a tenth of the trials that may be ranked, at
-    least 5 (``count_top``); conditional hyperparameters count by how often a trial has them.
-
-    Returns:
-        Empty with fewer than ``MIN_IMPORTANCE_TRIALS`` such trials, or where nothing varies.
-    """
-    scored = _scored(results)
-    if len(scored) < MIN_IMPORTANCE_TRIALS:
-        return {}
-    import optuna
-
-    study = make_scratch_study()
-    every = [
-        {**shown, **own}
-        for shown, own in zip(read_shown_params(scored), read_params(scored), strict=True)
-    ]
-    # What is the same in all trials that have it decides nothing.
-    varying = {axis.name for axis in list_axes(every, space)}
-    for params, value in zip(every, scored["best_macro_f1"].tolist(), strict=True):
-        known = {
-            name: each for name, each in _distributions(params, space).items() if name in varying
-        }
-        values = {name: _told(name, params[name]) for name in known}
-        study.add_trial(optuna.create_trial(params=values, distributions=known, value=value))
-    # Half a trial less: the filter rounds up, and 5 / 11 * 11 may be more than 5.
-    quantile = (_count_wanted(len(scored)) - 0.5) / len(scored)
-    with warnings.catch_warnings():
-        # It warns of ranges that only one or two trials have, which the page says of all.
-        warnings.simplefilter("ignore")
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: share for name, share in found.items() if math.isfinite(share)}
-
-
-def count_top(results: "pd.DataFrame") -> tuple[int, float]:
-    """Return how many trials are the best of ``measure_importances``, and their lowest score.
-
-    A tenth of the ranked ones, at least 5, and all that have the same score as the last of these,
-    which Optuna's filter takes in too. Without a score 0 and NaN.
-    """
-    scores = _scored(results)["best_macro_f1"].sort_values(ascending=False)
-    if scores.empty:
-        return 0, math.nan
-    lowest = float(scores.iloc[min(_count_wanted(len(scores)), len(scores)) - 1])
-    return int((scores >= lowest).sum()), lowest
-
-
-def _count_wanted(num_trials: int) -> int:
-    return max(_FEWEST_TOP, math.ceil(_TOP_SHARE * num_trials))
-
-
-def importances(shares: Mapping[str, float]) -> "go.Figure":
-    """Return a bar a hyperparameter, the most important at the top.
-
-    Args:
-        shares: As ``measure_importances`` returns them.
-    """
-    names = list(shares)
-    figure = new_figure(height=90 + 30 * len(names), x="share of the importance")
-    figure.add_bar(
-        orientation="h",
-        y=[escape(words.label(name)) for name in names],
-        x=list(shares.values()),
-        text=[f"{share:.0%}" for share in shares.values()],
-        textposition="outside",
-        cliponaxis=False,
-        marker={"color": BLUE},
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-    )
-    most = max(shares.values(), default=0.0)
-    figure.update_xaxes(tickformat=".0%", range=[0, most * 1.15 or 1.0])
-    figure.update_yaxes(autorange="reversed", showgrid=False, ticks="")
-    return figure
-
-
 def _read_drawn_params(scored: "pd.DataFrame", space: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what is drawn of each trial: a range has numbers alone, no clipping is none."""
     ranges = {each.name for each in list_ranges(space)}
@@ -278,7 +192,8 @@ def _read_drawn_params(scored: "pd.DataFrame", space: Mapping[str, Any]) -> list
     ]
 
 
-def _scored(results: "pd.DataFrame") -> "pd.DataFrame":
+def scored_trials(results: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the trials that may be ranked and have a score, in their order."""
     return results[results["outcome"].isin(_RANKED) & results["best_macro_f1"].notna()]
 
 
@@ -338,37 +253,3 @@ def _log_ticks(low: float, high: float) -> dict[str, Any]:
 def _few(values: Sequence[Any]) -> list[Any]:
     """Return at most 4 of the values, evenly spaced."""
     return list(values[:: math.ceil(len(values) / _MOST_SLICE_TICKS)])
-
-
-def _distributions(
-    params: Mapping[str, Any], space: Mapping[str, Any]
-) -> "dict[str, BaseDistribution]":
-    """Return what each value was sampled from; a value outside of it is left out."""
-    from optuna.distributions import (
-        CategoricalDistribution,
-        FloatDistribution,
-        IntDistribution,
-    )
-
-    found: dict[str, BaseDistribution] = {}
-    for each in list_ranges(space):
-        if not each.has(params) or not each.low <= params[each.name] <= each.high:
-            continue
-        if each.name in ("beta1", "beta2"):
-            ends = _told(each.name, each.high), _told(each.name, each.low)
-            found[each.name] = FloatDistribution(*ends, log=True)
-        elif each.is_int:
-            found[each.name] = IntDistribution(int(each.low), int(each.high), log=each.is_log)
-        else:
-            found[each.name] = FloatDistribution(each.low, each.high, log=each.is_log)
-    named = {name: spec for name, spec in space.items() if name != "model"}
-    named |= {f"model.{name}": spec for name, spec in (space.get("model") or {}).items()}
-    for name, spec in named.items():
-        if isinstance(spec, list | tuple) and len(spec) > 1 and params.get(name) in spec:
-            found[name] = CategoricalDistribution(spec)
-    return found
-
-
-def _told(name: str, value: Any) -> Any:
-    """Return a value as it is sampled: a beta as its distance to 1."""
-    return max(1.0 - value, 1e-9) if name in ("beta1", "beta2") else value

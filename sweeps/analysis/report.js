@@ -1,8 +1,15 @@
 "use strict";
 
-// Draws the figures that stand as JSON beside their places, and sorts the tables.
+// Draws the figures that stand as JSON beside their places, sorts the tables, and keeps options
+// whole where a line breaks.
 
+// On paper: the width of a sheet less its margins, and how much smaller figures are there, so
+// that their letters (13 pixels) become about 7 points. Three stand side by side in a grid.
 const PRINTED_WIDTH = 680;
+const PRINTED_ZOOM = 0.74;
+const PRINTED_HEIGHT = 0.8;
+const PRINTED_SQUARE = 330;
+const PRINTED_IN_GRID = (PRINTED_WIDTH - 24) / 3;
 const isNarrow = () => window.innerWidth <= 640;
 
 function fitPhone(layout) {
@@ -26,6 +33,30 @@ function draw(place) {
   place.style.height = figure.layout.height + "px";
   const config = { responsive: true, displayModeBar: false, displaylogo: false };
   return Plotly.newPlot(place, figure.data, figure.layout, config);
+}
+
+// An option with its value, such as --set 'space.filters=[50, 100]'.
+const OPTION = /(--\S+(?:\s+(?:'[^']*'|(?!--)\S+))?)/;
+
+function makeWord(...content) {
+  const word = document.createElement("span");
+  word.className = "word";
+  word.append(...content);
+  return word;
+}
+
+// Lets a command break before an option or between words: a browser would do so at each dash.
+function keepWords(code) {
+  const parts = code.textContent.split(OPTION).map((part, i) => {
+    const words = part.split(/(\s+)/).map((each) => (each.trim() ? makeWord(each) : each));
+    // An option stays beside its value where the line is long enough for both.
+    return i % 2 ? [makeWord(...words)] : words;
+  });
+  code.replaceChildren(...parts.flat());
+}
+
+for (const code of document.querySelectorAll("code")) {
+  if (code.closest("details") === null) keepWords(code);
 }
 
 function valueOf(row, column) {
@@ -97,14 +128,29 @@ drawn.then(
   },
 );
 
+function printedWidth(place) {
+  if (place.closest(".grid") !== null) return PRINTED_IN_GRID;
+  return place.parentElement.classList.contains("square") ? PRINTED_SQUARE : PRINTED_WIDTH;
+}
+
+function resize(place, zoom, size) {
+  place.style.zoom = zoom;
+  place.style.height = size.height + "px";
+  place.style.width = size.width === null ? "" : size.width + "px";
+  Plotly.relayout(place, size);
+}
+
 window.addEventListener("beforeprint", () => {
   if (document.documentElement.dataset.drawn === undefined) return;
   for (const place of places) {
-    const inGrid = place.closest(".grid") !== null;
-    Plotly.relayout(place, { width: inGrid ? PRINTED_WIDTH / 2 - 16 : PRINTED_WIDTH });
+    place.shownHeight ??= place.layout.height;
+    const height = Math.round(place.shownHeight * PRINTED_HEIGHT);
+    resize(place, PRINTED_ZOOM, { width: printedWidth(place) / PRINTED_ZOOM, height });
   }
 });
 window.addEventListener("afterprint", () => {
   if (document.documentElement.dataset.drawn === undefined) return;
-  for (const place of places) Plotly.relayout(place, { width: null, autosize: true });
+  for (const place of places) {
+    resize(place, "", { width: null, height: place.shownHeight, autosize: true });
+  }
 });

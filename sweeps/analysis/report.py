@@ -9,7 +9,6 @@ import base64
 import functools
 import gzip
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from sweeps.analysis import (
     figures,
     figures_classes,
     figures_curves,
+    figures_importances,
     figures_parameters,
     report_tables,
 )
@@ -101,6 +101,7 @@ def _fill(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["figure_json"] = _embeddable
+    environment.filters["heading"] = _unbroken
     environment.globals["words"] = words
     return environment.get_template(template).render(
         plotly=_pack_plotly(),
@@ -128,8 +129,6 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
     best = _best_trials(facts)
     space, results = data.config["space"], data.results
     has_scores = not facts.ranks.empty
-    shares = figures_parameters.measure_importances(results, space)
-    num_top, lowest_top = figures_parameters.count_top(results)
     num_curves = int(data.curves["trial"].nunique())
     ends = figures_curves.score_range(data.curves, best)
     longest = int(data.curves["epoch"].max()) if num_curves else 0
@@ -148,7 +147,9 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         if ends is not None
         else None,
         "num_curves": num_curves,
-        "num_below": 0 if ends is None else figures_curves.count_below(data.curves, ends),
+        "curves_caption": ""
+        if ends is None
+        else figures_curves.caption(best, figures_curves.count_below(data.curves, ends)),
         "losses": [
             _draw(
                 f"Losses of trial {trial}",
@@ -163,13 +164,7 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         "slices": [
             _draw(name, figure) for name, figure in figures_parameters.slices(results, space)
         ],
-        "importances": _draw("Parameter importances", figures_parameters.importances(shares))
-        if shares
-        else None,
-        "idle": _name_idle(facts, shares),
-        "num_top": num_top,
-        "lowest_top": lowest_top,
-        "min_importance_trials": figures_parameters.MIN_IMPORTANCE_TRIALS,
+        **_importances(data, facts),
         "class_f1": _draw("F1 of each class", figures_classes.class_f1(data.class_scores, best))
         if best and not data.class_scores.empty
         else None,
@@ -182,10 +177,31 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
     }
 
 
-def _name_idle(facts: Facts, shares: Mapping[str, float]) -> list[str]:
-    """Return what the importances name and the advice says to show no effect: chance, then."""
+def _importances(data: StudyData, facts: Facts) -> dict[str, Any]:
+    """Return the figure of importances, which trials are its best ones, and what is idle.
+
+    Idle is what the advice says to show no effect. Where that leads, or too many trials tie to
+    say anything, there is a sentence in place of the figure.
+    """
+    results = data.results
+    best = figures_importances.find_best(results, margin=facts.margin)
+    shares = figures_importances.measure_importances(
+        results, data.config["space"], margin=facts.margin
+    )
     idle = {each.about for each in facts.advice if "variance_share" in each.numbers}
-    return [words.label(name) for name in shares if name in idle]
+    why_not = (
+        figures_importances.say_idle_leader(shares, idle)
+        if shares
+        else figures_importances.say_no_importances(best)
+    )
+    return {
+        "importances": None
+        if why_not
+        else _draw("Parameter importances", figures_importances.importances(shares, idle)),
+        "why_no_importances": why_not,
+        "best_of_importances": figures_importances.say_best(best),
+        "idle": [words.label(name) for name in shares if name in idle],
+    }
 
 
 def _confusions(data: StudyData, best: list[int]) -> list[Drawing]:
@@ -206,6 +222,11 @@ def _best_epoch(data: StudyData, trial: int) -> int | None:
 
 def _draw(name: str, figure: "go.Figure", *, fit: str = "fits") -> Drawing:
     return Drawing(name, figures.to_json(figure), int(figure.layout.height), fit)
+
+
+def _unbroken(heading: str) -> str:
+    """Return a heading of a column that breaks neither at a hyphen nor before ``1`` of a beta."""
+    return heading.replace("-", "\u2011").replace("beta ", "beta\u00a0")
 
 
 def _embeddable(text: str) -> Any:

@@ -313,9 +313,9 @@ def _say_cap(cap: int | None, max_epochs: int) -> list[str]:
     if cap is None:
         return []
     enough = (
-        f"fewer than the {max_epochs} allowed"
+        f"fewer than the {max_epochs:,} allowed"
         if cap < max_epochs
-        else f"more than the {max_epochs} allowed"
+        else f"more than the {max_epochs:,} allowed"
         if cap > max_epochs
         else "as many as were allowed"
     )
@@ -330,7 +330,7 @@ def _say_savings(savings: list[tuple[str, StopTotals]], max_epochs: int) -> list
     seconds = words.duration(math.fsum(each.seconds_saved for each in totals))
     said = (
         f"Stopping trials saved {words.count(saved, 'epoch')}, about {seconds} of training, "
-        f"against running each to {max_epochs} epochs."
+        f"against running each to {max_epochs:,} epochs."
     )
     audited = sum(each.num_audited for each in totals)
     if audited:
@@ -368,7 +368,9 @@ def _tiles(
     if not math.isnan(error):
         tiles.append(("ties with the best", words.whole(num_tied), "too near to tell apart"))
     if cap is not None:
-        tiles.append(("recommended cap", words.count(cap, "epoch"), f"{data.max_epochs} allowed"))
+        tiles.append(
+            ("recommended cap", words.count(cap, "epoch"), f"{data.max_epochs:,} allowed")
+        )
     share = saved / (saved + ran) if saved + ran else 0.0
     tiles.append(("epochs not run", words.whole(saved), f"{share:.0%} of the epochs"))
     return tiles
