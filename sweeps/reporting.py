@@ -123,19 +123,17 @@ def next_command(
     """
     words = shlex.split(" ".join(options))
     given = list(zip(words[::2], words[1::2], strict=True))
-    changes = [value for flag, value in given if flag == "--set"]
+    changes = _drop_replaced([value for flag, value in given if flag == "--set"])
     trials = max([num_trials, *(int(value) for flag, value in given if flag == "--trials")])
     if not given:
         return None
-    name = study.name
-    numbers = itertools.count(2)
-    while changes and (name == study.name or name in taken):
-        name = f"{study.name}-{next(numbers)}"
+    name = _name_next(study.name, taken) if changes else study.name
     before = _find_changes(study)
     if before is not None:
-        together = [*(each for each in before if not _is_replaced(each, changes)), *changes]
+        together = _drop_refused(study, _drop_replaced([*before, *changes]), keep=changes)
         if _read_settings(study, together) is not None:
-            return _write_command(study, together, name, trials)
+            kept = _drop_dead(study, together, keep=changes) if changes else together
+            return _write_command(study, kept, name, trials)
     start = ["bestepoch", "run", "SWEEP_FILE", "--study", name, "--trials", str(trials)]
     return shlex.join([*start, *_as_options(changes)])
 
@@ -177,10 +175,83 @@ def _as_options(changes: Sequence[str]) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
+def _name_next(name: str, taken: Collection[str]) -> str:
+    """Return a free name for the study after this one: ``edge-3`` after ``edge-2`` of ``edge``."""
+    start, _, number = name.rpartition("-")
+    base = start if number.isdecimal() and start in taken else name
+    names = (f"{base}-{i}" for i in itertools.count(2))
+    return next(each for each in names if each != name and each not in taken)
+
+
+def _drop_replaced(changes: Sequence[str]) -> list[str]:
+    """Return the changes without those of a key that a later one sets, in part or as a whole."""
+    return [each for i, each in enumerate(changes) if not _is_replaced(each, changes[i + 1 :])]
+
+
 def _is_replaced(change: str, by: Sequence[str]) -> bool:
-    """Return whether one of the later changes sets the same key, or a part of it."""
-    key = change.partition("=")[0]
-    return any(other.partition("=")[0] == key or other.startswith(f"{key}.") for other in by)
+    path = change.partition("=")[0].split(".")
+    for other in by:
+        # A value in the place of a range ends the range, and a range the value.
+        pairs = zip(path, other.partition("=")[0].split("."), strict=False)
+        if all(own == its for own, its in pairs):
+            return True
+    return False
+
+
+def _drop_refused(study: StudyRow, changes: Sequence[str], *, keep: Sequence[str]) -> list[str]:
+    """Return the changes without those that have no use beside others and are refused for it.
+
+    Such as the rates of an optimizer that is left out.
+    """
+    from sweeps.config_files import load_config
+
+    try:
+        load_config(study.objective, changes, **_options(study))
+    except ConfigError as error:
+        refused = [each for each in changes if any(f"--set {each}: " in x for x in error.lines)]
+        return [each for each in changes if each in keep or each not in refused]
+    except (OSError, ValueError):
+        pass
+    return list(changes)
+
+
+def _drop_dead(study: StudyRow, changes: Sequence[str], *, keep: Sequence[str]) -> list[str]:
+    """Return the changes without those of the space that no trial would notice any more.
+
+    Such as the patience of a schedule that is not among the choices any more.
+
+    Args:
+        study: The study's settings.
+        changes: What ``--set`` takes, accepted together.
+        keep: Those that stay.
+    """
+    kept = list(changes)
+    used = _describe_use(study, kept)
+    for each in changes:
+        fewer = [other for other in kept if other != each]
+        if each.startswith("space.") and each not in keep and _describe_use(study, fewer) == used:
+            kept = fewer
+    return kept
+
+
+def _describe_use(study: StudyRow, changes: Sequence[str]) -> object:
+    """Return what of the space trials are sampled from with these changes; None if refused."""
+    from sweeps.config_files import load_config
+
+    try:
+        space = load_config(study.objective, changes, **_options(study)).space
+    except (ConfigError, OSError, ValueError):
+        return None
+    table = space.to_table()
+    named = {name for name, _ in space.describe()}
+    model = {f"model.{name}": spec for name, spec in table.pop("model", {}).items()}
+    used = {name: spec for name, spec in (table | model).items() if name in named}
+    optimizers = set(space.optimizers)
+    for spec in used.values():
+        if isinstance(spec, dict):
+            own = spec.get("by_optimizer", {})
+            spec["by_optimizer"] = {name: own[name] for name in own if name in optimizers}
+    return used
 
 
 def _list_changes(

@@ -128,6 +128,47 @@ def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
     assert takes(found["dropout"].option)
 
 
+def test_idle_clipping_is_fixed_at_what_never_clips() -> None:
+    params = [MIDDLE | {"clip_norm": clip} for clip in (1e6, 5.0)] * 12
+    frame = results([0.8, 0.8, 0.7, 0.7] * 6, params)
+    (found,) = range_advice.find_idle_parameters(frame, {"clip_norm": [5.0, 1e6]})
+    assert found.text.startswith("clip_norm shows no effect in 24 trials")
+    assert "1,000,000 never clips" in found.text
+    assert found.option == "--set space.clip_norm=1000000"
+    assert takes(found.option)
+
+
+def test_fixed_values_are_choices_as_they_are_and_betas_by_their_distance_to_1() -> None:
+    space = {"beta2": {"low": 0.9, "high": 0.9999}, "dropout": [0.125, 0.375]}
+    drawn = [(0.99432, 0.125), (0.98, 0.375), (0.97, 0.125), (0.96, 0.375)] * 6
+    params = [MIDDLE | {"betas": [0.9, beta], "dropout": drop} for beta, drop in drawn]
+    found = range_advice.find_idle_parameters(results(([0.8] * 4 + [0.7] * 4) * 3, params), space)
+    options = [each.option for each in found]
+    assert options == ["--set space.beta2=0.9943", "--set space.dropout=0.125"]
+
+
+def test_rate_that_an_optimizer_finds_is_not_compared_with_told_ones() -> None:
+    space = {"optimizer": ["adam", "armijo"], "learning_rate": [0.01, 0.1]}
+    line_search = {"optimizer": "armijo", "sufficient_decrease": 0.1, "shrink": 0.5}
+    told = [MIDDLE | {"learning_rate": rate} for rate in (0.01, 0.1)] * 6
+    frame = results([0.8, 0.8, 0.7, 0.7] * 6, [*told, *[line_search] * 12])
+    # 24 trials, of which 12 have a learning rate: too few.
+    assert [each.about for each in range_advice.find_idle_parameters(frame, space)] == [
+        "optimizer"
+    ]
+
+
+def test_range_to_widen_is_not_to_be_fixed_as_well() -> None:
+    params = [MIDDLE | {"dropout": 0.49}] * 24
+    params[5:] = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
+    frame = results([0.7] * 24, params, outcome=["stalled"] * 24)
+    about = [each.about for each in range_advice.find_edges(frame, SPACE)]
+    calm = judged("converged", 24)
+    found = advice.advise(frame, SPACE, calm, max_epochs=23, error=0.014)
+    assert "dropout" in about
+    assert [each.about for each in found].count("dropout") == 1
+
+
 def test_few_trials_show_no_effect_of_anything() -> None:
     params = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
     assert list(range_advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []

@@ -2,9 +2,16 @@
 
 from typing import Any
 
+import pytest
+
 from search_spaces.hparams import Hparams
 from sweeps.analysis.space_table import flatten
-from sweeps.analysis.trial_params import fill_unstored, list_varying, name_values
+from sweeps.analysis.trial_params import (
+    explain_names,
+    fill_unstored,
+    list_varying,
+    name_values,
+)
 
 
 def stored(**values: Any) -> dict[str, Any]:
@@ -35,7 +42,41 @@ def test_what_is_off_has_its_value_for_the_optimizers_that_have_it() -> None:
     assert (sgd["nesterov"], sgd["weight_decay"]) == (False, 0.0)
     assert (rmsprop["momentum"], rmsprop["weight_decay"]) == (0.0, 0.0)
     assert "nesterov" not in rmsprop
-    assert not {"weight_decay", "momentum", "learning_rate"} & set(armijo)
+    assert not {"weight_decay", "momentum"} & set(armijo)
+
+
+def test_line_search_says_where_its_learning_rate_comes_from_beside_told_ones() -> None:
+    adam, armijo = fill_unstored([stored(learning_rate=0.01), stored(optimizer="armijo")])
+    assert (adam["learning_rate"], armijo["learning_rate"]) == (0.01, "by line search")
+    assert list(armijo)[:2] == ["optimizer", "learning_rate"]
+    assert list_varying([adam, armijo]) == ["optimizer"]
+    assert "learning_rate" not in fill_unstored([stored(optimizer="armijo")])[0]
+
+
+def test_trial_alone_is_filled_by_what_others_may_have() -> None:
+    (one,) = fill_unstored([stored()], beside={"clip_norm", "schedule"})
+    assert (one["clip_norm"], one["schedule"]) == ("none", "constant")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("clip_norm has none.", "Gradient clipping (clip_norm) has none."),
+        ("batch_size has none.", "Batch size has none."),
+        ("beta1 has none.", "beta1 has none."),
+        ("sgd always loses", "sgd always loses"),
+        ("dropout has none", "Dropout has none"),
+        # What is to be typed stays, and the key is said once.
+        ("clip_norm: try clip_norm = 1", "Gradient clipping (clip_norm): try clip_norm = 1"),
+        ("clip_norm = 1 helps", "clip_norm = 1 helps"),
+        ("a clip_norm, clip_norm", "A gradient clipping (clip_norm), gradient clipping"),
+        ("max_epochs = 3 are few", "max_epochs = 3 are few"),
+    ],
+)
+def test_sentences_have_names_for_people_and_no_key_with_a_capital(
+    text: str, expected: str
+) -> None:
+    assert explain_names(text) == expected
 
 
 def test_what_varies_is_ordered_and_conditional_constants_do_not_vary() -> None:

@@ -158,3 +158,22 @@ def test_trials_of_one_score_share_the_win(
     write_study("same", [PEAKED, PEAKED])
     assert call("compare", "same") == 0
     assert "trials 0, 1 share the win by every rule" in capsys.readouterr().out
+
+
+def test_of_equal_trials_the_one_that_got_there_first_leads_as_in_other_views(
+    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    late, early = [0.3, 0.4, 0.5, 0.6, 0.8, 0.7, 0.7, 0.7], [0.3, 0.8, *[0.7] * 6]
+    write_study("equal", [late, early, [0.2] * 8])
+    assert call("compare", "equal") == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:5]] == ["1", "0", "2"]
+    assert "for trial 1, which has" in " ".join(out.split())
+
+
+def test_only_trial_is_not_said_to_tie_with_none(
+    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("one", [[0.2, 0.3, 0.25]])
+    assert call("compare", "one") == 0
+    assert "no other trial ties" not in capsys.readouterr().out

@@ -3,10 +3,12 @@
 import json
 import shlex
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from storage.records import StudyRow
 from sweeps import cli
 from sweeps.analysis.findings import Finding, Verdict
 from sweeps.analysis.stop_audit import StopTotals
@@ -14,6 +16,7 @@ from sweeps.audit import HeldStop
 from sweeps.cli.diagnose import describe_stops
 from sweeps.cli.evidence import short_evidence
 from sweeps.config_files import load_config
+from sweeps.reporting import next_command
 from sweeps.stopping import Outcome
 
 NAN = float("nan")
@@ -90,6 +93,62 @@ def test_command_for_the_next_sweep_keeps_what_was_set(
     assert taken["max_epochs"] == 34
     assert taken["space"]["dropout"] == 0.5
     assert taken | {"max_epochs": 17, "space": {}} == config | {"space": {}}
+
+
+def test_command_for_the_next_sweep_leaves_out_what_a_fixed_value_makes_dead() -> None:
+    changes = [
+        "space.optimizer=['adam', 'sgd']",
+        "space.beta1.low=0.5",
+        "space.beta2=0.99",
+        "space.learning_rate.by_optimizer.sgd.high=0.7",
+        "space.schedule=['plateau', 'cosine']",
+        "space.plateau_patience=4",
+        "space.schedule_epochs=23",
+    ]
+    config = load_config("sequence-rnn", changes, seed=3).settings()
+    now = datetime(2031, 5, 7, tzinfo=UTC)
+    study = StudyRow("u", "mine-2", "sequence-rnn", now, config, None, None)
+    options = [
+        "--set space.beta1.high=0.995",
+        "--set space.beta1=0.83",
+        "--set space.schedule=plateau",
+        "--set 'space.optimizer=[\"adam\"]'",
+    ]
+    command = next_command(study, options, num_trials=7, taken={"mine", "mine-2"})
+    assert command is not None
+    words = shlex.split(command)
+    assert words[words.index("--study") + 1] == "mine-3"
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    # Neither the range of beta1, nor the rate of sgd, nor the length of cosine.
+    assert sorted(each.partition("=")[0] for each in given) == [
+        "space.beta1",
+        "space.beta2",
+        "space.optimizer",
+        "space.plateau_patience",
+        "space.schedule",
+    ]
+    space = load_config("sequence-rnn", given, seed=3).settings()["space"]
+    assert (space["beta1"], space["beta2"], space["schedule"]) == (0.83, 0.99, "plateau")
+    assert (space["optimizer"], space["plateau_patience"]) == (["adam"], 4)
+
+
+def test_sentences_of_advice_have_names_for_people(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": [1e6, 5.0]}
+    write_study(
+        "mine",
+        [[0.3, 0.3 + 0.1 * (i // 2 % 2)] for i in range(24)],
+        params={i: {"clip_norm": (1e6, 5.0)[i % 2]} for i in range(24)},
+        config={"space": space},
+    )
+    assert call("diagnose", "mine") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() for line in lines if line.startswith("  "))
+    assert "Gradient clipping (clip_norm) shows no effect in 24 trials" in " ".join(
+        " ".join(lines).split()
+    )
+    assert "      --set space.clip_norm=1000000" in lines
 
 
 def test_trials_alone_are_more_of_the_same_study(
@@ -171,7 +230,7 @@ def test_one_trial_gets_all_its_verdicts_and_its_neighbours(
     text = " ".join(out.split())
     assert "seen the training loss fell to 0.1 at epoch 3" in text
     assert "advice Lower the learning rate" in text
-    assert "Trials 0 (learning_rate 0.01), 2 (learning_rate 0.01)" in text
+    assert "Trials 0 (learning rate 0.01), 2 (learning rate 0.01)" in text
     assert all(len(line) <= 80 for line in out.splitlines())
 
 

@@ -47,6 +47,23 @@ class Sweep:
         return events
 
 
+def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
+    varying = ["optimizer", "learning_rate", "clip_norm", "schedule"]
+    state = Progress(target=3, varying=varying, ended=set(), bests={}, now=lambda: 0.0)
+    adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
+    shown = []
+    for number, params in enumerate((adam, {"optimizer": "armijo", "shrink": 0.5})):
+        state.add(TrialStarted(0, number, 1, params))
+        state.add(EpochDone(0, number, 1, 0.5, 1, 0.5, 0.1))
+        out = io.StringIO()
+        Console(file=out, width=100).print(state.render())
+        assert ("by line search" in out.getvalue()) == (number == 1)
+        ended = TrialEnded(0, number, "stalled", "so", 2, 1, 0.5)
+        state.add(ended)
+        shown.append(state.ended_line(ended, width=120).split("of 2")[1].strip())
+    assert shown == ["adam lr=0.01 clip_norm=none schedule=constant", "armijo lr=by line search"]
+
+
 def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> None:
     sweep = Sweep(target=20, ended=5)
     assert sweep.progress.seconds_left() is None

@@ -128,6 +128,27 @@ def test_run_exits_by_how_the_sweep_ended(
     assert (again in captured.err) == (end[0] in ("interrupted", "time is up"))
 
 
+@pytest.mark.parametrize(
+    "limit",
+    [
+        ["--max-minutes", "0.5"],
+        ["--max-minutes=0.5"],
+        ["--set", "max_minutes=0.5"],
+        ["--set=max_minutes=0.5"],
+    ],
+)
+def test_command_that_carries_on_has_no_time_limit(
+    limit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study()
+    monkeypatch.setattr(sweeps.workers, "run", fake_run(("time is up", None, 0)))
+    rest = ["--set", "patience=7", "--trials=24"]
+    assert call("run", "relation-cnn", "--study", "relation", *limit, *rest) == 0
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("to carry on")]
+    again = "bestepoch run relation-cnn --study relation --set patience=7 --trials=24"
+    assert line == f"to carry on: {again}"
+
+
 def test_ctrl_c_that_nobody_caught_is_an_interruption(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

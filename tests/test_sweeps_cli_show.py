@@ -1,6 +1,7 @@
 """What ``show`` prints of a trial, and that the lines it offers load the trial's weights."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,16 @@ def test_tail_says_of_how_many_epochs_it_is_the_mean(
     write_study()
     assert call("show", "relation", str(trial)) == 0
     assert words in capsys.readouterr().out
+
+
+def test_show_says_what_is_off_as_the_tables_do(
+    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = {0: {"clip_norm": 1e6}, 1: {"clip_norm": 5.0, "schedule": "cosine"}}
+    write_study("mine", [[0.3, 0.4], [0.2, 0.3]], params=params)
+    assert call("show", "mine", "0") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "clip_norm=none schedule=constant" in out
 
 
 def test_show_of_an_unknown_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

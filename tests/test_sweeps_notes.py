@@ -129,6 +129,21 @@ def test_study_without_a_score_has_a_note_and_no_curves(
     assert optuna_dashboard.get_note(study).startswith("**This study has no trial yet.**")
 
 
+def test_note_of_one_trial_has_the_values_that_it_drew(
+    url: str, write_study: Callable[..., None]
+) -> None:
+    rate = {"low": 1e-4, "high": 1e-1, "log": True}
+    space = {"optimizer": "adam", "learning_rate": rate, "dropout": {"low": 0.0, "high": 0.7}}
+    space |= {"batch_size": [50, 100], "model": {"filters": {"low": 20, "high": 100, "int": True}}}
+    params = {0: {"dropout": 0.272, "batch_size": 100, "model": {"filters": 37}}}
+    write_study("one", [[0.2, 0.3]], params=params, config={"space": space})
+    optuna.create_study(study_name="one", storage=url)
+    assert notes.write_note(url, "one", now=NOW)
+    text = optuna_dashboard.get_note(optuna.load_study(study_name="one", storage=url))
+    said = "It is adam, learning rate 0.01, dropout 0.272, batches of 100, filters 37."
+    assert said in text.splitlines()
+
+
 def test_note_is_written_on_each_kind_of_database(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
         study_recorder.create_study(

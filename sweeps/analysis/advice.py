@@ -66,17 +66,19 @@ def advise(
     """
     rates = list(find_high_rates(results, space))
     lowered = {each.about for each in rates}
+    # Not to widen what is to be lowered, nor to fix what is to be either.
+    edges = [each for each in find_edges(results, space) if each.about not in lowered]
+    moved = lowered | {each.about for each in edges}
     checks = (
         *rates,
         find_few_epochs(results, max_epochs=max_epochs),
         None if rates else find_unscored(results),
         find_low_cap(results, verdicts, max_epochs=max_epochs),
         find_high_cap(results, verdicts, max_epochs=max_epochs),
-        # Not to widen what is to be lowered.
-        *(each for each in find_edges(results, space) if each.about not in lowered),
+        *edges,
         find_few_trials(results, space, error=error),
         *find_losing_optimizers(results, space, error=error),
-        *find_idle_parameters(results, space),
+        *(each for each in find_idle_parameters(results, space) if each.about not in moved),
     )
     return [advice for advice in checks if advice is not None]
 

@@ -6,16 +6,24 @@ a database.
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search_spaces.presets import OWN_SPACE
 from sweeps.analysis.noise import TIE_ERRORS, Floats
-from sweeps.analysis.space_table import NamedRange, list_ranges, list_sampled, read_params
-from sweeps.analysis.trial_params import read_shown_params
+from sweeps.analysis.report_words import label, setting
+from sweeps.analysis.space_table import BETAS, NamedRange, list_ranges, list_sampled, read_params
+from sweeps.analysis.trial_params import (
+    BY_LINE_SEARCH,
+    NEVER_CLIPS,
+    NO_CLIPPING,
+    read_shown_params,
+)
 from sweeps.stopping import Outcome
 
 if TYPE_CHECKING:
@@ -48,7 +56,8 @@ class Advice:
 
     Attributes:
         about: What it changes, such as ``learning_rate`` or ``max_epochs``.
-        text: What was seen, and what to do, in one sentence.
+        text: What was seen, and what to do, in one sentence; keys of the space as they are, which
+            ``trial_params.explain_names`` and the report turn into people's names.
         option: The options of ``bestepoch run`` that do it, None where there are none.
         numbers: What was seen, by name.
     """
@@ -87,7 +96,7 @@ def find_high_rates(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterat
         named = "" if where is None or where.optimizer is None else f" of {where.optimizer}"
         text = (
             f"{len(bad)} of {len(rows)} trials diverged, at learning rates{named} from "
-            f"{lowest:.3g}: lower the range to {low:.3g} to {high:.3g}."
+            f"{setting(lowest)}: lower the range to {low:.3g} to {high:.3g}."
         )
         bounds = (f"{path}.low={low:.3g}", f"{path}.high={high:.3g}", f"{path}.log=true")
         option = " ".join(f"--set space.{bound}" for bound in bounds)
@@ -131,9 +140,9 @@ def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Ad
                 continue
             of = "" if each.optimizer is None else f" of {each.optimizer}"
             text = (
-                f"the best {each.name}{of}, {values[0]:.3g}, lies at the {end} end of its range "
-                f"({each.low:g} to {each.high:g}), as do {at_edge} of the {len(values)} best "
-                f"trials: widen it to {wider:g}."
+                f"the best {_name(each.name)}{of}, {setting(values[0])}, lies at the {end} end of "
+                f"its range ({each.low:g} to {each.high:g}), as do {at_edge} of the "
+                f"{len(values)} best trials: widen it to {wider:g}."
             )
             option = f"--set space.{each.path}.{end}={wider:g}"
             yield Advice(each.name, text, option, {"best": values[0], end: wider})
@@ -150,10 +159,12 @@ def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> I
     and interactions are not looked for.
     """
     scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
-    params, shown = read_params(scored), read_shown_params(scored)
+    params = read_shown_params(scored)
     scores = scored["best_macro_f1"].to_numpy(dtype=np.float64)
     for name in list_sampled(space):
-        rows, groups = _compared([each.get(name) for each in shown])
+        # What an optimizer finds by itself is no value to compare.
+        told = [None if (v := each.get(name)) == BY_LINE_SEARCH else v for each in params]
+        rows, groups = _compared(told)
         if len(rows) < MIN_EFFECT_TRIALS or len(set(groups.tolist())) < 2:
             continue
         rng = np.random.default_rng(0)
@@ -163,14 +174,15 @@ def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> I
         ]
         if share >= float(np.median(shuffled)):
             continue
+        value = told[max(rows, key=lambda row: scores[row])]
+        is_off = name == "clip_norm" and value == NO_CLIPPING
+        fix = f"fix it ({NEVER_CLIPS:,.0f} never clips)" if is_off else "fix it"
         text = (
-            f"{name} shows no effect in {len(rows)} trials ({share:.1%} of the variance): fix it "
-            "and spend the trials on the others."
+            f"{_name(name)} shows no effect in {len(rows)} trials ({share:.1%} of the variance): "
+            f"{fix} and spend the trials on the others."
         )
-        best = max(rows, key=lambda row: scores[row])
-        value = params[best].get(name, shown[best][name])
-        option = f"--set space.{name}={value:.2g}" if isinstance(value, float) else None
-        option = option or f"--set space.{name}={json.dumps(value)}"
+        written = f"{NEVER_CLIPS:.0f}" if is_off else _write(name, value, space)
+        option = f"--set space.{name}={written}"
         yield Advice(name, text, option, {"variance_share": share, "num_trials": float(len(rows))})
 
 
@@ -213,6 +225,21 @@ def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
     count = max(3, round(BEST_SHARE * len(scored)))
     order = ["best_macro_f1", "best_epoch", "trial"]
     return scored.sort_values(order, ascending=[False, True, True]).head(count)
+
+
+def _name(name: str) -> str:
+    """Return a hyperparameter's name in a sentence: its key, or people's name of a model's."""
+    return label(name) if name.startswith("model.") else name
+
+
+def _write(name: str, value: object, space: Mapping[str, Any]) -> str:
+    """Return a value as ``--set`` takes it: a choice as it is, a number of a range in short."""
+    if isinstance(value, str) and value.isidentifier() and value not in ("true", "false"):
+        return value
+    if not isinstance(value, float) or all(each.name != name for each in list_ranges(space)):
+        return shlex.quote(json.dumps(value))
+    # Two digits of 1 - beta, in decimals: 0.9943 is not 0.99.
+    return f"{1 - Decimal(f'{1.0 - value:.2g}')}" if name in BETAS else f"{value:.2g}"
 
 
 def _compared(values: list[Any]) -> tuple[list[int], "np.typing.NDArray[np.int64]"]:

@@ -15,7 +15,7 @@ from search_spaces.hparams import find_limit_mistakes
 if TYPE_CHECKING:
     import pandas as pd
 
-_BETAS = ("beta1", "beta2")
+BETAS = ("beta1", "beta2")
 #: How far a range is widened: half of its width, on its scale.
 _WIDENING = 0.5
 #: How far a beta's range is widened, in 1 - beta, whose inverse is the steps averaged over, and
@@ -55,8 +55,8 @@ class NamedRange:
         return (self._scaled(value) - low) / (high - low) if high != low else 0.5
 
     def has(self, params: Mapping[str, Any]) -> bool:
-        """Return whether a trial drew the hyperparameter from this range."""
-        if self.name not in params:
+        """Return whether a trial drew the hyperparameter from this range; a word never is."""
+        if self.name not in params or isinstance(params[self.name], str):
             return False
         optimizer = params.get("optimizer")
         if self.optimizer is not None:
@@ -76,7 +76,7 @@ class NamedRange:
             number would stay the same. Two significant digits; limits of models are not known.
         """
         present = self.high if end == "high" else self.low
-        if self.name in _BETAS:
+        if self.name in BETAS:
             rounded = wider = self._widened_beta(end)
         else:
             low, high = self._scaled(self.low), self._scaled(self.high)
@@ -101,12 +101,12 @@ class NamedRange:
         return min(max(float(1 - Decimal(f"{far:.2g}")), least), most)
 
     def _scaled(self, value: float) -> float:
-        if self.name in _BETAS:
+        if self.name in BETAS:
             return -math.log(min(max(1.0 - value, _SCALE_ENDS[0]), 1.0))
         return math.log(value) if self.is_log else value
 
     def _unscaled(self, place: float) -> float:
-        if self.name in _BETAS:
+        if self.name in BETAS:
             return 1.0 - math.exp(-place)
         return math.exp(place) if self.is_log else place
 
@@ -142,7 +142,7 @@ def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
 def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return stored parameters by their names in a space: ``beta1``, ``model.filters``."""
     flat = {name: value for name, value in params.items() if name not in ("betas", "model")}
-    flat |= dict(zip(_BETAS, params.get("betas") or (), strict=False))
+    flat |= dict(zip(BETAS, params.get("betas") or (), strict=False))
     flat |= {f"model.{name}": value for name, value in (params.get("model") or {}).items()}
     return flat
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from sweeps.analysis import figures, figures_curves, report_tables
 from sweeps.analysis import report_words as words
 from sweeps.analysis.report_facts import Facts, StudyData
+from sweeps.analysis.space_table import list_sampled
+from sweeps.analysis.trial_params import name_values, read_shown_params
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -36,7 +38,7 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
         facts: ``report_facts.gather`` of it.
         now: When the note is written, UTC.
     """
-    lines = [f"**{escape_markdown(facts.headline)}**", "", *_say_winner(facts)]
+    lines = [f"**{escape_markdown(facts.headline)}**", "", *_say_winner(data, facts)]
     lines += [_say_outcomes(data)]
     lines += [f"- {escape_markdown(each)}" for each in facts.findings]
     if len(data.results):
@@ -105,13 +107,23 @@ def escape_markdown(text: object) -> str:
     return _STEERS.sub(r"\\\1", line)
 
 
-def _say_winner(facts: Facts) -> list[str]:
+def _say_winner(data: StudyData, facts: Facts) -> list[str]:
     """Return what the best trial is, and what to try next."""
-    lines = [escape_markdown(facts.configuration), ""] if facts.configuration else []
+    configuration = _describe_only_trial(data) or facts.configuration
+    lines = [escape_markdown(configuration), ""] if configuration else []
     if not facts.next_step:
         return lines
     code = f" `{facts.next_option}`" if facts.next_option else ""
     return [*lines, f"{escape_markdown(facts.next_step)}{code}", ""]
+
+
+def _describe_only_trial(data: StudyData) -> str:
+    """Return what the only trial of a study drew, which no other differs from; else ""."""
+    if len(data.results) != 1:
+        return ""
+    (params,) = read_shown_params(data.results)
+    sampled = list_sampled(data.config.get("space", {}))
+    return f"It is {words.configuration(name_values(params, sampled))}."
 
 
 def _say_outcomes(data: StudyData) -> str:

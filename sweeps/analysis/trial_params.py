@@ -1,23 +1,35 @@
 """The hyperparameters of a study's trials as they are shown: what is off has its value too.
 
 What is off is not stored (``Hparams.to_params``): a constant rate beside schedules, no clipping
-beside clipped trials. Knows no score.
+beside clipped trials. Every table, log and sentence takes its words from here. Knows no score.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.hparams import list_unstored
-from sweeps.analysis.space_table import read_params
+from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams, list_unstored
+from sweeps.analysis.report_words import label
+from sweeps.analysis.space_table import BETAS, read_params
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What is shown of a trial that does not clip.
 NO_CLIPPING = "none"
+#: What is shown as the learning rate of an optimizer that finds its own, beside told ones.
+BY_LINE_SEARCH = "by line search"
 #: A gradient's norm that no step comes near: where sweep files write it, nothing is clipped.
-_NEVER_CLIPS = 1e6
+NEVER_CLIPS = 1e6
 _FIRST = ("optimizer", "learning_rate")
+_FIELDS = tuple(
+    name
+    for field in Hparams.model_fields
+    for name in (BETAS if field == "betas" else () if field == "model" else (field,))
+)
+#: A hyperparameter's key in a sentence, where it cannot be a word of the sentence itself; not
+#: ``key = value``, which is to be typed.
+_KEY = re.compile(rf"(?<![\w.])({'|'.join(each for each in _FIELDS if '_' in each)})\b(?! ?=)")
 
 
 def read_shown_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -25,36 +37,75 @@ def read_shown_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
     return fill_unstored(read_params(results))
 
 
-def fill_unstored(params: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def fill_unstored(
+    params: Sequence[Mapping[str, Any]], *, beside: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Return each trial's hyperparameters with what is off, where another trial has it on.
 
-    A trial without clipping has ``NO_CLIPPING``, as has one that clips at a million or more. What
-    a trial's optimizer or schedule does not have stays absent.
+    A trial without clipping has ``NO_CLIPPING``, as has one that clips at a million or more; a
+    line search has ``BY_LINE_SEARCH`` as its learning rate. What else a trial's optimizer or
+    schedule does not have stays absent.
 
     Args:
         params: Hyperparameters of each trial, by their names in a space.
+        beside: Names that trials have which are not among these.
+
+    Returns:
+        In the order of ``Hparams``, those of the model last.
     """
-    varied = {name for one in params for name in one}
+    varied = {name for one in params for name in one} | set(beside)
     filled = []
     for one in params:
-        unstored = list_unstored(str(one.get("optimizer", "adam")))
-        off = {name: value for name, value in unstored.items() if name in varied}
-        whole = {**dict(one), **{name: value for name, value in off.items() if name not in one}}
+        optimizer = str(one.get("optimizer", "adam"))
+        off = dict(list_unstored(optimizer))
+        if optimizer in LINE_SEARCHES:
+            off["learning_rate"] = BY_LINE_SEARCH
+        whole = {**{name: value for name, value in off.items() if name in varied}, **one}
         clip = whole.get("clip_norm")
-        if "clip_norm" in whole and (clip is None or clip >= _NEVER_CLIPS):
+        if "clip_norm" in whole and (clip is None or clip >= NEVER_CLIPS):
             whole["clip_norm"] = NO_CLIPPING
-        filled.append(whole)
+        filled.append({name: whole[name] for name in sorted(whole, key=_place)})
     return filled
+
+
+def explain_names(text: str, *, is_sentence: bool = True) -> str:
+    """Return a sentence with people's names for keys, the key behind where it is another word.
+
+    ``Gradient clipping (clip_norm) shows no effect``; ``name = value`` stays as it is typed, and
+    so do ``beta1`` and an optimizer at the start of the sentence, which begins with a capital
+    letter otherwise.
+
+    Args:
+        text: With keys, as findings and pieces of advice have them.
+        is_sentence: Whether it is to begin with a capital letter.
+    """
+    first, found = text.split(" ", 1)[0].rstrip(",:;"), set()
+
+    def explain(match: re.Match[str]) -> str:
+        key = match.group()
+        name = label(key)
+        is_known = key in found or name == key.replace("_", " ")
+        found.add(key)
+        return name if is_known else f"{name} ({key})"
+
+    said = _KEY.sub(explain, text)
+    is_typed = "_" in first or first in (*BETAS, *OPTIMIZERS) or text.startswith(f"{first} =")
+    is_kept = not is_sentence or (is_typed and said.startswith(first))
+    return said if is_kept else said[:1].upper() + said[1:]
 
 
 def list_varying(params: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of which trials have two values or more, the most telling first.
 
     That is the optimizer, the learning rate, and then what most trials have; of equal ones those
-    with the most values. A hyperparameter that is the same wherever a trial has it does not vary.
+    with the most values. A hyperparameter that is the same wherever a trial has it does not vary,
+    nor does a learning rate that is the same in all trials that are told one.
     """
     names = dict.fromkeys(name for one in params for name in one)
-    values = {name: [one[name] for one in params if name in one] for name in names}
+    values = {
+        name: [one[name] for one in params if one.get(name, BY_LINE_SEARCH) != BY_LINE_SEARCH]
+        for name in names
+    }
     distinct = {name: len(set(map(repr, each))) for name, each in values.items()}
     varying = [name for name in values if distinct[name] > 1]
 
@@ -69,3 +120,7 @@ def name_values(params: Mapping[str, Any], varying: Sequence[str]) -> dict[str, 
     """Return a trial's optimizer, its learning rate, and what varies of the others, in order."""
     names = dict.fromkeys([*_FIRST, *varying])
     return {name: params[name] for name in names if name in params}
+
+
+def _place(name: str) -> int:
+    return _FIELDS.index(name) if name in _FIELDS else len(_FIELDS)

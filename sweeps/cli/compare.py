@@ -84,7 +84,7 @@ def compare(
     lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
     wanted = lowest if to_score is None else to_score
     frame = comparison.compare(frames, epoch=epoch, score=wanted, margin=margin)
-    frame = frame.sort_values([f"rank_{by}", "rank_best", "study", "trial"], ignore_index=True)
+    frame = _order(frame, frames, by=by)
     if kind != "table":
         write_frame(frame, kind, output=output)
         if output is not None:
@@ -106,6 +106,19 @@ def compare(
     for warning in warnings:
         printer.print(warning)
     _print(printer, table, lines, num_hidden=len(frame) - len(rows))
+
+
+def _order(frame: "pd.DataFrame", frames: "Sequence[StudyFrames]", *, by: str) -> "pd.DataFrame":
+    """Return the rows by rank; of equal ones in the order of ``queries.results``, as elsewhere."""
+    places = {
+        (each.study, int(trial)): (i, place)
+        for i, each in enumerate(frames)
+        for place, trial in enumerate(each.results["trial"])
+    }
+    where = [places[key] for key in zip(frame["study"], frame["trial"], strict=True)]
+    keys = [f"rank_{by}", "rank_best", "place_of_study", "place"]
+    placed = frame.assign(place_of_study=[i for i, _ in where], place=[each for _, each in where])
+    return placed.sort_values(keys, ignore_index=True)[list(frame.columns)]
 
 
 def _say_written(output: Path, num_trials: int) -> None:
@@ -205,8 +218,9 @@ def _explain(
             f"{tied} of {len(frame)} trials tie with the best (=): within {margin:.3f}, two "
             "standard errors of a difference on this validation set"
         )
-    else:
+    elif len(frame) > 1:
         lines.append(f"no other trial ties with the best: none is within {margin:.3f}")
+    # Of equal ones the one that got there first, as in the other views.
     best = frame[frame["rank_best"] == 1].iloc[0]
     if not is_missing(best["luck"]):
         lines.append(

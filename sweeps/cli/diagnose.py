@@ -3,14 +3,15 @@
 import json
 import math
 import shlex
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -48,6 +49,10 @@ _STYLES = {
 _GAIN_NOTE = (
     "2x epochs: what twice the epochs would add to the trial's best score, and the interval that "
     "holds it in 9 of 10 cases"
+)
+_CAP_NOTE = (
+    "a quarter more than any of the best trials took to come within the noise of its best, and "
+    "twice the epochs of one that still improves"
 )
 _GUESSING_NOTE = "guessing: the loss of always giving each class the share that it has"
 
@@ -117,12 +122,12 @@ def describe_stops(totals: "StopTotals") -> list[str]:
     """Return what stopping saved, and what the audited trials say it cost."""
     if not totals.num_stopped and not totals.num_audited:
         return []
-    from sweeps.analysis.report_words import count
+    from sweeps.analysis.report_words import count, duration
 
     lines = [
         f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
         f"{count(totals.num_ended, 'trial')}, {totals.share_saved:.0%} of what max_epochs "
-        f"allows: about {totals.seconds_saved:.0f} s at each trial's own pace"
+        f"allows: about {duration(totals.seconds_saved)} at each trial's own pace"
     ]
     if totals.num_audited:
         lines.append(
@@ -152,7 +157,7 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("\nverdict", no_wrap=True)
     table.add_column("\nevidence")
-    table.add_column("epochs\nneeded", justify="right", no_wrap=True)
+    table.add_column("99 % of it\nat epoch", justify="right", no_wrap=True)
     shown = []
     for row in rows.to_dict(orient="records"):
         each = by_trial[int(row["trial"])]
@@ -170,9 +175,10 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
             )
     printer.print(table)
     for line in _explain_table(shown, has_running=bool(rows["outcome"].isna().any())):
-        printer.print(line)
+        _print_wrapped(printer, line)
     counts = Counter(each.leading.verdict.value for each in read.judged)
-    printer.print(", ".join(f"{number} {name}" for name, number in counts.most_common()))
+    some = ", ".join(f"{number} {name}" for name, number in counts.most_common())
+    _print_wrapped(printer, some)
     next_ = _look_ahead(read, url)
     if next_ is not None:
         _print_advice(printer, next_, storage)
@@ -180,7 +186,7 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
     if stops:
         printer.print()
     for line in stops:
-        printer.print(line)
+        _print_wrapped(printer, line)
     first = int(rows.iloc[0]["trial"])
     printer.print()
     ways = [("diagnose", read.study, first), ("curves", read.study)]
@@ -192,7 +198,7 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
 
 def _explain_table(shown: Sequence[str], *, has_running: bool) -> list[str]:
     """Return what the words of the table mean, those alone that are in it."""
-    lines = ["epochs needed: the first with 99 % of the trial's best, of those that it ran"]
+    lines = ["99 % of it: the first epoch with 99 % of the trial's best, of those that it ran"]
     if any(text.startswith("2x epochs") for text in shown):
         lines.append(_GAIN_NOTE)
     if any("guessing" in text for text in shown):
@@ -264,18 +270,20 @@ def _look_ahead(read: _Read, url: str) -> _Next | None:
 
 
 def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
+    from sweeps.analysis.trial_params import explain_names
+
     if next_.cap is not None:
         printer.print(
             f"\nrecommended max_epochs: {next_.cap} (this sweep allowed {next_.max_epochs})"
         )
+        _print_wrapped(printer, _CAP_NOTE)
     if not next_.advice:
         what = "ranges, choices or trials" if next_.cap is not None else "settings"
         printer.print(f"\nnothing speaks for other {what}")
         return
     printer.print("\nfor the next sweep", style="bold")
     for each in next_.advice:
-        text = clean(each.text[0].upper() + each.text[1:])
-        printer.print(Padding(text, (0, 0, 0, 2)))
+        _print_wrapped(printer, clean(explain_names(each.text)), indent=2)
         if each.option is not None:
             printer.print(f"      {each.option}", soft_wrap=True, style="cyan")
     if next_.command is None:
@@ -285,11 +293,28 @@ def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
     about = "this study goes on with" if is_same else "all of it, as a study of its own"
     if "SWEEP_FILE" in words:
         about += "; SWEEP_FILE is the one that this study was begun with"
-    printer.print(Padding(f"{about}:", (0, 0, 0, 2)))
+    _print_wrapped(printer, f"{about}:", indent=2)
     printer.print(f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan")
 
 
+def _print_wrapped(printer: Console, text: str, *, indent: int = 0) -> None:
+    """Print a sentence, indented, without blanks behind its lines."""
+    margin = " " * indent
+    lines = textwrap.wrap(
+        text,
+        width=printer.width,
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    for line in lines:
+        printer.print(line, soft_wrap=True)
+
+
 def _print_trial(printer: Console, read: _Read, trial: int) -> None:
+    from sweeps.analysis.trial_params import explain_names
+
     row = read.results[read.results["trial"] == trial].iloc[0]
     judged = [each for each in read.judged if each.trial == trial]
     outcome = "running" if is_missing(row["outcome"]) else row["outcome"]
@@ -316,12 +341,11 @@ def _print_trial(printer: Console, read: _Read, trial: int) -> None:
         lines = {"seen": finding.evidence, "advice": finding.advice}
         if finding.beside:
             lines["beside"] = finding.beside
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        grid.add_column(no_wrap=True)
-        grid.add_column()
         for label, text in lines.items():
-            grid.add_row(f"  {label}", clean(text))
-        printer.print(grid)
+            said = explain_names(clean(text), is_sentence=label != "seen")
+            shown = textwrap.wrap(said, printer.width - 10, break_on_hyphens=False)
+            for heading, line in zip_longest([label], shown, fillvalue=""):
+                printer.print(f"  {heading:<8}{line}", soft_wrap=True)
 
 
 def _write_json(read: _Read, url: str, trial: int | None) -> None:

@@ -81,6 +81,8 @@ def short_value(value: object) -> str:
     """Return a hyperparameter's value for a table; ``-`` where a trial has none."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
     return short_number(value) if isinstance(value, float) else clean(value)
 
 
@@ -99,19 +101,6 @@ def is_missing(value: Any) -> bool:
     import pandas as pd
 
     return bool(pd.isna(value))
-
-
-def flatten_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Return stored hyperparameters by the names of the search space: ``beta1``, ``model.x``."""
-    flat: dict[str, Any] = {}
-    for name, value in params.items():
-        if name == "betas":
-            flat |= {"beta1": value[0], "beta2": value[1]}
-        elif name == "model":
-            flat |= {f"model.{key}": own for key, own in value.items()}
-        else:
-            flat[name] = value
-    return flat
 
 
 def choose_format(wanted: Format | None, output: Path | None) -> Format:

@@ -14,7 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.output import clean, flatten_params, short_value
+from sweeps.analysis.space_table import flatten
+from sweeps.analysis.trial_params import fill_unstored
+from sweeps.cli.output import clean, short_value
 from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
 
 #: Running trials that are listed; the others are counted.
@@ -85,7 +87,9 @@ class Progress:
             if self._first_event is None:
                 self._first_event = self.now()
             if isinstance(event, TrialStarted):
-                params = flatten_params(event.params)
+                # Beside all that varies: what the other trials have is not known yet.
+                beside = {"learning_rate", *self.varying}
+                (params,) = fill_unstored([flatten(event.params)], beside=beside)
                 self._params[event.trial] = params
                 self._running[event.trial] = _Running(event.worker, params)
             elif isinstance(event, EpochDone):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from sweeps.cli.output import clean, flatten_params, is_missing, score, short_value, whole
+from sweeps.cli.output import clean, is_missing, score, short_value, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,9 @@ def ranked_lines(
         by: The score that it is ranked by.
         limit: Rows to show; None: all.
     """
-    params = _read_params(frame)
+    from sweeps.analysis.trial_params import read_shown_params
+
+    params = read_shown_params(frame)
     varying, constant = split_params(params)
     rows = frame.head(limit) if limit is not None else frame
     columns = _score_columns(rows, by=by)
@@ -72,9 +74,9 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
 def _describe(frame: "pd.DataFrame", row: "pd.Series[Any]") -> str:
     """Return a trial's optimizer, learning rate and what varies, on one line."""
     from sweeps.analysis.report_words import configuration
-    from sweeps.analysis.trial_params import list_varying, name_values
+    from sweeps.analysis.trial_params import list_varying, name_values, read_shown_params
 
-    params = _read_params(frame)
+    params = read_shown_params(frame)
     own = params[frame["trial"].tolist().index(row["trial"])]
     return clean(configuration(name_values(own, list_varying(params))))
 
@@ -103,12 +105,6 @@ def _say_rivals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, other: str) 
     if len(rivals) == 1:
         return [f"compared by the {WORDS[other]}, trial {rivals[0]} would win with {value}"]
     return [f"compared by the {WORDS[other]}, {len(rivals)} trials would win with {value} each"]
-
-
-def _read_params(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    from sweeps.analysis.trial_params import fill_unstored
-
-    return fill_unstored([flatten_params(json.loads(text)) for text in frame["params"]])
 
 
 def split_params(
@@ -183,9 +179,13 @@ def _heading(name: str) -> str:
 
 
 def _table(columns: _Columns, *, gap: int) -> Table:
+    from sweeps.analysis.trial_params import BY_LINE_SEARCH, NO_CLIPPING
+
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for name, cells in columns:
-        is_number = all(cell == "-" or cell[0].isdigit() for cell in cells)
+        # The words that stand for a number stand where it would.
+        words = ("-", BY_LINE_SEARCH, NO_CLIPPING)
+        is_number = all(cell in words or cell[0].isdigit() for cell in cells)
         table.add_column(
             _heading(name),
             justify="right" if is_number else "left",

@@ -378,4 +378,20 @@ def _print_kept(
     if num_unfinished:
         kept += f"; {num_unfinished} unfinished will start again under their numbers"
     errors.print(kept)
-    errors.print(f"to carry on: {command_line(*again)}", soft_wrap=True)
+    errors.print(f"to carry on: {command_line(*_without_limit(again))}", soft_wrap=True)
+
+
+def _without_limit(args: Sequence[str]) -> list[str]:
+    """Return the command's words without its time limit: who carries on wants to go on."""
+    kept: list[str] = []
+    words = iter(args)
+    for word in words:
+        option, is_joined, value = word.partition("=")
+        if option not in ("--max-minutes", "--set"):
+            kept.append(word)
+            continue
+        given = [word] if is_joined else [word, next(words, "")]
+        key = (value if is_joined else given[-1]).partition("=")[0].strip()
+        if option == "--set" and key != "max_minutes":
+            kept += given
+    return kept

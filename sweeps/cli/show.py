@@ -15,7 +15,6 @@ from sweeps.cli.output import (
     StudyArgument,
     clean,
     console,
-    flatten_params,
     is_missing,
     read_trial,
     score,
@@ -44,17 +43,20 @@ def show(
     """Show a trial: scores, curve, classes, and how to load its best weights."""
     from storage import queries
     from storage.database import open_database
+    from sweeps.analysis.trial_params import read_shown_params
 
     url = locations.resolve_url(storage)
     row = queries.trial(url, study, trial)
     settings = queries.study_settings(url, study)
     frame = queries.results(url, study)
-    scores = frame[frame["trial"] == trial].iloc[0]
+    is_shown = (frame["trial"] == trial).tolist()
+    scores = frame[is_shown].iloc[0]
+    params = read_shown_params(frame)[is_shown.index(True)]
     curves = queries.curves(url, study)
     curve = curves[curves["trial"] == trial]
     classes = queries.class_scores(url, study)
     printer = console()
-    _print_facts(printer, row, scores=scores, curve=curve)
+    _print_facts(printer, row, params=params, scores=scores, curve=curve)
     if not curve.empty:
         printer.print("\nvalidation macro-F1 by epoch")
         epochs = [int(epoch) for epoch in curve["epoch"]]
@@ -143,6 +145,7 @@ def _print_facts(
     printer: Console,
     row: dict[str, Any],
     *,
+    params: "Mapping[str, Any]",
     scores: "pd.Series[Any]",
     curve: "pd.DataFrame",
 ) -> None:
@@ -151,7 +154,6 @@ def _print_facts(
         last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["macro_f1"]
     outcome = "running" if row["outcome"] is None else row["outcome"]
     rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
-    params = flatten_params(row["params"])
     facts = {
         "outcome": outcome if row["reason"] is None else f"{outcome}: {clean(row['reason'])}",
         "best": f"{score(scores['best_macro_f1'])} at epoch {whole(scores['best_epoch'])}",
