@@ -63,8 +63,10 @@ def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int
     draws = mixed.view(torch.int16)[..., :count].to(torch.float32)
     # Whole numbers: the difference is 0 or less where an element is dropped, else 1 or more.
     smallest_kept = (rate * 2.0**16).round() - 2.0**15
-    # (vmap has no rule for clamp_.)
-    return draws.sub_(smallest_kept - 1).clamp(0.0, 1.0).mul_(1.0 / (1.0 - rate))
+    draws.sub_(smallest_kept - 1)
+    # In place where it can be: vmap has no rule for clamp_.
+    kept = draws.clamp_(0.0, 1.0) if rate.dim() else draws.clamp(0.0, 1.0)
+    return kept.mul_(1.0 / (1.0 - rate))
 
 
 def batch_order(
