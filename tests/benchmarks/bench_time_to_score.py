@@ -1,11 +1,12 @@
 """Seconds to the macro-F1 that Optuna reaches in a fixed time, over several seeds.
 
     python tests/benchmarks/bench_time_to_score.py [--seconds 60] [--seeds 5] [--csv FILE]
+    python tests/benchmarks/bench_time_to_score.py --objective relation-cnn --seconds 150 --seeds 3
 
 Optuna's own way in two processes (TPE, MedianPruner, a plain PyTorch loop, SQLite) trains
-tabular-mlp's trials for the fixed time; then ``bestepoch run tabular-mlp`` gets as long. Same
-data, same search space, same batch size, 30 epochs at most, one thread a process, start-up
-included on both sides.
+trials of the objective for the fixed time; then ``bestepoch run`` gets as long. Same data, same
+search space, same batch size, 30 epochs at most, one thread a process, start-up included on both
+sides. Optuna's batches are trimmed to their longest example, as ours are.
 """
 
 import argparse
@@ -26,19 +27,26 @@ import bench_sweeps
 import optuna
 
 COLUMNS = ("seed", "optuna_macro_f1", "optuna_trials", "macro_f1", "seconds_to_optunas")
-CASE = bench_sweeps.Case("tabular-mlp", 200, 0, 30)
+CASES = {
+    "tabular-mlp": bench_sweeps.Case("tabular-mlp", 200, 0, 30),
+    "relation-cnn": bench_sweeps.Case("relation-cnn", 50, 0, 30, trimmed=True),
+}
 
 PEER = """
 import optuna
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-RATES = {{"adadelta": (0.1, 3.0), "sgd": (0.01, 0.5)}}
+from search_spaces.presets import PRESETS
+SPACE = PRESETS[{objective!r}]
+RATES = {{name: (own["low"], own["high"])
+         for name, own in SPACE["learning_rate"]["by_optimizer"].items()}}
 KINDS = {{"adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "rmsprop": torch.optim.RMSprop,
           "adadelta": torch.optim.Adadelta, "sgd": torch.optim.SGD}}
 
 def objective(trial):
     name = trial.suggest_categorical("optimizer", list(KINDS))
-    low, high = RATES.get(name, (3e-4, 1e-2))
+    rate = SPACE["learning_rate"]
+    low, high = RATES.get(name, (rate["low"], rate["high"]))
     suffix = "_" + name if name in RATES else ""
     options = {{"lr": trial.suggest_float("learning_rate" + suffix, low, high, log=True)}}
     if name in ("adam", "adamax"):
@@ -47,7 +55,7 @@ def objective(trial):
         options["betas"] = (beta1, beta2)
     if name == "sgd":
         options["momentum"] = trial.suggest_float("momentum", 0.0, 0.95)
-    dropout = trial.suggest_float("dropout", 0.0, 0.3)
+    dropout = trial.suggest_float("dropout", **SPACE["dropout"])
     best = 0.0
     def report(score, epoch):
         nonlocal best
@@ -77,18 +85,23 @@ def show(event):
     if isinstance(event, EpochDone) and event.macro_f1 > best:
         best = event.macro_f1
         print(time.time(), best, flush=True)
-config = sweeps.load_config("tabular-mlp", storage=sys.argv[1], seed=int(sys.argv[2]),
+config = sweeps.load_config(sys.argv[4], [f"space.batch_size={sys.argv[5]}"],
+                            storage=sys.argv[1], seed=int(sys.argv[2]),
                             trials=400, max_minutes=float(sys.argv[3]) / 60)
 sweeps.run(config, on_event=show)
 """
 
 
-def run_optuna(seed: int, seconds: float, folder: Path) -> tuple[float, int]:
+def run_optuna(
+    case: bench_sweeps.Case, seed: int, seconds: float, folder: Path
+) -> tuple[float, int]:
     """Return the best macro-F1 of any epoch within the time, and the trials that were begun."""
     url = f"sqlite:///{folder}/peer.db"
     study = optuna.create_study(study_name="peer", storage=url, direction="maximize")
     script = folder / "peer.py"
-    script.write_text(bench_sweeps.plain(CASE, "cpu") + PEER.format(url=url))
+    script.write_text(
+        bench_sweeps.plain(case, "cpu") + PEER.format(url=url, objective=case.objective)
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
@@ -104,10 +117,13 @@ def run_optuna(seed: int, seconds: float, folder: Path) -> tuple[float, int]:
     return max(trial.user_attrs.get("best", 0.0) for trial in trials), len(trials)
 
 
-def run_ours(seed: int, seconds: float, folder: Path, target: float) -> tuple[float, float | None]:
+def run_ours(
+    case: bench_sweeps.Case, seed: int, seconds: float, folder: Path, target: float
+) -> tuple[float, float | None]:
     """Return the best macro-F1 within the time, and the seconds after which it beat ``target``."""
     started = time.time()
     command = [sys.executable, "-c", OURS, f"sqlite:///{folder}/ours.db", str(seed), str(seconds)]
+    command += [case.objective, f"[{case.batch_size}]"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
     steps = [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
     within = [(moment - started, score) for moment, score in steps if moment <= started + seconds]
@@ -117,6 +133,7 @@ def run_ours(seed: int, seconds: float, folder: Path, target: float) -> tuple[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--objective", choices=CASES, default="tabular-mlp")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="write the table to this file too")
@@ -126,12 +143,14 @@ def main() -> None:
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores, {versions}"
     )
+    case = CASES[arguments.objective]
+    print(case.objective)
     print(f"seed  Optuna's in {arguments.seconds:.0f} s (trials)   ours    s to Optuna's")
     rows: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as name:
-            target, trials = run_optuna(seed, arguments.seconds, Path(name))
-            best, reached = run_ours(seed, arguments.seconds, Path(name), target)
+            target, trials = run_optuna(case, seed, arguments.seconds, Path(name))
+            best, reached = run_ours(case, seed, arguments.seconds, Path(name), target)
         rows.append(dict(zip(COLUMNS, (seed, target, trials, best, reached), strict=True)))
         shown = "not reached" if reached is None else f"{reached:.1f}"
         print(f"{seed:4}  {target:8.4f} {trials:14} {best:12.4f} {shown:>12}", flush=True)
