@@ -1,6 +1,11 @@
 """The trials beside one that are free of its verdict: which, and how they differ."""
 
-from sweeps.analysis.neighbours import RATE_PARAMS, describe_neighbours, find_neighbours
+from sweeps.analysis.neighbours import (
+    RATE_PARAMS,
+    describe_neighbours,
+    drop_contrary,
+    find_neighbours,
+)
 
 HIGH: dict[str, object] = {"optimizer": "adam", "learning_rate": 0.05, "betas": [0.5, 0.999]}
 
@@ -17,3 +22,14 @@ def test_neighbour_with_another_optimizer_is_not_said_to_switch_its_betas_off() 
     said = describe_neighbours(HIGH, {1: sgd}, RATE_PARAMS)
     differs = "learning_rate 0.02, no betas, momentum 0.9, optimizer sgd"
     assert said == f"Trial 1 ({differs}) of this sweep does not show it."
+
+
+def test_neighbours_that_went_against_the_advice_are_left_out() -> None:
+    own = {"optimizer": "adam", "dropout": 0.5, "learning_rate": 0.01}
+    less, more = own | {"dropout": 0.2}, own | {"dropout": 0.6}
+    assert drop_contrary(own, {1: less, 2: more}, {"dropout": True}) == {2: more}
+    assert drop_contrary(own, {1: less}, {"dropout": True}) == {1: less}  # there is no better one
+    sgd = {"optimizer": "sgd", "dropout": 0.5, "learning_rate": 0.3}
+    higher = own | {"learning_rate": 0.02}
+    # A rate of another optimizer is neither higher nor lower.
+    assert drop_contrary(own, {1: higher, 2: sgd}, {"learning_rate": False}) == {2: sgd}

@@ -1,6 +1,7 @@
 """Stuck trials: what a flat curve shows beside the others of its study."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -35,8 +36,10 @@ def look(
     *,
     scores: list[float] = STUCK,
     losses: list[float] = FLAT,
+    val: list[float] | None = None,
 ) -> Verdict | None:
     curve = make(0, scores, losses)
+    curve = curve if val is None else replace(curve, val_losses=tuple(val))
     me = describe_sibling(curve, own)
     known = [
         describe_sibling(make(i, LEARNS, FALLS), each) for i, each in enumerate(others, start=1)
@@ -44,6 +47,16 @@ def look(
     assert me is not None
     found = find_stuck(curve, me, [each for each in known if each is not None])
     return None if found is None else found.verdict
+
+
+def test_loss_above_any_guess_is_a_rate_too_high_whatever_the_optimizer() -> None:
+    # SGD with momentum at a rate of 0.95: 3 nats where guessing costs 1.39, beside Adam's trials.
+    losses = [5.99, 3.67, 3.38, 3.16, 3.05, 3.04, 3.12, 3.1, 3.04, 3.09, 3.1, 3.06, 3.08]
+    others = [params(0.01), params(0.02)]
+    assert look(params(0.95, "sgd"), others, losses=losses) is Verdict.RATE_TOO_HIGH
+    # Steps that are too small come down from there steadily.
+    small = [3.0 - 0.01 * epoch for epoch in range(13)]
+    assert look(params(1e-5, "sgd"), others, losses=small, val=small) is Verdict.UNDERFIT
 
 
 def test_alone_a_stuck_trial_looks_converged() -> None:

@@ -49,10 +49,6 @@ def shown(curve: TrialCurve) -> list[str]:
     return [verdict.value for verdict in judge(curve).verdicts]
 
 
-def advice(curve: TrialCurve) -> str:
-    return judge(curve).leading.advice
-
-
 RISING = [0.3 + 0.015 * epoch for epoch in range(23)]
 FLAT = [0.3, 0.5, 0.6, 0.65, 0.69] + [0.7] * 18
 FALLING = [0.7 - 0.01 * epoch for epoch in range(11)]
@@ -225,47 +221,6 @@ def test_swings_of_the_score_alone_are_no_oscillation() -> None:
     falling = [1.3 - 0.01 * epoch for epoch in range(23)]
     curve = make(FLAT[:5] + [0.6, 0.8] * 9, train=falling, val=falling)
     assert "oscillating" not in shown(curve)
-
-
-def test_flat_score_is_told_to_stop_sooner_only_where_more_promises_nothing() -> None:
-    assert "Fewer epochs do: it was within the noise of its best by epoch 6." in advice(make(FLAT))
-    # A trial of tabular-mlp: each epoch is a little better than the one before, the last the best.
-    slow = [0.7556, 0.76, 0.7641, 0.7645, 0.7672, 0.7692, 0.7703, 0.7717, 0.7729, 0.7742, 0.7738]
-    slow = [0.5831, 0.6112, 0.6854, 0.7165, 0.7353, 0.7423, 0.7508, *slow, 0.776, 0.7755, 0.7764]
-    curve = make(slow, supports=(4944, 1568))
-    assert shown(curve) == ["converged"]
-    assert "It may rise a little more, by less than luck gives a score (0.006)" in advice(curve)
-    # One of relation-cnn, which swings too much to tell.
-    wild = [0.34, 0.498, 0.599, 0.609, 0.625, 0.632, 0.627, 0.697, 0.658, 0.660, 0.679, 0.697]
-    curve = make([*wild, 0.519, 0.672, 0.695, 0.702])
-    assert shown(curve) == ["converged"]
-    assert "Its noise hides whether it still rises" in advice(curve)
-    assert "max_epochs = 32 would tell" in advice(curve)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "expected"),
-    [
-        ("exhausted", "Train longer: max_epochs = 46"),
-        ("stalled", "allow more patience"),
-        ("behind", "It was ended behind others that rise faster"),
-    ],
-)
-def test_rising_trial_is_told_what_ended_it(outcome: str, expected: str) -> None:
-    assert expected in advice(make(RISING, outcome=outcome))
-
-
-def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:
-    # Seven epochs of a rate that is far too low: the loss falls, and all is called one class.
-    losses = [0.9, 0.88, 0.86, 0.84, 0.82, 0.8, 0.78]
-    given_up = tuple((0.0, 0.7, 0.0, 0.7) for _ in losses)
-    curve = make([0.35] * 7, train=losses, val=losses, class_f1s=given_up)
-    assert shown(curve) == ["still improving", "class collapse"]
-    assert "Raise the learning rate" in advice(curve)
-    flat = make([0.35] * 7, train=[0.88] * 7, val=[0.88] * 7, class_f1s=given_up)
-    collapse = judge(flat).leading
-    assert collapse.verdict is Verdict.CLASS_COLLAPSE
-    assert collapse.advice.startswith("Train longer or at another rate first")
 
 
 def test_gain_is_counted_from_the_best_epoch() -> None:

@@ -136,10 +136,12 @@ class LossScale:
     Attributes:
         guessing: Loss of who knows the shares of the classes and nothing else.
         perfect: Loss of who is always right, and as sure as label smoothing wants; 0 without.
+        uniform: Loss of who takes all classes for equally likely, as an untrained model does.
     """
 
     guessing: float
     perfect: float
+    uniform: float
 
     def explained(self, loss: float) -> float:
         """Return McFadden's pseudo R2 of a loss: 1 is perfect, 0 is guessing, below is worse."""
@@ -178,7 +180,7 @@ def loss_scale(curve: TrialCurve) -> LossScale | None:
     guessed = (1 - smoothing) * shares + smoothing / classes
     target = np.full(classes, smoothing / classes)
     target[0] += 1 - smoothing
-    return LossScale(_entropy(guessed.tolist()), _entropy(target.tolist()))
+    return LossScale(_entropy(guessed.tolist()), _entropy(target.tolist()), math.log(classes))
 
 
 def _entropy(shares: list[float]) -> float:

@@ -33,6 +33,10 @@ SPIKE_FACTOR = 3.0
 SPIKE_SHARE = 0.25
 #: Share of a spike's rise that is still there at the end, if it has come back in part alone.
 SPIKE_LEFT = 0.1
+#: Times the loss of a uniform guess, ln C, that no model that learns goes up to.
+WORSE_FACTOR = 1.2
+#: Share of the loss of guessing that such a loss has come back to explain, if it has recovered.
+RECOVERED_EXPLAINED = 0.5
 #: Prechelt's generalization loss: validation loss over its smallest, minus 1.
 OVERFIT_RISE = 0.05
 #: The same where the score fell with it, which says by itself that the fit has got worse.
@@ -83,22 +87,23 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
     epoch if that is higher) and by twice its noise between epochs, and the last fifth of the
     epochs, at least 3, stays above that. Or it is a spike: since its smallest value the loss rose
     to 3 times that and lost a quarter of what was learned, and a tenth of that rise is still there
-    at the end. Gradient descent with a rate that is too large raises the training loss (Bengio
-    2012, "Practical recommendations for gradient-based training of deep architectures", section
-    3.1.1); Adam's steps grow when a small average of squares meets a large gradient (Reddi, Kale
-    and Kumar 2018), recurrent networks have such gradients (Pascanu, Mikolov and Bengio 2013, who
-    clip them). Dropout and new batches are noise: it neither stays up nor is it that large.
+    at the end. Or it rose to 1.2 times the loss of a uniform guess, ln C, by a tenth of that, and
+    at the end explains less than half of what guessing costs: a model that has learned nothing
+    starts at ln C, and small steps never lead above it. Gradient descent with a rate that is too
+    large raises the training loss (Bengio 2012, "Practical recommendations for gradient-based
+    training of deep architectures", section 3.1.1); Adam's steps grow when a small average of
+    squares meets a large gradient (Reddi, Kale and Kumar 2018), recurrent networks have such
+    gradients (Pascanu, Mikolov and Bengio 2013, who clip them). Dropout and new batches are noise:
+    it neither stays up nor is it that large.
     """
     losses = finite(curve.train_losses)
     if len(losses) < 6 or len(losses) < curve.epochs:
         return None
     smooth = moving_median(losses)
-    lowest = int(smooth.argmin())
-    if lowest > len(losses) - 1 - 3:
-        return None
     scale = loss_scale(curve)
     start = max(float(losses[0]), 0.0 if scale is None else scale.guessing)
     seen = _find_rise(losses, smooth, start) or _find_spike(losses, smooth, start)
+    seen = seen or _find_worse_than_guessing(losses, smooth, scale)
     if seen is None:
         return None
     evidence, numbers = seen
@@ -114,6 +119,8 @@ def _find_rise(
 ) -> tuple[str, dict[str, float]] | None:
     """Return the evidence of a loss that rose and stayed up, and its numbers."""
     lowest = int(smooth.argmin())
+    if lowest > len(losses) - 1 - 3:
+        return None
     low = float(smooth[lowest])
     length = max(3, round(len(losses) / 5))
     tail = float(smooth[-length:].min())
@@ -131,6 +138,8 @@ def _find_spike(
 ) -> tuple[str, dict[str, float]] | None:
     """Return the evidence of a loss that rose by far and came back in part, and its numbers."""
     lowest = int(smooth.argmin())
+    if lowest > len(losses) - 1 - 3:
+        return None
     low = float(smooth[lowest])
     highest = lowest + int(losses[lowest:].argmax())
     peak, end = float(losses[highest]), median(losses[-3:].tolist())
@@ -144,6 +153,28 @@ def _find_spike(
     )
     numbers = {"lowest_epoch": lowest + 1.0, "lowest_loss": low, "peak_loss": peak}
     return evidence, numbers | {"peak_epoch": highest + 1.0, "end_loss": end}
+
+
+def _find_worse_than_guessing(
+    losses: Floats, smooth: Floats, scale: LossScale | None
+) -> tuple[str, dict[str, float]] | None:
+    """Return the evidence of a loss that rose above any guess and has not recovered."""
+    if scale is None:
+        return None
+    highest = int(smooth.argmax())
+    peak, before = float(smooth[highest]), float(smooth[: highest + 1].min())
+    end = median(losses[-3:].tolist())
+    has_risen = peak - before > max(RISE_SHARE * scale.uniform, RISE_NOISES * epoch_noise(losses))
+    if peak <= WORSE_FACTOR * scale.uniform or not has_risen:
+        return None
+    if scale.explained(end) >= RECOVERED_EXPLAINED:
+        return None
+    evidence = (
+        f"the training loss rose from {before:.3g} to {peak:.3g} by epoch {highest + 1}, above "
+        f"the {scale.uniform:.3g} of a model that knows nothing, and is {end:.3g} at the end"
+    )
+    numbers = {"risen_loss": peak, "risen_epoch": highest + 1.0, "uniform_loss": scale.uniform}
+    return evidence, numbers | {"end_loss": end}
 
 
 def find_overfit(curve: TrialCurve) -> Finding | None:
@@ -215,12 +246,11 @@ def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
 def advise_more_steps(curve: TrialCurve) -> str:
     """Return what to do about a trial that has not come to its end: larger or more steps."""
     scale = loss_scale(curve)
-    longer = f"max_epochs = {2 * curve.epochs}"
     end = median(curve.train_losses[-3:])
     if scale is not None and scale.explained(end) < UNDERFIT_EXPLAINED:
         return (
-            f"Raise the learning rate, by 3 to 10 times, or train for far longer than {longer}: "
-            "it knows hardly more than the shares of the classes."
+            f"Raise the learning rate, by 3 to 10 times, or train for far more than "
+            f"{2 * curve.epochs} epochs: it knows hardly more than the shares of the classes."
         )
     # What ended it decides whether a higher cap would have changed anything.
     if curve.outcome == Outcome.STALLED.value:
@@ -233,7 +263,7 @@ def advise_more_steps(curve: TrialCurve) -> str:
             "It was ended behind others that rise faster: a higher learning rate may keep up with "
             "them; more epochs would help it, and may not help the sweep."
         )
-    return f"Train longer: {longer}, or take more or larger steps."
+    return f"Train longer: max_epochs = {2 * curve.epochs}, or take more or larger steps."
 
 
 def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:

@@ -42,6 +42,31 @@ def find_neighbours(
     return [neighbour for _, neighbour in sorted(found)][:_NEIGHBOURS_SHOWN]
 
 
+def drop_contrary(
+    params: Mapping[str, Any], free: Mapping[int, Mapping[str, Any]], rising: Mapping[str, bool]
+) -> dict[int, Mapping[str, Any]]:
+    """Return the trials that do not differ against the advice, or all where none is left.
+
+    Args:
+        params: Hyperparameters of the trial that shows a verdict.
+        free: Hyperparameters of those that do not, by number.
+        rising: Hyperparameters that the advice moves, and whether up. Learning rates are compared
+            within an optimizer alone.
+    """
+    kept = {}
+    for trial, other in free.items():
+        for name, is_up in rising.items():
+            own, its = params.get(name), other.get(name)
+            if name == "learning_rate" and params.get("optimizer") != other.get("optimizer"):
+                continue
+            are_numbers = isinstance(own, float) and isinstance(its, float)
+            if are_numbers and own != its and (its > own) != is_up:
+                break
+        else:
+            kept[trial] = other
+    return kept or dict(free)
+
+
 def describe_neighbours(
     params: Mapping[str, Any],
     free: Mapping[int, Mapping[str, Any]],

@@ -76,6 +76,14 @@ class Rise:
         return self.is_sure and is_slow and self.late * DIMINISHED_EPOCHS < self.error
 
     @property
+    def is_unclear(self) -> bool:
+        """Whether the prediction is worth having and not sure: noise hides what it does."""
+        # Without an error (of a running trial beside none that ended) nothing is enough.
+        is_enough = self.gain.expected > max(MATERIAL_ERRORS * self.error, MATERIAL_GAIN)
+        is_enough = is_enough and not math.isnan(self.error)
+        return is_enough and not self.is_material and not self.is_diminished
+
+    @property
     def is_material(self) -> bool:
         """Whether it goes on rising, by more than the score's error in twice the epochs."""
         error = 0.0 if math.isnan(self.error) else self.error
@@ -230,11 +238,18 @@ def find_collapse(curve: TrialCurve) -> Finding | None:
 def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
     """Find a score that is flat to within the noise.
 
-    Definition: at least 8 epochs, and neither still improving nor at diminishing returns. It is a
+    Definition: at least 8 epochs, neither still improving nor at diminishing returns, and twice
+    the epochs promise on average no more than a standard error of the score, or 0.005. It is a
     verdict only where no other is found; ``judge`` sees to that.
     """
-    if rise is None or rise.is_material or rise.is_diminished:
+    if rise is None or rise.is_material or rise.is_diminished or rise.is_unclear:
         return None
+    evidence = _describe_flat(curve, rise)
+    advice = _advise_converged(curve, rise)
+    return Finding(Verdict.CONVERGED, evidence, advice, _rise_numbers(rise))
+
+
+def _describe_flat(curve: TrialCurve, rise: Rise) -> str:
     n = curve.last(1 / 3, 3)
     tail = finite(curve.macro_f1s[-n:])
     evidence = f"macro-F1 is {tail.mean():.3f} in the last {n} epochs" if len(tail) else "no score"
@@ -243,24 +258,16 @@ def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "
         f"({rise.gain.low:.3f} to {rise.gain.high:.3f})"
     )
-    return Finding(
-        Verdict.CONVERGED, evidence, _advise_converged(curve, rise), _rise_numbers(rise)
-    )
+    return evidence
 
 
 def _advise_converged(curve: TrialCurve, rise: Rise) -> str:
     """Return what to do about a flat score: fewer epochs only where more promise nothing."""
     error = 0.0 if math.isnan(rise.error) else rise.error
-    more = f"max_epochs = {2 * curve.epochs}"
-    if rise.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN):
-        return (
-            f"Its noise hides whether it still rises: read it beside the better trials; one with "
-            f"{more} would tell."
-        )
     if rise.is_sure or rise.gain.expected > MATERIAL_GAIN:
         return (
-            f"It may rise a little more, by less than luck gives a score ({error:.3f}): spend the "
-            "time on more trials or on other models."
+            "It may rise a little more, on average by less than luck gives a score "
+            f"({error:.3f}): spend the time on more trials or on other models."
         )
     needed = epochs_to_best(curve.macro_f1s)
     if needed is None or needed >= curve.epochs:
@@ -271,14 +278,25 @@ def _advise_converged(curve: TrialCurve, rise: Rise) -> str:
     )
 
 
-def find_too_short(curve: TrialCurve) -> Finding | None:
-    """Find a trial with fewer than 8 epochs: neither its trend nor its noise can be told."""
-    if curve.epochs >= MIN_EPOCHS:
+def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
+    """Find a trial whose trend cannot be told: fewer than 8 epochs, or noise that hides it.
+
+    Definition of the latter: twice the epochs add more than a standard error of the score, and
+    0.005, on average, and it is not sure that the score rises at all.
+    """
+    if curve.epochs < MIN_EPOCHS:
+        epochs = f"{curve.epochs} epoch{'' if curve.epochs == 1 else 's'}"
+        evidence = f"it has {epochs}, and a trend takes {MIN_EPOCHS}"
+        advice = "Read it beside others at the same epoch; a longer trial tells more."
+        return Finding(Verdict.TOO_SHORT, evidence, advice, {"epochs": float(curve.epochs)})
+    if rise is None or not rise.is_unclear:
         return None
-    epochs = f"{curve.epochs} epoch{'' if curve.epochs == 1 else 's'}"
-    evidence = f"it has {epochs}, and a trend takes {MIN_EPOCHS}"
-    advice = "Read it beside others at the same epoch; a longer trial tells more."
-    return Finding(Verdict.TOO_SHORT, evidence, advice, {"epochs": float(curve.epochs)})
+    advice = (
+        "Its noise hides whether it still rises: read it beside the better trials; one with "
+        f"max_epochs = {2 * curve.epochs} would tell."
+    )
+    numbers = _rise_numbers(rise) | {"epochs": float(curve.epochs)}
+    return Finding(Verdict.TOO_SHORT, _describe_flat(curve, rise), advice, numbers)
 
 
 def _rise_numbers(rise: Rise) -> dict[str, float]:

@@ -18,7 +18,7 @@ from sweeps.analysis.findings import (
     score_error,
 )
 from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, measure_fall
-from sweeps.analysis.loss_rules import SMALL_STEPS
+from sweeps.analysis.loss_rules import SMALL_STEPS, WORSE_FACTOR
 from sweeps.analysis.noise import finite
 from sweeps.analysis.trends import fit_slope
 
@@ -66,9 +66,10 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     McFadden's pseudo R2, which allows for class weights and label smoothing); and it does not
     fall: as many epochs again would take off less than a tenth of the loss's scale, or its slope
     is within two standard errors of 0. It is ``rate too high`` if its learning rate is more than
-    3 times the median of those with its optimizer that learn, else ``underfit``. Too large a rate
-    may throw weights into a flat region in the first epoch, after which the loss never falls
-    (Pascanu, Mikolov and Bengio 2013, on exploding gradients).
+    3 times the median of those with its optimizer that learn, or if its loss is 1.2 times that of
+    a uniform guess and does not fall steadily; else ``underfit``. Too large a rate may throw
+    weights into a flat region in the first epoch, after which the loss never falls (Pascanu,
+    Mikolov and Bengio 2013, on exploding gradients).
 
     Args:
         curve: The trial.
@@ -95,13 +96,22 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
         f"{best:.3f}"
     )
     numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
-    rate = _find_high_rate(own, learners)
+    rate, fall = _find_high_rate(own, learners), measure_fall(curve)
+    is_steady = fall is not None and fall.is_steady
+    if rate is None and end > WORSE_FACTOR * scale.uniform and not is_steady:
+        advice = (
+            "Lower the learning rate, by 10 times: its loss is above that of a model that knows "
+            "nothing, as only too large steps make it."
+        )
+        return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
     if rate is None:
-        fall = measure_fall(curve)
         advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
-        advice = SMALL_STEPS if fall is not None and fall.is_steady else advice
+        advice = SMALL_STEPS if is_steady else advice
         return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
-    advice = f"Lower the learning rate: those with this optimizer that learn have {rate:.3g}."
+    advice = (
+        f"Lower the learning rate: those with this optimizer that learn have {rate:.3g} in the "
+        "middle."
+    )
     return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate})
 
 

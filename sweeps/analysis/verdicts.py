@@ -18,7 +18,7 @@ from sweeps.analysis.loss_rules import (
     find_rate_too_high,
     find_underfit,
 )
-from sweeps.analysis.neighbours import RATE_PARAMS, describe_neighbours
+from sweeps.analysis.neighbours import RATE_PARAMS, describe_neighbours, drop_contrary
 from sweeps.analysis.noise import epochs_to_best
 from sweeps.analysis.score_rules import (
     find_collapse,
@@ -69,6 +69,13 @@ DECIDING: Mapping[Verdict, tuple[str, ...]] = {
     Verdict.CLASS_COLLAPSE: ("class_weights", "learning_rate", "optimizer"),
     Verdict.OVERFIT: ("dropout", "weight_decay", "label_smoothing", "learning_rate", "model"),
     Verdict.UNDERFIT: ("learning_rate", "optimizer", "dropout", "weight_decay", "model"),
+}
+#: What the advice of a verdict moves, and whether up.
+_MOVED: Mapping[Verdict, Mapping[str, bool]] = {
+    Verdict.RATE_TOO_HIGH: {"learning_rate": False},
+    Verdict.DIVERGED: {"learning_rate": False},
+    Verdict.OSCILLATING: {"learning_rate": False},
+    Verdict.OVERFIT: {"dropout": True, "weight_decay": True, "label_smoothing": True},
 }
 #: Verdicts that say already why a trial learned little.
 _EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
@@ -136,7 +143,7 @@ def judge(curve: TrialCurve) -> TrialVerdict:
     ]
     findings = _drop_contradicted([finding for finding in found if finding is not None])
     if not findings:
-        rest = (find_convergence(curve, rise), find_too_short(curve), _unscored(curve))
+        rest = (find_convergence(curve, rise), find_too_short(curve, rise), _unscored(curve))
         findings = [next(finding for finding in rest if finding is not None)]
     findings.sort(key=lambda finding: PRECEDENCE.index(finding.verdict))
     # Where the losses fall and the score wanders, its line says nothing of what comes.
@@ -307,7 +314,8 @@ def _look_beside(
     findings = []
     for finding in judged.findings:
         if finding.verdict in DECIDING:
-            others, deciding = free[finding.verdict], DECIDING[finding.verdict]
+            deciding = DECIDING[finding.verdict]
+            others = drop_contrary(params, free[finding.verdict], _MOVED.get(finding.verdict, {}))
             finding = replace(finding, beside=describe_neighbours(params, others, deciding))
         findings.append(finding)
     return replace(judged, findings=tuple(findings))

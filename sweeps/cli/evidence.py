@@ -14,7 +14,7 @@ _SHORT = {
     "rate too high": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, "
     "then over {tail_loss:.2g}",
     "oscillating": "swings by {swing:.3f}, noise {sampling_error:.3f}",
-    "class collapse": "never found: {classes}",
+    "class collapse": "none right in the last 5 epochs: {classes}",
     "overfit": "val. loss {val_loss_rise:+.0%} from epoch {since_epoch:.0f}, {score_change}",
     "underfit": "training loss {far}",
     "too short": "{epochs:.0f} epoch{s}; a trend takes 8",
@@ -24,6 +24,7 @@ _SHORT_BY_GROUND = {
     "explained_by_others": "training loss {far}, others {far_of_others}",
     "peak_loss": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, {peak_loss:.2g} at "
     "{peak_epoch:.0f}, {end_loss:.2g} at the end",
+    "risen_loss": "loss {risen_loss:.2g} at epoch {risen_epoch:.0f}, untrained {uniform_loss:.2g}",
     "loss_fall": "losses fall, {loss_fall:.2g} an epoch, to {val_loss:.3g}",
 }
 _GAIN = "2x epochs: {predicted_gain:+.3f} ({predicted_gain_low:.3f} to {predicted_gain_high:.3f})"
@@ -42,7 +43,9 @@ def short_evidence(finding: "Finding") -> str:
         if number in numbers:
             numbers[words] = _describe_distance(numbers[number])
     grounds = [text for number, text in _SHORT_BY_GROUND.items() if number in numbers]
-    text = grounds[0] if grounds else _SHORT.get(finding.verdict.value, _GAIN)
+    name = finding.verdict.value
+    is_gain = name == "too short" and "predicted_gain" in numbers
+    text = grounds[0] if grounds else _GAIN if is_gain else _SHORT.get(name, _GAIN)
     try:
         return clean(text.format(**numbers))
     except KeyError:

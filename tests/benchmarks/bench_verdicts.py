@@ -235,10 +235,10 @@ def main() -> None:
         end="",
     )
     print(f"seed {arguments.seed}, {per_truth} curves of each truth")
-    marks = [truth.value.split()[-1][:8] for truth in TRUTHS]
+    marks = [verdict.value.split()[-1][:8] for verdict in Verdict]
     print(f"{'truth':<20}" + "".join(f"{mark:>9}" for mark in marks) + "  listed")
     for truth in TRUTHS:
-        row = "".join(f"{counts[truth, verdict] or '.':>9}" for verdict in TRUTHS)
+        row = "".join(f"{counts[truth, verdict] or '.':>9}" for verdict in Verdict)
         print(f"{truth.value:<20}{row}{listed[truth]:>8}")
     total = per_truth * len(TRUTHS)
     hits = sum(counts[truth, truth] for truth in TRUTHS)

@@ -1,0 +1,93 @@
+"""What a trial is told to do: by what it shows, and by what ended it."""
+
+from typing import Any
+
+import pytest
+
+from sweeps.analysis.findings import TrialCurve, Verdict
+from sweeps.analysis.verdicts import judge
+
+CNN, RNN = (150, 900, 90, 1860), (45, 45, 45, 45)
+RISING = [0.3 + 0.015 * epoch for epoch in range(23)]
+FLAT = [0.3, 0.5, 0.6, 0.65, 0.69] + [0.7] * 18
+
+
+def make(
+    macro_f1s: list[float],
+    *,
+    train: list[float] | None = None,
+    val: list[float] | None = None,
+    **facts: Any,
+) -> TrialCurve:
+    """A trial with losses that say nothing, unless told."""
+    flat = [0.4] * len(macro_f1s)
+    given = {"supports": CNN, **facts}
+    return TrialCurve(0, tuple(train or flat), tuple(val or flat), tuple(macro_f1s), **given)
+
+
+def shown(curve: TrialCurve) -> list[str]:
+    return [verdict.value for verdict in judge(curve).verdicts]
+
+
+def advice(curve: TrialCurve) -> str:
+    return judge(curve).leading.advice
+
+
+def test_flat_score_is_told_to_stop_sooner_only_where_more_promises_nothing() -> None:
+    assert "Fewer epochs do: it was within the noise of its best by epoch 6." in advice(make(FLAT))
+    # A trial of tabular-mlp: each epoch is a little better than the one before, the last the best.
+    slow = [0.7556, 0.76, 0.7641, 0.7645, 0.7672, 0.7692, 0.7703, 0.7717, 0.7729, 0.7742, 0.7738]
+    slow = [0.5831, 0.6112, 0.6854, 0.7165, 0.7353, 0.7423, 0.7508, *slow, 0.776, 0.7755, 0.7764]
+    curve = make(slow, supports=(4944, 1568))
+    assert shown(curve) == ["converged"]
+    assert (
+        "It may rise a little more, on average by less than luck gives a score (0.006)"
+        in advice(curve)
+    )
+
+
+def test_score_whose_noise_hides_a_rise_is_too_short_to_tell() -> None:
+    # A trial of relation-cnn: twice the epochs promise a standard error, or nothing.
+    wild = [0.34, 0.498, 0.599, 0.609, 0.625, 0.632, 0.627, 0.697, 0.658, 0.660, 0.679, 0.697]
+    curve = make([*wild, 0.519, 0.672, 0.695, 0.702])
+    assert shown(curve) == ["too short"]
+    assert "Its noise hides whether it still rises" in advice(curve)
+    assert "max_epochs = 32 would tell" in advice(curve)
+
+
+def test_loss_above_any_guess_is_a_rate_too_high() -> None:
+    # A GRU at a rate of 0.2 whose plateau schedule brought the loss back in part.
+    losses = [1.47, 1.37, 1.7, 1.98, 2.04, 2.01, 1.59, 1.3, 1.14, 1.08, 1.09]
+    curve = make([0.67] + [0.56] * 10, train=losses, val=losses, supports=RNN, outcome="stalled")
+    assert shown(curve) == ["rate too high"]
+    assert "rose from 1.47 to 2.01 by epoch 5, above the 1.39" in judge(curve).leading.evidence
+    # One that starts as high and learns all has recovered; small steps come down from a bad start.
+    learned = make([0.6] * 11, train=[*losses[:6], 0.9, 0.5, 0.3, 0.2, 0.1], supports=RNN)
+    assert "rate too high" not in shown(learned)
+    falling = make([0.3] * 11, train=[2.2 - 0.03 * i for i in range(11)], supports=RNN)
+    assert "rate too high" not in shown(falling)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ("exhausted", "Train longer: max_epochs = 46"),
+        ("stalled", "allow more patience"),
+        ("behind", "It was ended behind others that rise faster"),
+    ],
+)
+def test_rising_trial_is_told_what_ended_it(outcome: str, expected: str) -> None:
+    assert expected in advice(make(RISING, outcome=outcome))
+
+
+def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:
+    # Seven epochs of a rate that is far too low: the loss falls, and all is called one class.
+    losses = [0.9, 0.88, 0.86, 0.84, 0.82, 0.8, 0.78]
+    given_up = tuple((0.0, 0.7, 0.0, 0.7) for _ in losses)
+    curve = make([0.35] * 7, train=losses, val=losses, class_f1s=given_up)
+    assert shown(curve) == ["still improving", "class collapse"]
+    assert "Raise the learning rate" in advice(curve)
+    flat = make([0.35] * 7, train=[0.88] * 7, val=[0.88] * 7, class_f1s=given_up)
+    collapse = judge(flat).leading
+    assert collapse.verdict is Verdict.CLASS_COLLAPSE
+    assert collapse.advice.startswith("Train longer or at another rate first")
