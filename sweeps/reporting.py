@@ -17,7 +17,7 @@ from sweeps.analysis import report
 from sweeps.analysis.report_facts import StudyData
 from sweeps.analysis.verdicts import verdicts
 from sweeps.config_errors import ConfigError
-from sweeps.rerun import name_first_trials
+from sweeps.rerun import name_first_trials, read_last_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,8 @@ def read_study(url: str, study: str) -> StudyData:
     versions: Mapping[str, str] = {}
     if len(results):
         versions = queries.trial(url, study, int(results["trial"].iloc[0]))["versions"]
-    command = find_command(settings, num_trials=len(results))
+    last_run = read_last_run(url, study)
+    command = find_command(settings, num_trials=last_run.trials or len(results))
     return StudyData(
         study=study,
         objective=settings.objective,
@@ -73,6 +74,8 @@ def read_study(url: str, study: str) -> StudyData:
         class_scores=scores,
         confusions=queries.confusions(url, study),
         verdicts=verdicts(curves, scores, results, study=study),
+        target=last_run.trials,
+        audit=last_run.audit,
     )
 
 
@@ -205,14 +208,22 @@ def _drop_refused(study: StudyRow, changes: Sequence[str], *, keep: Sequence[str
     """
     from sweeps.config_files import load_config
 
-    try:
-        load_config(study.objective, changes, **_options(study))
-    except ConfigError as error:
-        refused = [each for each in changes if any(f"--set {each}: " in x for x in error.lines)]
-        return [each for each in changes if each in keep or each not in refused]
-    except (OSError, ValueError):
-        pass
-    return list(changes)
+    kept = list(changes)
+    # One line a mistake may stand for several changes, and what is left may be refused in turn.
+    for _ in changes:
+        try:
+            load_config(study.objective, kept, **_options(study))
+        except ConfigError as error:
+            lines = error.lines
+        except (OSError, ValueError):
+            return kept
+        else:
+            return kept
+        refused = {each for each in kept if any(f"--set {each}: " in line for line in lines)}
+        if not refused - set(keep):
+            return kept
+        kept = [each for each in kept if each in keep or each not in refused]
+    return kept
 
 
 def _drop_dead(study: StudyRow, changes: Sequence[str], *, keep: Sequence[str]) -> list[str]:

@@ -1,10 +1,12 @@
-"""The trials that a person named in a study, for the command that starts it anew.
+"""What the command that starts a study anew needs beside the study's settings.
 
-Reads Optuna's tables, where such trials wait; the settings of a study do not hold them.
+Reads Optuna's tables: the trials that a person named wait there, and the target and the audit of
+the last run are attributes of the study.
 """
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import optuna
@@ -12,6 +14,31 @@ import optuna
 from storage.database import open_database
 from sweeps.fixed_trials import parse_trial
 from sweeps.queued import FIXED_ATTRIBUTE
+from sweeps.studies import RUN_ATTRIBUTE
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What the last run of a study was told that its settings do not hold.
+
+    Attributes:
+        trials: Trials that the study was to have in the end; None: an older study, not stored.
+        audit: Share of the trials that it audited; None where none was, or it is not stored.
+    """
+
+    trials: int | None = None
+    audit: float | None = None
+
+
+def read_last_run(url: str, study: str) -> LastRun:
+    """Return the target and the audit of a study's last run. Does not write."""
+    with open_database(url, create=False) as db:
+        try:
+            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
+        except KeyError:
+            return LastRun()
+        told = stored.user_attrs.get(RUN_ATTRIBUTE, {})
+    return LastRun(told.get("trials"), told.get("audit") or None)
 
 
 def name_first_trials(command: str, url: str, study: str) -> str | None:

@@ -17,6 +17,8 @@ from sweeps.config_errors import ConfigError
 from sweeps.queued import queue_first_trials, read_warm_start
 from sweeps.samplers import require_packages
 
+#: Attribute of Optuna's study with what the last run was told: its ``trials`` and its ``audit``.
+RUN_ATTRIBUTE = "bestepoch:run"
 _SPACE_DRAWS = 64
 
 
@@ -92,6 +94,9 @@ def prepare(
             data_fingerprint=data_fingerprint,
         )
         queue_first_trials(study, config, db.url)
+        told = {"trials": config.trials, "audit": config.audit}
+        if study.user_attrs.get(RUN_ATTRIBUTE) != told:
+            study.set_user_attr(RUN_ATTRIBUTE, told)
     return str(study_uuid), changes
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from search_spaces.space import parse_space
-from sweeps.analysis import advice, range_advice
+from sweeps.analysis import advice, epoch_advice, range_advice, rate_advice
 from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
 from sweeps.config_files import load_config
 
@@ -57,6 +57,7 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
 
 def judged(verdict: str, n: int, *, needed: list[int] | None = None) -> pd.DataFrame:
     columns = {"verdicts": [verdict] * n, "epochs_needed": needed or [10] * n}
+    columns["evidence"] = [""] * n
     return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
 
 
@@ -208,51 +209,54 @@ def test_expected_best_is_that_of_drawing() -> None:
 def test_cap_that_cuts_the_best_is_doubled() -> None:
     frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=["exhausted"] * 3)
     improving = judged("still improving, overfit", 3)
-    found = advice.find_low_cap(frame, improving, max_epochs=23)
+    found = epoch_advice.find_low_cap(frame, improving, max_epochs=23)
     assert found is not None
     assert takes(found.option)
     assert "46" in found.text
-    assert advice.find_low_cap(frame, judged("converged", 3), max_epochs=23) is None
+    assert epoch_advice.find_low_cap(frame, judged("converged", 3), max_epochs=23) is None
     stalled = results([0.9, 0.8, 0.7], [MIDDLE] * 3)
-    assert advice.find_low_cap(stalled, improving, max_epochs=23) is None
+    assert epoch_advice.find_low_cap(stalled, improving, max_epochs=23) is None
 
 
 def test_recommended_cap_is_what_the_best_need() -> None:
     frame = results([0.9, 0.8, 0.7, 0.1], [MIDDLE] * 4)
     calm = judged("converged", 4, needed=[10, 17, 11, 900])
-    assert advice.recommend_cap(frame, calm) == 22  # 17 and a quarter more
-    assert advice.recommend_cap(frame, judged("still improving", 4)) == 46
-    assert advice.recommend_cap(frame[:0], judged("converged", 0)) is None
+    assert epoch_advice.recommend_cap(frame, calm) == 22  # 17 and a quarter more
+    late = frame.assign(best_epoch=[23, 9, 9, 9])  # no cap costs the best trial its best epoch
+    assert epoch_advice.recommend_cap(late, calm) == 23
+    spike = judged("converged", 4, needed=[3, 2, 3, 1])
+    assert epoch_advice.recommend_cap(frame.assign(best_epoch=[3] * 4), spike) == 8
+    assert epoch_advice.recommend_cap(frame[:0], judged("converged", 0)) is None
 
 
 def test_recommended_cap_costs_no_trial_that_may_be_the_best() -> None:
     # The fourth is within a standard error of the best, the fifth is not.
     frame = results([0.9, 0.895, 0.89, 0.888, 0.88], [MIDDLE] * 5)
     calm = judged("converged", 5, needed=[4, 5, 4, 25, 99])
-    assert advice.recommend_cap(frame, calm) == 32
+    assert epoch_advice.recommend_cap(frame, calm) == 32
 
 
 def test_few_or_short_trials_recommend_no_cap() -> None:
     pair = results([0.9, 0.8], [MIDDLE] * 2)
-    assert advice.recommend_cap(pair, judged("converged", 2)) is None
+    assert epoch_advice.recommend_cap(pair, judged("converged", 2)) is None
     short = results([0.9, 0.8, 0.7], [MIDDLE] * 3, epochs_run=[1, 1, 7])
-    assert advice.recommend_cap(short, judged("too short", 3)) is None
+    assert epoch_advice.recommend_cap(short, judged("too short", 3)) is None
 
 
 def test_cap_that_the_best_are_far_from_needing_is_lowered() -> None:
     ends = ["exhausted", "stalled", "exhausted", "stalled", "stalled"]
     scores, calm = [0.9, 0.8, 0.7, 0.6, 0.5], judged("converged", 5)
     frame = results(scores, [MIDDLE] * 5, outcome=ends)
-    found = advice.find_high_cap(frame, calm, max_epochs=23)
+    found = epoch_advice.find_high_cap(frame, calm, max_epochs=23)
     assert found is not None
     assert takes(found.option)
     assert "2 trials ran to: 13 would do" in found.text  # a quarter more than 10
-    assert advice.find_high_cap(frame, calm, max_epochs=17) is None
-    assert advice.find_high_cap(frame[:4], calm[:4], max_epochs=23) is None  # too few trials
+    assert epoch_advice.find_high_cap(frame, calm, max_epochs=17) is None
+    assert epoch_advice.find_high_cap(frame[:4], calm[:4], max_epochs=23) is None  # too few trials
     # None ran to it by itself: the stalled ones saved the epochs, the audited ones were made to.
     for saved in ({"outcome": ["stalled"] * 5}, {"outcome": ends, "would_stop_epoch": [5] * 5}):
         frame = results(scores, [MIDDLE] * 5, **saved)
-        assert advice.find_high_cap(frame, calm, max_epochs=23) is None
+        assert epoch_advice.find_high_cap(frame, calm, max_epochs=23) is None
 
 
 def test_too_few_trials_and_epochs_are_said() -> None:
@@ -293,13 +297,13 @@ def test_rates_from_which_most_trials_diverged_are_lowered(
 ) -> None:
     rows = [MIDDLE | each for each in params] + [MIDDLE]
     frame = results([0.1] * 3 + [0.8], rows, outcome=["diverged"] * 3 + ["stalled"])
-    (found,) = range_advice.find_high_rates(frame, SPACE)
+    (found,) = rate_advice.find_high_rates(frame, SPACE)
     low, high = options
     bounds = (f"low={low}", f"high={high}", "log=true")
     path = "space.learning_rate"
     assert found.option == " ".join(f"--set {path}.{bound}" for bound in bounds)
     half = frame.assign(outcome=["diverged"] * 2 + ["stalled"] * 2)
-    assert list(range_advice.find_high_rates(half, SPACE)) == []
+    assert list(rate_advice.find_high_rates(half, SPACE)) == []
 
 
 def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> None:
@@ -307,12 +311,12 @@ def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> No
     frame = results(
         [0.1] * 4, [sgd] * 2 + [MIDDLE] * 2, outcome=["diverged"] * 2 + ["stalled"] * 2
     )
-    (found,) = range_advice.find_high_rates(frame, SPACE)
+    (found,) = rate_advice.find_high_rates(frame, SPACE)
     assert found.option is not None
     assert found.option.startswith("--set space.learning_rate.by_optimizer.sgd.low=0.003 ")
     fixed = {"optimizer": "sgd", "learning_rate": 1e6}
     frame = results([0.1] * 2, [MIDDLE | fixed] * 2, outcome=["diverged"] * 2)
-    (found,) = range_advice.find_high_rates(frame, fixed)
+    (found,) = rate_advice.find_high_rates(frame, fixed)
     assert "--set space.learning_rate.high=0.5" in str(found.option)
 
 

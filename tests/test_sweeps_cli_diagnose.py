@@ -11,9 +11,8 @@ import pytest
 from storage.records import StudyRow
 from sweeps import cli
 from sweeps.analysis.findings import Finding, Verdict
-from sweeps.analysis.stop_audit import StopTotals
+from sweeps.analysis.stop_audit import StopTotals, describe_stops
 from sweeps.audit import HeldStop
-from sweeps.cli.diagnose import describe_stops
 from sweeps.cli.evidence import short_evidence
 from sweeps.config_files import load_config
 from sweeps.reporting import next_command
@@ -70,7 +69,7 @@ def test_advice_for_the_sweep_comes_with_the_options_and_the_command_to_type(
     write_study("mine-2", [FLAT])
     assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
-    assert "\nrecommended max_epochs: 34 (this sweep allowed 20)\n" in out
+    assert "\nrecommended max_epochs: 40 (this sweep allowed 20)\n" in out
     assert "\nfor the next sweep\n" in out
     assert "      --set max_epochs=40\n" in out
     # Other settings want a study of their own, by a name that is free.
@@ -288,7 +287,7 @@ def test_numbers_are_in_words() -> None:
         "training loss 20 % above guessing, others 42 % below guessing"
     )
     lost = Finding(Verdict.CLASS_COLLAPSE, "", "", classes=("part", "kind", "whole"))
-    assert short_evidence(lost) == "never found: part, kind and 1 more"
+    assert short_evidence(lost) == "none right in the last 5 epochs: part, kind and 1 more"
     assert short_evidence(Finding(Verdict.TOO_SHORT, "", "", {"epochs": 1.0})) == (
         "1 epoch; a trend takes 8"
     )
@@ -297,3 +296,32 @@ def test_numbers_are_in_words() -> None:
 def test_unaudited_study_is_told_how_to_audit() -> None:
     assert describe_stops(StopTotals(3, 0, 30, 0, 0.0, 0, 0, 0, NAN)) == []
     assert describe_stops(StopTotals(3, 1, 30, 5, 2.0, 0, 0, 0, NAN))[-1].endswith("--audit 0.05")
+
+
+def test_audit_that_drew_no_stopped_trial_is_said_to_have() -> None:
+    some, one = (
+        StopTotals(30, 14, 90, 9, 2.0, 0, 0, 0, NAN),
+        StopTotals(3, 1, 9, 2, 1, 0, 0, 0, NAN),
+    )
+    said = "what it cost is not known: the audit (0.2) drew "
+    assert describe_stops(some, audit=0.2)[-1] == f"{said}none of the 14 trials that were stopped"
+    assert describe_stops(one, audit=0.2)[-1] == f"{said}not the trial that was stopped"
+
+
+def test_command_leaves_out_every_part_of_a_range_that_has_no_use_any_more() -> None:
+    changes = [
+        "max_epochs=10",
+        'space.optimizer=["adam","sgd","adadelta"]',
+        "space.learning_rate.by_optimizer.adadelta={low=1e-4,high=1e-3}",
+        "space.learning_rate.by_optimizer.adadelta.log=true",
+    ]
+    config = load_config("tabular-mlp", changes, seed=0).settings()
+    study = StudyRow(
+        "u", "loser", "tabular-mlp", datetime(2031, 5, 7, tzinfo=UTC), config, None, None
+    )
+    options = ['--set \'space.optimizer=["adam", "sgd"]\'', "--set max_epochs=20"]
+    words = shlex.split(str(next_command(study, options, num_trials=30)))
+    assert words[:5] == ["bestepoch", "run", "tabular-mlp", "--study", "loser-2"]
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    taken = load_config("tabular-mlp", given, seed=0).settings()
+    assert (taken["max_epochs"], taken["space"]["optimizer"]) == (20, ["adam", "sgd"])

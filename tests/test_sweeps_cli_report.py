@@ -17,7 +17,7 @@ from optuna.trial import TrialState, create_trial
 from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, StudyRow, TrialResult
-from sweeps import cli, reporting, rerun
+from sweeps import cli, reporting, rerun, studies
 from sweeps.config import SweepConfig
 from sweeps.config_files import load_config
 from sweeps.fixed_trials import parse_trial
@@ -167,6 +167,16 @@ def test_command_names_the_trials_that_a_sweep_file_named(folder: Path) -> None:
     (command,) = re.findall(r"<code>(bestepoch run .*)</code>", page)
     words = shlex.split(command)
     assert parse_trial(words[words.index("--try") + 1]) == values
+
+
+def test_command_of_an_interrupted_sweep_has_its_target(folder: Path) -> None:
+    write_study()
+    study = optuna.create_study(study_name="relation", storage="sqlite:///bestepoch.db")
+    assert "--trials 31 " not in str(reporting.read_study("bestepoch.db", "relation").command)
+    study.set_user_attr(studies.RUN_ATTRIBUTE, {"trials": 31, "audit": 0.2})
+    data = reporting.read_study("bestepoch.db", "relation")
+    assert "--trials 31 " in str(data.command)
+    assert (data.target, data.audit) == (31, 0.2)
 
 
 def test_value_that_no_option_can_hold_leaves_no_command(folder: Path) -> None:

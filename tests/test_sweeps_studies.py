@@ -13,6 +13,7 @@ from storage.schema import UUID_ATTRIBUTE
 from sweeps import studies
 from sweeps.bookkeeping import most_in_flight
 from sweeps.config_errors import ConfigError
+from sweeps.rerun import LastRun, read_last_run
 
 
 @pytest.fixture
@@ -46,6 +47,14 @@ def test_second_start_finds_the_study(db: Database) -> None:
 def test_what_decides_no_result_may_change(db: Database) -> None:
     first = prepare(db)
     assert prepare(db, "trials=99", "workers=3", "max_minutes=5") == first
+
+
+def test_target_and_audit_of_the_last_run_are_kept(db: Database) -> None:
+    assert read_last_run(db.url, "relation-cnn") == LastRun()
+    prepare(db, "trials=31", "audit=0.2")
+    assert read_last_run(db.url, "relation-cnn") == LastRun(31, 0.2)
+    prepare(db, "trials=37")
+    assert read_last_run(db.url, "relation-cnn") == LastRun(37)
 
 
 @pytest.mark.parametrize(

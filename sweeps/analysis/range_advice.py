@@ -1,4 +1,4 @@
-"""What a sweep's results say of its ranges and choices: to lower, to widen, to fix, to leave out.
+"""What a sweep's results say of its ranges and choices: to widen, to fix, to leave out.
 
 Each rule takes ``queries.results`` and the space as ``SearchSpace.to_table`` writes it; none opens
 a database.
@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search_spaces.presets import OWN_SPACE
 from sweeps.analysis.noise import TIE_ERRORS, Floats
 from sweeps.analysis.report_words import label, setting
-from sweeps.analysis.space_table import BETAS, NamedRange, list_ranges, list_sampled, read_params
+from sweeps.analysis.space_table import BETAS, list_ranges, list_sampled, read_params
 from sweeps.analysis.trial_params import (
     BY_LINE_SEARCH,
     NEVER_CLIPS,
@@ -42,11 +41,6 @@ MIN_GROUP = 5
 #: Fewest trials of an optimizer before it is said to lose: five below the median are a chance of
 #: 1 in 32 (sign test).
 MIN_LOSSES = 5
-#: Share of the trials that ended with something to learn from, above which divergence is what to
-#: mend first.
-DIVERGED_SHARE = 0.5
-#: How far below the lowest rate that diverged the new highest one is, and how wide the range is.
-_SAFER, _WIDTH = 3.0, 100.0
 _SHUFFLES = 199
 
 
@@ -66,54 +60,6 @@ class Advice:
     text: str
     option: str | None = None
     numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-def find_high_rates(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
-    """Yield the ranges of the learning rate, or the fixed one, from which most trials diverged.
-
-    Definition: of at least 2 trials that diverged or were scored, more than half diverged. The
-    proposed range ends at a third of the lowest rate that diverged and is two decades wide; where
-    even the usual range of the optimizer (``OWN_SPACE``) ends below that, it is the usual one.
-    """
-    ended = results[results["outcome"].isin((*SCORED, Outcome.DIVERGED.value))]
-    params = read_params(ended)
-    diverged = (ended["outcome"] == Outcome.DIVERGED.value).tolist()
-    places = [each for each in list_ranges(space) if each.name == "learning_rate"]
-    everywhere: list[NamedRange | None] = [*places] or [None]
-    for where in everywhere:
-        rows = [
-            i
-            for i, one in enumerate(params)
-            if "learning_rate" in one and (where is None or where.has(one))
-        ]
-        bad = [i for i in rows if diverged[i]]
-        if len(rows) < 2 or len(bad) <= DIVERGED_SHARE * len(rows):
-            continue
-        lowest = min(float(params[i]["learning_rate"]) for i in bad)
-        optimizers = {str(params[i].get("optimizer")) for i in bad}
-        low, high = _safe_rates(lowest, optimizers)
-        path = "learning_rate" if where is None else where.path
-        named = "" if where is None or where.optimizer is None else f" of {where.optimizer}"
-        text = (
-            f"{len(bad)} of {len(rows)} trials diverged, at learning rates{named} from "
-            f"{setting(lowest)}: lower the range to {low:.3g} to {high:.3g}."
-        )
-        bounds = (f"{path}.low={low:.3g}", f"{path}.high={high:.3g}", f"{path}.log=true")
-        option = " ".join(f"--set space.{bound}" for bound in bounds)
-        numbers = {"num_diverged": float(len(bad)), "lowest": lowest, "low": low, "high": high}
-        yield Advice("learning_rate", text, option, numbers)
-
-
-def _safe_rates(lowest: float, optimizers: set[str]) -> tuple[float, float]:
-    """Return the ends of a range below a rate that diverged."""
-    usual = OWN_SPACE["learning_rate"]
-    own = usual["by_optimizer"]
-    ranges = [own.get(name, usual) for name in sorted(optimizers)]
-    low = min(each["low"] for each in ranges)
-    high = min(each["high"] for each in ranges)
-    if high <= lowest / _SAFER:
-        return low, high
-    return float(f"{lowest / _SAFER / _WIDTH:.2g}"), float(f"{lowest / _SAFER:.2g}")
 
 
 def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:

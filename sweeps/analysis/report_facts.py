@@ -4,19 +4,34 @@ Takes the frames of ``storage.queries``; opens no database.
 """
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
-from sweeps.analysis.advice import Advice, advise, recommend_cap
+from sweeps.analysis.advice import Advice, advise
 from sweeps.analysis.comparison import luck_of_best_epochs, tie_margin, validation_error
-from sweeps.analysis.stop_audit import STOPPED, StopTotals, add_up, stop_audit
+from sweeps.analysis.epoch_advice import EpochPlan, plan_epochs
+from sweeps.analysis.findings import Verdict
+from sweeps.analysis.stop_audit import STOPPED, StopTotals, add_up, describe_audit, stop_audit
 from sweeps.analysis.trial_params import list_varying, name_values, read_shown_params
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Verdicts whose advice may be about epochs, and the words that say that it is.
+_OF_EPOCHS = {
+    each.value
+    for each in (
+        Verdict.STILL_IMPROVING,
+        Verdict.DIMINISHING_RETURNS,
+        Verdict.CONVERGED,
+        Verdict.TOO_SHORT,
+    )
+}
+_EPOCHS = re.compile("epoch|longer|sooner|patience", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,8 @@ class StudyData:
         class_scores: ``queries.class_scores``.
         confusions: ``queries.confusions``.
         verdicts: ``analysis.verdicts.verdicts``.
+        target: Trials that the last run was to end with, None where that is not stored.
+        audit: Share of the trials that it audited, None: none, or not stored.
     """
 
     study: str
@@ -50,11 +67,19 @@ class StudyData:
     class_scores: "pd.DataFrame"
     confusions: "pd.DataFrame"
     verdicts: "pd.DataFrame"
+    target: int | None = None
+    audit: float | None = None
 
     @property
     def max_epochs(self) -> int:
         """Epochs that a trial may have."""
         return int(self.config["max_epochs"])
+
+    @property
+    def patience(self) -> int | None:
+        """Epochs without a better score that end a trial, None where it is not known."""
+        patience = self.config.get("patience")
+        return None if patience is None else int(patience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +93,14 @@ class Facts:
         error: Standard error of the best validation macro-F1, NaN where it is not known.
         margin: Difference below which two trials tie; NaN where it is not known.
         ranks: ``rank_trials``.
-        cap: Recommended ``max_epochs``, None without a scored trial.
+        cap: Recommended ``max_epochs`` where that is another than the present one, else None.
         savings: By outcome.
         advice: What to change in the next sweep, what helps most first.
         next_step: The first of it; without any, what the best trial's curve asks for; else "".
         next_option: The option that does it, None where there is none.
         configuration: The hyperparameters of the best trial, in one sentence; "" without one.
+        epochs: What to do about the study's epochs, None where too few trials tell.
+        audited: What stopping cost, or why that is not known; "" where none was stopped.
     """
 
     headline: str
@@ -88,6 +115,8 @@ class Facts:
     next_step: str = ""
     next_option: str | None = None
     configuration: str = ""
+    epochs: EpochPlan | None = None
+    audited: str = ""
 
 
 def gather(data: StudyData) -> Facts:
@@ -95,67 +124,65 @@ def gather(data: StudyData) -> Facts:
     error = validation_error(data.results, data.class_scores)
     margin = tie_margin(error)
     ranks = rank_trials(data.results, margin=margin)
-    cap = recommend_cap(data.results, data.verdicts)
-    savings = measure_savings(data, margin=margin)
-    advice = _advise(data, error)
-    option = advice[0].option if advice else None
+    limits: dict[str, Any] = {"max_epochs": data.max_epochs, "patience": data.patience}
+    epochs = plan_epochs(data.results, data.verdicts, **limits)
+    space = data.config.get("space", {})
+    advice = advise(data.results, space, data.verdicts, error=error, **limits)
+    next_step = _say_next(data, advice, epochs)
+    totals = add_up(_audit_stops(data, margin))
+    is_stopped = totals.num_stopped or totals.num_audited
+    facts = Facts(
+        headline=_no_answer(data),
+        findings=_say_unfinished(data.results),
+        tiles=[],
+        error=error,
+        margin=margin,
+        ranks=ranks,
+        cap=None,
+        savings=measure_savings(data, margin=margin),
+        advice=advice,
+        next_step=next_step,
+        next_option=advice[0].option if advice else None,
+        epochs=epochs,
+        audited=describe_audit(totals, audit=data.audit) if is_stopped else "",
+    )
     if ranks.empty:
-        return Facts(
-            _no_answer(data),
-            _say_unfinished(data.results),
-            [],
-            error,
-            margin,
-            ranks,
-            None,
-            savings,
-            advice,
-            _say_next(data, advice),
-            option,
-        )
-    first = data.results.iloc[0]
+        return facts
+    cap = None if epochs is None or epochs.cap == data.max_epochs else epochs.cap
     findings = [
-        *_say_unfinished(data.results),
+        *facts.findings,
         *_say_ties(ranks, margin),
         *_say_last(data.results),
-        *_say_luck(data, int(first["trial"])),
-        *_say_cap(cap, data.max_epochs),
-        *_say_savings(savings, data.max_epochs),
+        *_say_luck(data, int(data.results["trial"].iloc[0])),
+        *_say_epochs(epochs, next_step),
+        *_say_savings(totals, data.max_epochs),
     ]
-    return Facts(
-        _say_best(data.results),
-        findings,
-        _tiles(data, ranks, error=error, cap=cap, savings=savings),
-        error,
-        margin,
-        ranks,
-        cap,
-        savings,
-        advice,
-        _say_next(data, advice),
-        option,
-        _say_configuration(data.results),
+    return replace(
+        facts,
+        headline=_say_best(data.results),
+        findings=findings,
+        tiles=_tiles(data, ranks, error=error, cap=cap, savings=facts.savings),
+        cap=cap,
+        configuration=_say_configuration(data.results),
     )
 
 
-def _advise(data: StudyData, error: float) -> list[Advice]:
-    return advise(
-        data.results,
-        data.config.get("space", {}),
-        data.verdicts,
-        max_epochs=data.max_epochs,
-        error=error,
-    )
+def _say_next(data: StudyData, advice: list[Advice], epochs: EpochPlan | None) -> str:
+    """Return what to try next: of the study, or what its best trial's curve asks for.
 
-
-def _say_next(data: StudyData, advice: list[Advice]) -> str:
+    What that says of epochs holds for one trial; where the study's say something, they decide.
+    """
     if advice:
         return f"To try next: {words.plain(advice[0].text)}"
     if data.results.empty:
         return ""
-    first = data.results["trial"].iloc[0]
-    asked = data.verdicts.loc[data.verdicts["trial"] == first, "advice"].tolist()
-    return f"To try next: {words.plain(str(asked[0]))}" if asked and asked[0] else ""
+    first = data.verdicts[data.verdicts["trial"] == data.results["trial"].iloc[0]]
+    if first.empty or not first["advice"].iloc[0]:
+        return ""
+    asked = str(first["advice"].iloc[0])
+    if epochs is not None and first["verdict"].iloc[0] in _OF_EPOCHS and _EPOCHS.search(asked):
+        return f"To try next: more trials or other models. {words.plain(epochs.text)}"
+    return f"To try next: {words.plain(asked)}"
 
 
 def _say_best(results: "pd.DataFrame") -> str:
@@ -216,7 +243,13 @@ def rank_trials(results: "pd.DataFrame", *, margin: float) -> "pd.DataFrame":
 
 def measure_savings(data: StudyData, *, margin: float) -> list[tuple[str, StopTotals]]:
     """Return what stopping saved and cost, by outcome (``stop_audit``)."""
-    audit = stop_audit(
+    audit = _audit_stops(data, margin)
+    parts = [(name, audit[audit["outcome"] == name]) for name in STOPPED]
+    return [(name, add_up(part)) for name, part in parts if len(part)]
+
+
+def _audit_stops(data: StudyData, margin: float) -> "pd.DataFrame":
+    return stop_audit(
         data.results,
         data.curves,
         study=data.study,
@@ -224,8 +257,6 @@ def measure_savings(data: StudyData, *, margin: float) -> list[tuple[str, StopTo
         min_delta=float(data.config.get("min_delta", 0.0)),
         margin=margin,
     )
-    parts = [(name, audit[audit["outcome"] == name]) for name in STOPPED]
-    return [(name, add_up(part)) for name, part in parts if len(part)]
 
 
 def _no_answer(data: StudyData) -> str:
@@ -309,33 +340,24 @@ def _say_luck(data: StudyData, trial: int) -> list[str]:
     ]
 
 
-def _say_cap(cap: int | None, max_epochs: int) -> list[str]:
-    if cap is None:
+def _say_epochs(epochs: EpochPlan | None, next_step: str) -> list[str]:
+    """Return what the study says of its epochs, unless that is the next step already."""
+    if epochs is None or words.plain(epochs.text) in next_step:
         return []
-    enough = (
-        f"fewer than the {max_epochs:,} allowed"
-        if cap < max_epochs
-        else f"more than the {max_epochs:,} allowed"
-        if cap > max_epochs
-        else "as many as were allowed"
-    )
-    return [f"Recommended cap: {words.count(cap, 'epoch')}, {enough}."]
+    return [words.plain(epochs.text)]
 
 
-def _say_savings(savings: list[tuple[str, StopTotals]], max_epochs: int) -> list[str]:
-    totals = [each for _, each in savings]
-    saved = sum(each.epochs_saved for each in totals)
-    if not saved:
+def _say_savings(totals: StopTotals, max_epochs: int) -> list[str]:
+    if not totals.epochs_saved:
         return []
-    seconds = words.duration(math.fsum(each.seconds_saved for each in totals))
     said = (
-        f"Stopping trials saved {words.count(saved, 'epoch')}, about {seconds} of training, "
-        f"against running each to {max_epochs:,} epochs."
+        f"Stopping trials saved {words.count(totals.epochs_saved, 'epoch')}, about "
+        f"{words.duration(totals.seconds_saved)} of training, against running each to "
+        f"{max_epochs:,} epochs."
     )
-    audited = sum(each.num_audited for each in totals)
-    if audited:
-        wrong = sum(each.num_wrong for each in totals)
-        said += f" Of {words.count(audited, 'trial')} that ran on to check, {wrong} rose further."
+    if totals.num_audited:
+        some = words.count(totals.num_audited, "trial")
+        said += f" Of {some} that ran on to check, {totals.num_wrong} rose further."
     return [said]
 
 

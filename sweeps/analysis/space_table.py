@@ -134,6 +134,17 @@ def list_sampled(space: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def trials_with(verdicts: "pd.DataFrame", verdict: str) -> set[int]:
+    """Return the numbers of the trials that have a verdict among theirs, leading or not.
+
+    Args:
+        verdicts: ``analysis.verdicts.verdicts``.
+        verdict: The words of it, as ``findings.Verdict`` has them.
+    """
+    has_it = [verdict in str(each).split(", ") for each in verdicts["verdicts"]]
+    return {int(trial) for trial in verdicts.loc[has_it, "trial"]}
+
+
 def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return the hyperparameters of each row of ``queries.results`` by their names in a space."""
     return [flatten(json.loads(each)) for each in results["params"]]

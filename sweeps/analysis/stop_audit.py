@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sweeps.analysis.report_words import count, duration
 from sweeps.stopping import Outcome
 
 if TYPE_CHECKING:
@@ -133,6 +134,51 @@ def add_up(audit: "pd.DataFrame") -> StopTotals:
         num_wrong_for_sure=int(audited["is_wrong_for_sure"].fillna(False).sum()),
         mean_loss=float(audited["missed"].clip(lower=0.0).mean()),
     )
+
+
+def describe_stops(totals: StopTotals, *, audit: float | None = None) -> list[str]:
+    """Return what stopping saved, and what the audited trials say it cost, a sentence each.
+
+    Args:
+        totals: ``add_up`` of all trials.
+        audit: Share that the last run audited, None where it audited none or that is not known.
+    """
+    if not totals.num_stopped and not totals.num_audited:
+        return []
+    saved = (
+        f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
+        f"{count(totals.num_ended, 'trial')}, {totals.share_saved:.0%} of what max_epochs "
+        f"allows: about {duration(totals.seconds_saved)} at each trial's own pace"
+    )
+    return [saved, describe_audit(totals, audit=audit)]
+
+
+def describe_audit(totals: StopTotals, *, audit: float | None = None) -> str:
+    """Return what the audited trials say that stopping cost, or why that is not known.
+
+    Args:
+        totals: ``add_up`` of all trials.
+        audit: Share that the last run audited, None where it audited none or that is not known.
+    """
+    if totals.num_audited:
+        ran = (
+            "1 trial ran on where it would"
+            if totals.num_audited == 1
+            else f"{totals.num_audited} trials ran on where they would"
+        )
+        return (
+            f"audited: {ran} have been stopped; {totals.num_wrong} rose later by more than "
+            f"min_delta, {totals.num_wrong_for_sure} by more than what ties; stopping would have "
+            f"cost {totals.mean_loss:.4f} macro-F1 on average"
+        )
+    if audit:
+        which = (
+            "not the trial that was"
+            if totals.num_stopped == 1
+            else f"none of the {totals.num_stopped} trials that were"
+        )
+        return f"what it cost is not known: the audit ({audit:g}) drew {which} stopped"
+    return "what it cost is not known: no trial was audited; run with --audit 0.05"
 
 
 def _best_after(frame: "pd.DataFrame", curves: "pd.DataFrame") -> "pd.Series[float]":

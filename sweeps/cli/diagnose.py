@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sweeps.analysis.advice import Advice
+    from sweeps.analysis.epoch_advice import EpochPlan
     from sweeps.analysis.stop_audit import StopTotals
     from sweeps.analysis.verdicts import TrialVerdict
 
@@ -49,10 +50,6 @@ _STYLES = {
 _GAIN_NOTE = (
     "2x epochs: what twice the epochs would add to the trial's best score, and the interval that "
     "holds it in 9 of 10 cases"
-)
-_CAP_NOTE = (
-    "a quarter more than any of the best trials took to come within the noise of its best, and "
-    "twice the epochs of one that still improves"
 )
 _GUESSING_NOTE = "guessing: the loss of always giving each class the share that it has"
 
@@ -118,37 +115,6 @@ def _read(url: str, study: str) -> _Read:
     return _Read(study, results, curves, scores, judge_study(curves, scores, results))
 
 
-def describe_stops(totals: "StopTotals") -> list[str]:
-    """Return what stopping saved, and what the audited trials say it cost."""
-    if not totals.num_stopped and not totals.num_audited:
-        return []
-    from sweeps.analysis.report_words import count, duration
-
-    lines = [
-        f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
-        f"{count(totals.num_ended, 'trial')}, {totals.share_saved:.0%} of what max_epochs "
-        f"allows: about {duration(totals.seconds_saved)} at each trial's own pace"
-    ]
-    if totals.num_audited:
-        lines.append(
-            f"audited: {_count_audited(totals.num_audited)} have been stopped; "
-            f"{totals.num_wrong} rose later by more than min_delta, {totals.num_wrong_for_sure} "
-            f"by more than what ties; stopping would have cost {totals.mean_loss:.4f} macro-F1 on "
-            "average"
-        )
-    else:
-        lines.append("what it cost is not known: run with --audit 0.05")
-    return lines
-
-
-def _count_audited(number: int) -> str:
-    return (
-        "1 trial ran on where it would"
-        if number == 1
-        else f"{number} trials ran on where they would"
-    )
-
-
 def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -> None:
     by_trial = {each.trial: each for each in read.judged}
     rows = read.results[read.results["trial"].isin(list(by_trial))]
@@ -182,7 +148,7 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
     next_ = _look_ahead(read, url)
     if next_ is not None:
         _print_advice(printer, next_, storage)
-    stops = [] if next_ is None else describe_stops(next_.totals)
+    stops = [] if next_ is None else next_.stops
     if stops:
         printer.print()
     for line in stops:
@@ -215,26 +181,30 @@ class _Next:
     Attributes:
         advice: What to change.
         command: A ``bestepoch run`` that does all of it, None without an option.
-        cap: Recommended ``max_epochs``, None where too few trials tell.
+        epochs: What to do about its epochs, None where too few trials tell.
         max_epochs: The study's.
         totals: What stopping saved and cost.
+        stops: The same in sentences.
     """
 
     advice: "Sequence[Advice]"
     command: str | None
-    cap: int | None
+    epochs: "EpochPlan | None"
     max_epochs: int
     totals: "StopTotals"
+    stops: "Sequence[str]"
 
 
 def _look_ahead(read: _Read, url: str) -> _Next | None:
     """Return what to change in the sweep, and what stopping saved; None of a foreign study."""
     from storage import queries
-    from sweeps.analysis.advice import advise, recommend_cap
+    from sweeps.analysis.advice import advise
     from sweeps.analysis.comparison import tie_margin, validation_error
-    from sweeps.analysis.stop_audit import add_up, stop_audit
+    from sweeps.analysis.epoch_advice import plan_epochs
+    from sweeps.analysis.stop_audit import add_up, describe_stops, stop_audit
     from sweeps.analysis.verdicts import to_frame
     from sweeps.reporting import next_command
+    from sweeps.rerun import read_last_run
 
     settings = queries.study_settings(url, read.study)
     config = settings.config
@@ -242,11 +212,9 @@ def _look_ahead(read: _Read, url: str) -> _Next | None:
         return None
     error = validation_error(read.results, read.class_scores)
     verdicts, max_epochs = to_frame(read.judged, read.study), int(config["max_epochs"])
-    advice = advise(read.results, config["space"], verdicts, max_epochs=max_epochs, error=error)
-    options = [each.option for each in advice if each.option is not None]
-    cap = recommend_cap(read.results, verdicts)
-    if options and cap not in (None, max_epochs) and "max_epochs" not in " ".join(options):
-        options.append(f"--set max_epochs={cap}")
+    limits: dict[str, Any] = {"max_epochs": max_epochs, "patience": config.get("patience")}
+    advice = advise(read.results, config["space"], verdicts, error=error, **limits)
+    last_run = read_last_run(url, read.study)
     audit = stop_audit(
         read.results,
         read.curves,
@@ -255,31 +223,35 @@ def _look_ahead(read: _Read, url: str) -> _Next | None:
         min_delta=float(config["min_delta"]),
         margin=tie_margin(error),
     )
+    totals = add_up(audit)
     return _Next(
         advice=advice,
         command=next_command(
             settings,
-            options,
-            num_trials=len(read.results),
+            [each.option for each in advice if each.option is not None],
+            num_trials=max(last_run.trials or 0, len(read.results)),
             taken=set(queries.studies(url)["study"]),
         ),
-        cap=cap,
+        epochs=plan_epochs(read.results, verdicts, **limits),
         max_epochs=max_epochs,
-        totals=add_up(audit),
+        totals=totals,
+        stops=describe_stops(totals, audit=last_run.audit),
     )
 
 
 def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
     from sweeps.analysis.trial_params import explain_names
 
-    if next_.cap is not None:
-        printer.print(
-            f"\nrecommended max_epochs: {next_.cap} (this sweep allowed {next_.max_epochs})"
-        )
-        _print_wrapped(printer, _CAP_NOTE)
+    epochs = next_.epochs
+    if epochs is not None and epochs.cap != next_.max_epochs:
+        allowed = f"(this sweep allowed {next_.max_epochs})"
+        printer.print(f"\nrecommended max_epochs: {epochs.cap} {allowed}")
+        _print_wrapped(printer, epochs.note)
+    elif epochs is not None and epochs.advice is None:
+        printer.print()
+        _print_wrapped(printer, explain_names(epochs.text))
     if not next_.advice:
-        what = "ranges, choices or trials" if next_.cap is not None else "settings"
-        printer.print(f"\nnothing speaks for other {what}")
+        printer.print("\nthe trials together ask for no other settings")
         return
     printer.print("\nfor the next sweep", style="bold")
     for each in next_.advice:
@@ -375,9 +347,13 @@ def _write_json(read: _Read, url: str, trial: int | None) -> None:
     if trial is None:
         found["advice"] = [] if next_ is None else [asdict(each) for each in next_.advice]
         found["command"] = None if next_ is None else next_.command
-        found["recommended_max_epochs"] = None if next_ is None else next_.cap
+        found["recommended_max_epochs"] = _cap(next_)
         found["stopping"] = None if next_ is None else asdict(next_.totals)
     typer.echo(json.dumps(_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _cap(next_: _Next | None) -> int | None:
+    return None if next_ is None or next_.epochs is None else next_.epochs.cap
 
 
 def _jsonable(value: Any) -> Any:
