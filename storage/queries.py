@@ -57,6 +57,9 @@ class UnknownTrialError(StorageError):
 def studies(url: str) -> "pd.DataFrame":
     """Return one row a study (``frames.STUDIES``), oldest first. Does not write.
 
+    Of trials that share the best score the best one is that which reached it first, as in
+    ``results``.
+
     Raises:
         StorageError: If the database cannot be opened.
     """
@@ -64,7 +67,7 @@ def studies(url: str) -> "pd.DataFrame":
     best = (
         select(_TRIAL.trial, _TRIAL.best_macro_f1)
         .where(mine, _TRIAL.outcome.in_(RANKED), _TRIAL.best_macro_f1.is_not(None))
-        .order_by(_TRIAL.best_macro_f1.desc(), _TRIAL.trial)
+        .order_by(_TRIAL.best_macro_f1.desc(), _TRIAL.best_epoch, _TRIAL.trial)
         .limit(1)
     )
     trials = select(func.count()).select_from(TRIAL_RESULTS).where(mine)
@@ -157,8 +160,9 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     Of trials that share the best score the one that reached it first comes first.
 
     Ranked are trials that stalled, exhausted their epochs or fell behind, if they have a score:
-    what each reached is a fact, however its trial ended. Below them, by number and without a
-    rank: diverged and failed trials, whatever they reached, and those that still run.
+    what each reached is a fact, however its trial ended. Below them and without a rank: trials
+    that have not ended, the highest score so far first, and then diverged and failed ones by
+    number, whatever they reached.
 
     Args:
         url: The database.
@@ -188,12 +192,14 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     score = frame[f"{by}_macro_f1"].where(frame["outcome"].isin(RANKED))
     rank = score.rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", rank)
-    # Trials without a rank stay by number.
-    arrival = frame["best_epoch"].where(rank.notna() & (by == "best"))
-    frame = frame.assign(arrival=arrival).sort_values(
-        ["rank", "arrival", "trial"], na_position="last", ignore_index=True
-    )
-    return frame.drop(columns="arrival")
+    is_unfinished = frame["outcome"].isna() | (frame["outcome"] == INTERRUPTED)
+    so_far = -frame["best_macro_f1"].where(is_unfinished)
+    arrival = frame["best_epoch"].where((rank.notna() & (by == "best")) | so_far.notna())
+    keys = frame.assign(has_ended=~is_unfinished, so_far=so_far, arrival=arrival)
+    order = ["rank", "has_ended", "so_far", "arrival", "trial"]
+    # Ranked trials have all ended, so the second key moves none of them.
+    keys = keys.sort_values(order, na_position="last", ignore_index=True)
+    return keys[list(frame.columns)]
 
 
 def trial(url: str, study: str, number: int) -> dict[str, Any]:

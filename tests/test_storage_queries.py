@@ -51,7 +51,7 @@ PLAIN_SQL = {
             value, epochs_to_95, epochs_to_99, seconds, params, attempt, seed, device
         FROM trial_results WHERE study = 's'
         ORDER BY CASE WHEN outcome IN ('stalled', 'exhausted', 'behind')
-            THEN best_macro_f1 END DESC NULLS LAST, trial""",
+            THEN best_macro_f1 END DESC NULLS LAST, outcome IS NOT NULL, trial""",
 }
 
 #: Trial, outcome, best, last and tail macro-F1. Best and last rank the other way round.
@@ -89,9 +89,18 @@ def begin(db: Database, number: int, optimizer: str = "adam") -> Claim:
     )
 
 
-def end(db: Database, number: int, outcome: str, best: Any, last: Any, tail: Any) -> None:
+def end(
+    db: Database,
+    number: int,
+    outcome: str,
+    best: Any,
+    last: Any,
+    tail: Any,
+    *,
+    best_epoch: int = 2,
+) -> None:
     claim = begin(db, number, "sgd" if number % 2 else "adam")
-    curve = [] if best is None else [0.05, best, last]
+    curve = [] if best is None else [*[0.05] * (best_epoch - 1), best, last]
     rows = [
         EpochRow(claim, n, 0.5, 0.4, score, (0.1, 0.3), 0.01, 2.0, 0.5)
         for n, score in enumerate(curve, 1)
@@ -101,9 +110,9 @@ def end(db: Database, number: int, outcome: str, best: Any, last: Any, tail: Any
         outcome=outcome,
         reason=f"because {number}",
         value={"diverged": 0.0, "failed": None}.get(outcome, best),
-        best_epoch=2 if curve else None,
+        best_epoch=best_epoch if curve else None,
         best_macro_f1=best,
-        last_epoch=3 if curve else None,
+        last_epoch=len(curve) or None,
         last_macro_f1=last,
         tail_macro_f1=tail,
         epochs_run=len(curve),
@@ -172,15 +181,34 @@ def test_results_are_ranked(full_url: str, by: queries.RankBy, ranks: list[Any])
     frame = queries.results(full_url, "s", by)
     ranked = frame[frame["rank"].notna()]
     assert list(zip(ranked["rank"], ranked["trial"], strict=True)) == ranks
-    # Below: diverged, failed and running, by number.
-    assert frame["trial"].tolist()[len(ranks) :] == [2, 3, 6]
+    # Below: what has not ended, then diverged and failed, by number.
+    assert frame["trial"].tolist()[len(ranks) :] == [6, 2, 3]
     assert frame.index.tolist() == list(range(7))
 
 
 def test_results_show_a_running_trial_so_far(full_url: str) -> None:
-    row = queries.results(full_url, "s").iloc[-1]
+    row = queries.results(full_url, "s").iloc[4]
+    assert row["trial"] == 6
     assert (row["best_epoch"], row["best_macro_f1"], row["epochs_run"]) == (1, 0.95, 1)
     assert row[["rank", "outcome", "last_epoch", "finished_at"]].isna().all()
+
+
+def test_trials_that_have_not_ended_are_ordered_by_their_best_so_far(full_url: str) -> None:
+    with open_database(full_url, create=False) as db:
+        for number, scores in ((7, [0.97]), (8, []), (9, [0.3, 0.97])):
+            claim = begin(db, number)
+            for epoch, f1 in enumerate(scores, start=1):
+                row = EpochRow(claim, epoch, 0.5, 0.4, f1, (0.9, 1.0), 0.01, 2.0, 0.5)
+                recorder.record_epochs(db, [row])
+    assert queries.results(full_url, "s")["trial"].tolist()[4:] == [7, 9, 6, 8, 2, 3]
+
+
+def test_of_equal_scores_the_first_to_arrive_is_the_best_everywhere(full_url: str) -> None:
+    with open_database(full_url, create=False) as db:
+        end(db, 7, "stalled", 0.99, 0.9, 0.9, best_epoch=5)
+        end(db, 8, "stalled", 0.99, 0.9, 0.9, best_epoch=3)
+    assert queries.results(full_url, "s")["trial"].tolist()[:2] == [8, 7]
+    assert queries.studies(full_url).loc[0, "best_trial"] == 8
 
 
 def test_hyperparameters_are_readable(full_url: str) -> None:

@@ -134,6 +134,22 @@ def test_steep_curve_owes_less_to_luck() -> None:
     assert steep < 0.6 * comparison.luck_of_best(0.7 + noise)
 
 
+@pytest.mark.parametrize(
+    ("curve", "least", "most"),
+    [
+        # Epochs with a rare class beside epochs without it: the noise between them is robust.
+        ([0.6592, 0.6867, 0.7093, 0.6486, 0.6499, 0.6455, 0.6489, 0.6487, 0.6509], 0.022, 0.025),
+        ([0.6479, 0.6475, 0.6963, 0.639, 0.6897, 0.6406, 0.6448, 0.6484, 0.65], 0.043, 0.055),
+        ([0.5] * 5 + [0.7] + [0.5] * 5, 0.2, 0.2),  # no noise at all beside the spike
+        ([0.5] * 5 + [0.7] * 2 + [0.5] * 5, 0.0, 0.0),  # a neighbour confirms it
+        ([0.1 + 0.05 * i for i in range(13)], 0.0, 0.001),  # rises, the last epoch is the best
+        ([0.8 - 0.6 * 0.8**i for i in range(23)], 0.0, 0.001),
+    ],
+)
+def test_what_no_neighbour_confirms_is_luck(curve: list[float], least: float, most: float) -> None:
+    assert least - 1e-9 <= comparison.luck_of_best(curve) <= most + 1e-9
+
+
 def test_luck_frame_subtracts_it_and_leaves_short_trials_out() -> None:
     frame = comparison.luck_of_best_epochs(CURVES)
     assert frame["trial"].tolist() == [0, 1]

@@ -160,8 +160,11 @@ def test_slices_have_an_axis_that_fits_the_values() -> None:
 
 def test_confusion_is_coloured_by_the_share_of_the_true_class() -> None:
     figure = figures_classes.confusion_matrix([[3, 1], [0, 0]], ["a", "<b>"])
-    (table,) = figure.data
+    table, counts = figure.data
     assert [list(row) for row in table.z] == [[0.75, 0.25], [0.0, 0.0]]
+    assert list(counts.text) == ["3", "1", "0", "0"]
+    black, white = "#000000", "#ffffff"
+    assert list(counts.textfont.color) == [white, black, black, black]
     assert list(figure.layout.xaxis.ticktext) == ["a", "&lt;b&gt;"]
 
 
@@ -251,6 +254,16 @@ def test_constant_rate_and_no_clipping_are_drawn_as_choices() -> None:
     assert set(shares) == {"learning_rate", "schedule", "clip_norm"}
 
 
+def test_names_of_an_axis_do_not_run_into_each_other() -> None:
+    rows = [
+        {"best_macro_f1": 0.1 * i, "params": json.dumps({"optimizer": "sgd", "momentum": each})}
+        for i, each in enumerate([0.0, 0.0311, 0.5, 0.89, 0.9])
+    ]
+    (lines,) = figures_parameters.parallel_coordinates(make_results(rows), SPACE).data
+    (axis,) = (each for each in lines.dimensions if each.label == "momentum")
+    assert list(axis.ticktext) == ["0", "0.5", "0.9"]
+
+
 def test_all_that_tie_at_the_cut_are_among_the_best() -> None:
     best = figures_importances.find_best(schedules())
     assert (best.number, best.num_ranked, best.lowest, best.is_tie) == (7, 12, 1.0, False)
@@ -283,7 +296,7 @@ def test_what_decides_between_trials_that_tie_is_not_important() -> None:
     assert shares["learning_rate"] > 5 * shares["dropout"]
     best = figures_importances.find_best(results, margin=0.015)
     assert (best.number, best.is_tie) == (19, True)
-    assert "the 19 of 24 ranked trials that tie with the best one" in (
+    assert "Here the best one and the 18 that tie with it count as the best: those of the 24" in (
         figures_importances.say_best(best)
     )
 
@@ -291,8 +304,8 @@ def test_what_decides_between_trials_that_tie_is_not_important() -> None:
 @pytest.mark.parametrize(
     ("num_low", "sentence"),
     [
-        (0, "all 24 ranked trials tie with the best one"),
-        (4, "20 of the 24 ranked trials tie with the best one, and the 4 others are too few"),
+        (0, "the best one and the 23 that tie with it are all that are ranked"),
+        (4, "beside the best one and the 19 that tie with it, the 4 other ranked trials are"),
     ],
 )
 def test_importances_are_not_said_where_too_many_tie(num_low: int, sentence: str) -> None:

@@ -358,6 +358,14 @@ def test_advice_begins_with_a_name_of_people() -> None:
     assert said == "Gradient clipping shows no effect, nor beta 1: set max_epochs = 7."
 
 
+def test_names_of_classes_stay_as_they_are() -> None:
+    text = "none of very_rare_class_name or class_weights-2: set learning_rate"
+    kept = {"very_rare_class_name", "class_weights-2", "rate"}
+    assert report_words.plain(text, kept=kept) == (
+        "None of very_rare_class_name or class_weights-2: set learning rate"
+    )
+
+
 def test_small_negative_numbers_have_no_sign() -> None:
     assert report_words.signed(-0.0001) == "0.000"
     assert report_words.signed(-0.0123) == "-0.012"
@@ -368,5 +376,7 @@ def test_importances_are_not_drawn_where_all_trials_tie() -> None:
         ([each - 0.0001 * i for each in RISING], "stalled") for i in range(13)
     ]
     page = report.render(make(trials, confusion=CONFUSION), now=NOW)
-    assert "Not said: all 13 ranked trials tie with the best one" in text_of(page)
+    assert "Not said: the best one and the 12 that tie with it are all that are ranked" in text_of(
+        page
+    )
     assert "Parameter importances" not in page

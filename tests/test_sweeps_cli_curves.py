@@ -148,6 +148,39 @@ def test_key_has_words_for_the_metric(study: str, capsys: pytest.CaptureFixture[
     assert "grad_norm" not in out
 
 
+def test_axis_of_one_score_holds_no_score_that_cannot_be(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("flat", [[0.98, 0.98]], outcomes={0: "diverged"})
+    assert call("curves", "flat") == 0
+    lines = capsys.readouterr().out.splitlines()
+    named = [float(line.split("\u2524")[0]) for line in lines if "\u2524" in line]
+    assert (min(named), max(named)) == pytest.approx((0.93, 1.0), abs=0.001)
+
+
+def test_loss_that_blew_up_has_a_logarithmic_axis(
+    write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = {0: [0.7, 0.6, 2.7e26], 1: [0.7, 0.6, 0.5]}
+    write_study("blown", [[0.2, 0.3, 0.1]] * 2, outcomes={0: "diverged"}, train_losses=losses)
+    assert call("curves", "blown", "--metric", "train_loss") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("training loss (nats an example), log axis, by epoch")
+    assert "2.7e+26" in out
+    assert call("curves", "blown", "--metric", "val_loss") == 0
+    assert "log axis" not in capsys.readouterr().out
+
+
+def test_page_of_odd_values_has_an_axis_that_fits() -> None:
+    columns = ["trial", "epoch", "macro_f1", "train_loss"]
+    frame = pd.DataFrame([(0, 1, 0.4, 0.7), (0, 2, 0.4, 1e26)], columns=columns)
+    figure = metric_curves(frame, {0: 1}, "macro_f1", outcomes={0: "diverged"})
+    assert list(figure.layout.yaxis.range) == pytest.approx([0.35, 0.45])
+    figure = metric_curves(frame, {0: 1}, "train_loss", outcomes={0: "diverged"})
+    assert figure.layout.yaxis.type == "log"
+    assert "logarithmic" in figure.layout.yaxis.title.text
+
+
 def test_page_has_a_dash_a_trial_and_marks_ends() -> None:
     rows = [(trial, epoch, 0.1 * epoch) for trial in range(3) for epoch in range(1, 6)]
     frame = pd.DataFrame(rows, columns=["trial", "epoch", "macro_f1"])

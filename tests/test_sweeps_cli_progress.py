@@ -13,7 +13,7 @@ from rich.console import Console
 import sweeps.workers
 from sweeps import cli
 from sweeps.cli import json_lines
-from sweeps.cli.progress import Display, Progress
+from sweeps.cli.progress import Best, Display, Progress
 from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
 from sweeps.workers import SweepEnd
 
@@ -48,11 +48,12 @@ class Sweep:
 
 
 def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
-    varying = ["optimizer", "learning_rate", "clip_norm", "schedule"]
+    varying = ["optimizer", "learning_rate", "clip_norm", "schedule", "dropout"]
     state = Progress(target=3, varying=varying, ended=set(), bests={}, now=lambda: 0.0)
     adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
     shown = []
-    for number, params in enumerate((adam, {"optimizer": "armijo", "shrink": 0.5})):
+    armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
+    for number, params in enumerate((adam, armijo)):
         state.add(TrialStarted(0, number, 1, params))
         state.add(EpochDone(0, number, 1, 0.5, 1, 0.5, 0.1))
         out = io.StringIO()
@@ -61,7 +62,13 @@ def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
         ended = TrialEnded(0, number, "stalled", "so", 2, 1, 0.5)
         state.add(ended)
         shown.append(state.ended_line(ended, width=120).split("of 2")[1].strip())
-    assert shown == ["adam lr=0.01 clip_norm=none schedule=constant", "armijo lr=by line search"]
+    assert shown == ["adam lr=0.01 clip_norm=none schedule=constant", "armijo dropout=0.2"]
+
+
+def test_of_equal_scores_the_display_names_the_first_to_arrive() -> None:
+    bests = {2: Best(1.0, 2, 13), 4: Best(1.0, 4, 3), 5: Best(1.0, 5, 3), 6: Best(0.9, 6, 1)}
+    state = Progress(target=7, varying=(), ended=set(), bests=bests, now=lambda: 0.0)
+    assert "best 1.0000, trial 4 at epoch 3" in state.state_line()
 
 
 def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> None:

@@ -144,6 +144,30 @@ def test_note_of_one_trial_has_the_values_that_it_drew(
     assert said in text.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "curves", "said"),
+    [
+        ({}, [[0.2, 0.3, 0.9], [0.3, 0.9]], "trial 0, the lowest number with this score, which"),
+        ({1: "behind"}, [[0.2, 0.3], [0.3, 0.9]], "trial 0, the best of those that were not"),
+        ({}, [[0.3, 0.9], [0.2, 0.3, 0.9]], None),  # the same one
+        ({0: "behind"}, [[0.3, 0.9]], None),  # it has none
+    ],
+)
+def test_note_names_the_best_trial_of_the_other_pages_where_it_differs(
+    outcomes: dict[int, str],
+    curves: list[list[float]],
+    said: str | None,
+    write_study: Callable[..., None],
+    url: str,
+) -> None:
+    write_study("two", curves, outcomes=outcomes)
+    optuna.create_study(study_name="two", storage=url)
+    assert notes.write_note(url, "two", now=NOW)
+    text = optuna_dashboard.get_note(optuna.load_study(study_name="two", storage=url))
+    assert ("Their best trial is" in text) == (said is not None)
+    assert said is None or f"Their best trial is {said}" in text
+
+
 def test_note_is_written_on_each_kind_of_database(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
         study_recorder.create_study(

@@ -17,6 +17,7 @@ from sweeps.analysis.noise import (
     epoch_noise,
     finite,
     macro_f1_error_from_scores,
+    moving_median,
 )
 from sweeps.curves import running_best
 
@@ -52,7 +53,7 @@ RULES = ("best", "last", "tail", "at_epoch")
 #: Columns of ``convergence_speed``: best macro-F1 up to an epoch, first epoch with a score.
 SPEED: Mapping[str, str] = {"trial": "int64", "score_at_epoch": "float64", "epochs": "Int64"}
 #: Columns of ``luck_of_best_epochs``: best macro-F1, its noise between epochs, what the best owes
-#: to luck on average, and the best without that.
+#: to luck (``luck_of_best``), and the best without that.
 LUCK: Mapping[str, str] = {
     "trial": "int64",
     "best": "float64",
@@ -211,15 +212,22 @@ def luck_of_best_epochs(curves: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def luck_of_best(curve: Sequence[float] | Floats) -> float:
-    """Return by how much the best of a curve's epochs exceeds its smooth line, on average.
+    """Return what the best of a curve's epochs owes to luck: the larger of two measures.
 
-    With a line m_t (straight through a third of the epochs around each, at least 7) and
-    independent normal noise of standard deviation s (``epoch_noise``), the best score is expected
-    at E[max_t (m_t + s z_t)], and the luck is that minus max_t m_t. On a flat curve it is s times
-    the expected maximum of E normals (``expected_maximum``); on a steep one only the last epochs
-    compete. Choosing by the same noisy score that is reported is the selection bias of Cawley and
-    Talbot (2010, "On over-fitting in model selection", JMLR 11). The luck of the epochs alone:
-    that of the best of many trials, and of this validation set, comes on top.
+    The first is by how much the best exceeds a smooth line on average. With a line m_t (straight
+    through a third of the epochs around each, at least 7) and independent normal noise of
+    standard deviation s (``epoch_noise``), the best score is expected at E[max_t (m_t + s z_t)],
+    and the luck is that minus max_t m_t. On a flat curve it is s times the expected maximum of E
+    normals (``expected_maximum``); on a steep one only the last epochs compete.
+
+    The second is how far the best epoch stands above the median of itself and its two neighbours:
+    the noise is robust, so that one epoch far above the others does not count for it, and what no
+    neighbour confirms cannot be told from luck. The first and the last epoch have one neighbour,
+    and whether a rise would have lasted is not known: there the first measure is all.
+
+    Choosing by the same noisy score that is reported is the selection bias of Cawley and Talbot
+    (2010, "On over-fitting in model selection", JMLR 11). The luck of the epochs alone: that of
+    the best of many trials, and of this validation set, comes on top.
 
     Args:
         curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
@@ -229,14 +237,11 @@ def luck_of_best(curve: Sequence[float] | Floats) -> float:
     """
     scores = finite(curve)
     noise = epoch_noise(scores)
-    if math.isnan(noise) or noise == 0:
+    if math.isnan(noise):
         return noise
-    line = _local_lines(scores, max(7, round(_SMOOTHING * len(scores))))
-    distances = (line - line.max()) / noise
-    below = np.ones_like(_GRID)
-    for distance in distances[distances > -9].tolist():
-        below *= _normal_shares(np.asarray(_GRID - distance, dtype=np.float64))
-    return noise * _expectation(below)
+    i = int(np.argmax(scores))
+    alone = float(scores[i] - moving_median(scores)[i])
+    return max(alone, _expected_luck(scores, noise))
 
 
 def expected_maximum(draws: int) -> float:
@@ -278,6 +283,18 @@ def _score_by_rules(each: StudyFrames, *, epoch: int, score: float) -> "pd.DataF
             },
         }
     )
+
+
+def _expected_luck(scores: Floats, noise: float) -> float:
+    """Return by how much the best epoch exceeds the curve's smooth line on average."""
+    if noise == 0:
+        return 0.0
+    line = _local_lines(scores, max(7, round(_SMOOTHING * len(scores))))
+    distances = (line - line.max()) / noise
+    below = np.ones_like(_GRID)
+    for distance in distances[distances > -9].tolist():
+        below *= _normal_shares(np.asarray(_GRID - distance, dtype=np.float64))
+    return noise * _expectation(below)
 
 
 def _expectation(below: Floats) -> float:

@@ -25,7 +25,30 @@ METRICS: Mapping[str, str] = {
     "learning_rate": "learning rate of the epoch's last step",
     "grad_norm": "mean L2 norm of the gradient",
 }
+#: Largest value over the smallest from which an axis is logarithmic: a loss that blew up hides
+#: every other epoch on a linear one.
+_LOG_FROM = 1e3
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def is_drawn_log(values: Collection[float], metric: str) -> bool:
+    """Return whether a metric's values, none missing or infinite, are drawn by their logarithm."""
+    if metric == "macro_f1" or not values or min(values) <= 0:
+        return False
+    return max(values) / min(values) > _LOG_FROM
+
+
+def flat_range(values: Collection[float], metric: str) -> tuple[float, float] | None:
+    """Return the ends of an axis where all values are the same; None where they differ.
+
+    A chart's own ends would be 1 to either side, which no score has.
+    """
+    if len(set(values)) != 1:
+        return None
+    (value,) = set(values)
+    room = 0.05 if metric == "macro_f1" else 0.1 * abs(value) or 0.1
+    low, high = value - room, value + room
+    return (max(low, 0.0), min(high, 1.0)) if metric == "macro_f1" else (low, high)
 
 
 def metric_curves(
@@ -84,6 +107,13 @@ def metric_curves(
             )
     _explain_marks(figure, {words.outcome(outcomes.get(trial)) for trial in best_epochs})
     pad_epochs(figure, max([1, *curves.loc[curves["trial"].isin(best_epochs), "epoch"].tolist()]))
+    every = curves.loc[curves["trial"].isin(best_epochs), metric].tolist()
+    known = [value for value in _finite(every) if value is not None]
+    flat = flat_range(known, metric)
+    if is_drawn_log(known, metric):
+        figure.update_yaxes(type="log", title=f"{METRICS[metric]}, logarithmic axis")
+    elif flat is not None:
+        figure.update_yaxes(range=flat)
     figure.update_layout(showlegend=True)
     return figure
 

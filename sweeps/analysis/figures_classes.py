@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeps.analysis.figures import BEST_COLOURS, RULE, escape, new_figure
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 #: Classes that a figure shows; of more, those with the lowest F1 of the best trial.
 MOST_CLASSES = 40
 _MOST_COUNTED = 15
+#: Share from which white is read better than black: there the colour's luminance falls below 0.18.
+_WHITE_FROM = 0.72
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down")
 _MOST_LETTERS = 28
 #: Trials of a class stand one below the other, in class heights: equal ones hid each other.
@@ -94,8 +97,6 @@ def confusion_matrix(
         x=places,
         y=places,
         customdata=counts.tolist(),
-        text=counts.tolist(),
-        texttemplate="%{text}" if len(names) <= _MOST_COUNTED else None,
         # One hue, light to dark: read by lightness alone.
         colorscale=[[0, "#ffffff"], [0.5, "#7fb3d5"], [1, "#08306b"]],
         zmin=0,
@@ -108,10 +109,35 @@ def confusion_matrix(
             "class<extra></extra>"
         ),
     )
+    if len(names) <= _MOST_COUNTED:
+        _write_counts(figure, counts, shares)
+    # Texts would widen the axes beyond the cells.
+    figure.update_xaxes(range=[-0.5, len(names) - 0.5])
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5])
     axis = {"tickvals": places, "ticktext": names, "showgrid": False, "ticks": ""}
     figure.update_xaxes(**axis, tickangle=-40)
-    figure.update_yaxes(**axis, autorange="reversed")
+    figure.update_yaxes(**axis)
     return figure
+
+
+def _write_counts(
+    figure: "go.Figure", counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]
+) -> None:
+    """Write each cell's count in black or white, whichever is read better on its colour.
+
+    A heatmap's own texts are grey on every colour that is not dark: 2.5 to 1 on a middle blue.
+    """
+    rows, columns = np.indices(counts.shape)
+    is_dark = (shares > _WHITE_FROM).ravel().tolist()
+    figure.add_scatter(
+        x=columns.ravel().tolist(),
+        y=rows.ravel().tolist(),
+        text=[str(count) for count in counts.ravel().tolist()],
+        mode="text",
+        textfont={"color": ["#ffffff" if dark else "#000000" for dark in is_dark]},
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def shorten(name: str, *, most: int = _MOST_LETTERS) -> str:

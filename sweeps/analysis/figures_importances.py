@@ -156,12 +156,16 @@ def importances(shares: Mapping[str, float], idle: Collection[str] = ()) -> "go.
 
 def say_best(best: BestTrials) -> str:
     """Return which trials the importances take for the best ones, in one sentence."""
-    who = f"The best are here the {best.number:,} of {best.num_ranked:,} ranked trials"
     if best.is_tie:
-        return f"{who} that tie with the best one, {words.score(best.lowest)} or more."
+        # As everywhere else: the best one does not tie with itself.
+        return (
+            f"Here {_name_tied(best)} count as the best: those of the {best.num_ranked:,} ranked "
+            f"trials with {words.score(best.lowest)} or more."
+        )
     return (
-        f"{who} with {words.score(best.lowest)} or more: a tenth of them, at least 5, and all "
-        "that have the same score as the last of these."
+        f"The best are here the {best.number:,} of {best.num_ranked:,} ranked trials with "
+        f"{words.score(best.lowest)} or more: a tenth of them, at least 5, and all that have the "
+        "same score as the last of these."
     )
 
 
@@ -175,13 +179,17 @@ def say_no_importances(best: BestTrials) -> str:
         )
     if not few:
         return (
-            f"Not said: all {best.num_ranked:,} ranked trials tie with the best one, so no "
-            "setting can be told to be better than another."
+            f"Not said: {_name_tied(best)} are all that are ranked, so no setting can be told to "
+            "be better than another."
+        )
+    if best.is_tie:
+        return (
+            f"Not said: beside {_name_tied(best)}, the {few} other ranked trials are too few to "
+            "compare them with."
         )
     return (
-        f"Not said: {best.number:,} of the {best.num_ranked:,} ranked trials "
-        f"{'tie with the best one' if best.is_tie else 'count as the best'}, and the {few} others "
-        "are too few to compare them with."
+        f"Not said: {best.number:,} of the {best.num_ranked:,} ranked trials count as the best, "
+        f"and the {few} others are too few to compare them with."
     )
 
 
@@ -195,6 +203,11 @@ def say_idle_leader(shares: Mapping[str, float], idle: Collection[str]) -> str |
         f"({_percent(shares[leader])} by PED-ANOVA), which shows no effect over all "
         "ranked trials, so what they have in common is probably chance."
     )
+
+
+def _name_tied(best: BestTrials) -> str:
+    others = best.number - 1
+    return f"the best one and the {others:,} that {'ties' if others == 1 else 'tie'} with it"
 
 
 def _percent(share: float) -> str:

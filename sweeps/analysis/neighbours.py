@@ -59,8 +59,9 @@ def drop_contrary(
             own, its = params.get(name), other.get(name)
             if name == "learning_rate" and params.get("optimizer") != other.get("optimizer"):
                 continue
-            are_numbers = isinstance(own, float) and isinstance(its, float)
-            if are_numbers and own != its and (its > own) != is_up:
+            if not isinstance(own, float) or not isinstance(its, float):
+                continue
+            if own != its and (its > own) != is_up:
                 break
         else:
             kept[trial] = other

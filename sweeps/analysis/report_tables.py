@@ -116,6 +116,7 @@ def class_columns() -> list[Column]:
 def verdict_rows(data: StudyData) -> list[dict[str, str]]:
     """Return what each trial's curve shows, why it ended and what to do, in the ranked order."""
     judged = {int(row.trial): row for row in data.verdicts.itertuples()}
+    classes = {str(name) for name in data.class_scores["class_name"]}
     rows = []
     for row in data.results.to_dict(orient="records"):
         found = judged.get(row["trial"])
@@ -129,8 +130,8 @@ def verdict_rows(data: StudyData) -> list[dict[str, str]]:
                 "verdict": "-" if found is None else str(found.verdicts),
                 "evidence": "no epoch to judge"
                 if found is None
-                else words.plain(_sentence(found.evidence)),
-                "advice": "" if found is None else words.plain(str(found.advice)),
+                else words.plain(_sentence(found.evidence), kept=classes),
+                "advice": "" if found is None else words.plain(str(found.advice), kept=classes),
                 "to_99": "-" if found is None else _missing_or_whole(found.epochs_to_99),
             }
         )

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -144,8 +144,20 @@ def listing(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def plain(text: str) -> str:
-    """Return advice in people's names; ``name = value`` stays as it is typed."""
+def plain(text: str, *, kept: Collection[str] = ()) -> str:
+    """Return advice in people's names; ``name = value`` stays as it is typed.
+
+    Args:
+        text: With keys, as findings and pieces of advice have them.
+        kept: Names of the user's own, such as classes, which stay as they are.
+    """
     text = text.replace("see epochs_to_99", "see its epoch of 99 %")
-    named = _NAME.sub(lambda found: label(found.group()), text)
+    own = "|".join(re.escape(name) for name in sorted(kept, key=len, reverse=True) if name)
+    names = re.compile(rf"(?<!\w)(?P<own>{own})(?!\w)|{_NAME.pattern}") if own else _NAME
+
+    def name(found: re.Match[str]) -> str:
+        is_own = own and found["own"] is not None
+        return found.group() if is_own else label(found.group())
+
+    named = names.sub(name, text)
     return named[:1].upper() + named[1:]

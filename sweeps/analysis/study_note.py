@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from sweeps.analysis import figures, figures_curves, report_tables
 from sweeps.analysis import report_words as words
 from sweeps.analysis.report_facts import Facts, StudyData
-from sweeps.analysis.space_table import list_sampled
-from sweeps.analysis.trial_params import name_values, read_shown_params
+from sweeps.analysis.trial_params import describe_trial
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,7 +49,7 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
         f"All of it: [the report](/report/{data.study}), served by `bestepoch dashboard`.",
         "",
         "Values in Optuna's pages are best-epoch macro-F1 so far; a trial that fell behind is "
-        "PRUNED there, and one that diverged has 0.",
+        f"PRUNED there, and one that diverged has 0.{_say_other_best(data)}",
         "",
         f"Written by the sweep, {words.moment(now)}.",
     ]
@@ -121,9 +120,31 @@ def _describe_only_trial(data: StudyData) -> str:
     """Return what the only trial of a study drew, which no other differs from; else ""."""
     if len(data.results) != 1:
         return ""
-    (params,) = read_shown_params(data.results)
-    sampled = list_sampled(data.config.get("space", {}))
-    return f"It is {words.configuration(name_values(params, sampled))}."
+    trial = int(data.results.iloc[0]["trial"])
+    return f"It is {describe_trial(data.results, trial, data.config.get('space', {}))}."
+
+
+def _say_other_best(data: StudyData) -> str:
+    """Return which trial Optuna's pages take for the best, where it is another one; else "".
+
+    They know no pruned trial, and of equal scores the lowest number.
+    """
+    ranked = data.results[data.results["rank"].notna()]
+    complete = ranked[ranked["outcome"] != "behind"]
+    if complete.empty:
+        return ""
+    highest = complete["best_macro_f1"].max()
+    theirs = int(complete.loc[complete["best_macro_f1"] == highest, "trial"].min())
+    first = ranked.iloc[0]
+    if theirs == first["trial"]:
+        return ""
+    why = "the best of those that were not pruned"
+    if first["outcome"] != "behind":
+        why = (
+            f"the lowest number with this score, which trial {first['trial']} reached in fewer "
+            "epochs"
+        )
+    return f" Their best trial is trial {theirs}, {why}."
 
 
 def _say_outcomes(data: StudyData) -> str:

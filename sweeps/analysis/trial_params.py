@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams, list_unstored
-from sweeps.analysis.report_words import label
-from sweeps.analysis.space_table import BETAS, read_params
+from sweeps.analysis.report_words import configuration, label
+from sweeps.analysis.space_table import BETAS, list_sampled, read_params
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +120,22 @@ def name_values(params: Mapping[str, Any], varying: Sequence[str]) -> dict[str, 
     """Return a trial's optimizer, its learning rate, and what varies of the others, in order."""
     names = dict.fromkeys([*_FIRST, *varying])
     return {name: params[name] for name in names if name in params}
+
+
+def describe_trial(results: "pd.DataFrame", trial: int, space: Mapping[str, Any]) -> str:
+    """Return a trial's optimizer, learning rate and what varies of the others, on one line.
+
+    The only trial of a study differs from no other: of it all that was sampled is named.
+
+    Args:
+        results: ``queries.results``.
+        trial: Its number, one of these.
+        space: The study's; empty: not known.
+    """
+    params = read_shown_params(results)
+    named = list_sampled(space) if len(params) == 1 else list_varying(params)
+    own = params[results["trial"].tolist().index(trial)]
+    return configuration(name_values(own, named))
 
 
 def _place(name: str) -> int:

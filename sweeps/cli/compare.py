@@ -210,23 +210,24 @@ def _explain(
             for rule, words in _WORDS.items()
         )
         lines.append(f"the rules disagree most on trial {moved['name']}: rank {ranks}")
-    tied = int(frame["is_tied"].sum())
+    others, tied = len(frame) - 1, int(frame["is_tied"].sum()) - 1
     if math.isnan(margin):
         lines.append("what ties is not known: no trial has scores of its classes")
-    elif tied > 1:
+    elif tied > 0:
         lines.append(
-            f"{tied} of {len(frame)} trials tie with the best (=): within {margin:.3f}, two "
-            "standard errors of a difference on this validation set"
+            f"{tied} of the {others} other trials {'ties' if tied == 1 else 'tie'} with the best "
+            f"(=): within {margin:.3f}, two standard errors of a difference on this validation set"
         )
-    elif len(frame) > 1:
+    elif others:
         lines.append(f"no other trial ties with the best: none is within {margin:.3f}")
     # Of equal ones the one that got there first, as in the other views.
     best = frame[frame["rank_best"] == 1].iloc[0]
     if not is_missing(best["luck"]):
         lines.append(
-            f"luck: the best of a trial's epochs exceeds its smooth line by chance; with noise of "
-            f"{best['noise']:.3f} from epoch to epoch that is {signed(best['luck'])} for trial "
-            f"{best['name']}, which has {best['best_without_luck']:.4f} without it"
+            f"luck: a trial's best epoch is partly chance, by the noise from epoch to epoch "
+            f"({best['noise']:.3f}) or by what no neighbour confirms; that is "
+            f"{signed(best['luck'])} for trial {best['name']}, which has "
+            f"{best['best_without_luck']:.4f} without it"
         )
     return lines
 

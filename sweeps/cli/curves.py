@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.cli import ranking
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -65,12 +66,14 @@ def curves(
     """Draw the learning curves of the best trials, best epochs marked."""
     from storage import queries
     from storage.locations import resolve_url
-    from sweeps.analysis.curve_figure import METRICS
+    from sweeps.analysis.curve_figure import METRICS, flat_range, is_drawn_log
 
     if html is not None:
         check_place(html, default="curves.html")
     url = resolve_url(storage)
     results = queries.results(url, study)
+    if html is None:
+        results = ranking.mark_cut_off(results, url, study)
     frame = queries.curves(url, study)
     shown = results[results["trial"].isin(frame["trial"].unique())].head(top)
     if shown.empty:
@@ -80,7 +83,6 @@ def curves(
         console().print(f"wrote {html}", soft_wrap=True)
         return
     printer = console()
-    printer.print(Text(f"{METRICS[metric]} by epoch, study {clean(study)}", style="bold"))
     lines = {
         int(trial): frame[frame["trial"] == trial].set_index("epoch")[metric]
         for trial in shown["trial"]
@@ -88,7 +90,18 @@ def curves(
     bests = _best_epochs(shown)
     width = min(printer.width, _MAX_WIDTH)
     points = [_points(line) for line in lines.values()]
-    plot = draw(points, list(bests.values()), width=width, has_colour=printer.is_terminal)
+    values = [value for line in points for value in line.values()]
+    is_log = is_drawn_log(values, metric)
+    name = METRICS[metric] + (", log axis," if is_log else "")
+    printer.print(Text(f"{name} by epoch, study {clean(study)}", style="bold"))
+    plot = draw(
+        points,
+        list(bests.values()),
+        width=width,
+        has_colour=printer.is_terminal,
+        is_log=is_log,
+        ends=flat_range(values, metric),
+    )
     printer.print(Text.from_ansi(plot), soft_wrap=True)
     _print_key(printer, shown, lines, metric=metric)
 
@@ -99,6 +112,8 @@ def draw(
     *,
     width: int,
     has_colour: bool = False,
+    is_log: bool = False,
+    ends: tuple[float, float] | None = None,
 ) -> str:
     """Return curves as text, a letter each, the first one on top, colours as ANSI codes.
 
@@ -107,11 +122,15 @@ def draw(
         best_epochs: The epoch of each that gets the capital letter, if it has a value there.
         width: Columns of the text.
         has_colour: Whether to write colours.
+        is_log: Whether the axis is logarithmic; then all values are above 0.
+        ends: Lowest and highest value of the axis; None: those of the lines.
     """
     if not any(lines):
         return "(no epoch has a finite value)"
     import plotext
 
+    if is_log:
+        lines = [{epoch: math.log10(y) for epoch, y in line.items()} for line in lines]
     figure = plotext.figure
     figure.clear()
     figure.plot_size(width, _HEIGHT)
@@ -128,6 +147,10 @@ def draw(
     last = max(epoch for line in lines for epoch in line)
     ticks = choose_ticks(last)
     figure.ruler("x").ticks(ticks, [str(tick) for tick in ticks])
+    if is_log:
+        _name_powers(figure, [value for line in lines for value in line.values()])
+    elif ends is not None:
+        figure.ruler("y").lim(*ends)
     text: str = figure.build().string(colorless=not has_colour)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
@@ -138,6 +161,13 @@ def choose_ticks(last: int) -> list[int]:
     step = next(step for step in steps if last / step <= _TICKS)
     between = [epoch for epoch in range(step, last, step) if 1 < epoch <= last - step / 2]
     return sorted({1, *between, last})
+
+
+def _name_powers(figure: Any, logarithms: Sequence[float]) -> None:
+    """Name on the axis the values that have these decimal logarithms, not the logarithms."""
+    low, high = min(logarithms), max(logarithms)
+    places = [low + i * (high - low) / 4 for i in range(5)]
+    figure.ruler("y").ticks(places, [f"{10**place:.2g}" for place in places])
 
 
 def _signal(
@@ -185,8 +215,7 @@ def _print_key(
         if metric != "macro_f1":
             value = math.nan if is_missing(best) else lines[int(row["trial"])].get(best, math.nan)
             cells.append("-" if is_missing(value) else short_number(float(value)))
-        outcome = "running" if is_missing(row["outcome"]) else str(row["outcome"])
-        table.add_row(LETTERS[i], *cells, outcome)
+        table.add_row(LETTERS[i], *cells, ranking.outcome_text(row["outcome"]))
     printer.print(table)
     printer.print("a capital letter is the trial's best epoch")
 

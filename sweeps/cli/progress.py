@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.analysis.space_table import flatten
-from sweeps.analysis.trial_params import fill_unstored
+from sweeps.analysis.trial_params import BY_LINE_SEARCH, fill_unstored
 from sweeps.cli.output import clean, short_value
 from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
 
@@ -119,7 +119,7 @@ class Progress:
         line += f" of {event.epochs_run:<2} "
         for name in self.varying:
             params = self._params.get(event.trial, {})
-            if name not in params:
+            if name not in params or params[name] == BY_LINE_SEARCH:
                 continue
             value = short_value(params[name])
             word = value if name == "optimizer" else f"{_short(name)}={value}"
@@ -191,7 +191,10 @@ class Progress:
         return f"{len(self.ended)} of {self.target} ended{pruned}, {num_running} running"
 
     def _best_text(self) -> str:
-        first = max(self.bests.values(), key=lambda one: (one.macro_f1, -one.trial), default=None)
+        # Of equal ones that which got there first, as in every table.
+        first = min(
+            self.bests.values(), key=lambda b: (-b.macro_f1, b.epoch, b.trial), default=None
+        )
         if first is None:
             return "none yet"
         return f"{first.macro_f1:.4f}, trial {first.trial} at epoch {first.epoch}"

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 #: Scores by which trials are ranked, in the words of a sentence.
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
+#: Outcome of a trial whose process died before it could write one.
+CUT_OFF = "cut off"
+
 _FIRST = ("optimizer", "learning_rate")
 #: Of trials with the same score the one that reached it first leads.
 _WIDE_GAP, _GAP = 2, 1
@@ -53,11 +56,21 @@ def ranked_lines(
     return lines
 
 
-def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
-    """Return which trial won, and what another way to compare would have said."""
+def answer_lines(
+    frame: "pd.DataFrame", *, by: str = "best", space: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Return which trial won, and what another way to compare would have said.
+
+    Args:
+        frame: ``queries.results``, ranked.
+        by: The score that it is ranked by.
+        space: The study's, by which the only trial of a study is described.
+    """
+    from sweeps.analysis.trial_params import describe_trial
+
     ranked = frame[frame["rank"].notna()]
     if ranked.empty:
-        return ["no trial has a score that may be ranked"]
+        return [_say_leader(frame)]
     first = ranked.iloc[0]
     best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
     last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
@@ -67,18 +80,24 @@ def answer_lines(frame: "pd.DataFrame", *, by: str = "best") -> list[str]:
         own = score(first[f"{by}_macro_f1"])
         lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
     lines += _say_equals(ranked, first, by=by)
-    lines.append(f"trial {first['trial']} is {_describe(frame, first)}")
+    described = clean(describe_trial(frame, int(first["trial"]), space or {}))
+    lines.append(f"trial {first['trial']} is {described}")
     return [*lines, *_say_rivals(ranked, first, other="last" if by == "best" else "best")]
 
 
-def _describe(frame: "pd.DataFrame", row: "pd.Series[Any]") -> str:
-    """Return a trial's optimizer, learning rate and what varies, on one line."""
-    from sweeps.analysis.report_words import configuration
-    from sweeps.analysis.trial_params import list_varying, name_values, read_shown_params
-
-    params = read_shown_params(frame)
-    own = params[frame["trial"].tolist().index(row["trial"])]
-    return clean(configuration(name_values(own, list_varying(params))))
+def _say_leader(frame: "pd.DataFrame") -> str:
+    """Return who is ahead of the trials that have not ended, where none is ranked."""
+    is_open = frame["outcome"].isna() | frame["outcome"].isin(("interrupted", CUT_OFF))
+    scored = frame[is_open & frame["best_macro_f1"].notna()]
+    if scored.empty:
+        return "no trial has a score that may be ranked"
+    # The frame has them in this order.
+    first = scored.iloc[0]
+    ended = "no trial has ended yet" if is_open.all() else "none that has ended may be ranked"
+    return (
+        f"best so far: trial {first['trial']}, macro-F1 {score(first['best_macro_f1'])} at epoch"
+        f" {whole(first['best_epoch'])}; {ended}"
+    )
 
 
 def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> list[str]:
@@ -131,6 +150,29 @@ def by_weight(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list
 def outcome_text(value: Any) -> str:
     """Return an outcome; a trial without one runs."""
     return "running" if is_missing(value) else str(value)
+
+
+def mark_cut_off(frame: "pd.DataFrame", url: str, study: str) -> "pd.DataFrame":
+    """Return the results with the outcome ``CUT_OFF`` where the process that trained is gone.
+
+    A process of another host counts as alive: nothing here can tell.
+
+    Args:
+        frame: ``queries.results`` of the study.
+        url: The database.
+        study: Name of the study.
+    """
+    if frame["outcome"].notna().all():
+        return frame
+    from storage import queries
+    from storage.database import open_database
+    from sweeps.bookkeeping import is_left
+
+    uuid = queries.study_settings(url, study).uuid
+    with open_database(url, create=False) as db:
+        left = {one.trial for one in queries.unfinished_trials(db, uuid) if is_left(one)}
+    is_gone = frame["outcome"].isna() & frame["trial"].isin(left)
+    return frame.assign(outcome=frame["outcome"].mask(is_gone, CUT_OFF))
 
 
 def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:

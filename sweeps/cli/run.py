@@ -348,7 +348,7 @@ def _print_results(
         printer.print(note)
     if is_quiet:
         return
-    for line in ranking.answer_lines(frame):
+    for line in ranking.answer_lines(frame, space=config.space.to_table()):
         printer.print(line)
     failed = frame[frame["outcome"] == "failed"]
     for row in failed.head(_MAX_FAILURES).to_dict(orient="records"):

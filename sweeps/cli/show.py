@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from storage import locations
+from sweeps.cli import ranking
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -48,7 +49,7 @@ def show(
     url = locations.resolve_url(storage)
     row = queries.trial(url, study, trial)
     settings = queries.study_settings(url, study)
-    frame = queries.results(url, study)
+    frame = ranking.mark_cut_off(queries.results(url, study), url, study)
     is_shown = (frame["trial"] == trial).tolist()
     scores = frame[is_shown].iloc[0]
     params = read_shown_params(frame)[is_shown.index(True)]
@@ -152,7 +153,7 @@ def _print_facts(
     last_epoch, last = row["last_epoch"], row["last_macro_f1"]
     if last_epoch is None and not curve.empty:
         last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["macro_f1"]
-    outcome = "running" if row["outcome"] is None else row["outcome"]
+    outcome = ranking.outcome_text(scores["outcome"])
     rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
     facts = {
         "outcome": outcome if row["reason"] is None else f"{outcome}: {clean(row['reason'])}",

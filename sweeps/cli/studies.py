@@ -67,10 +67,12 @@ def results(
     from storage import locations, queries
 
     kind = choose_format(format, output)
-    frame = queries.results(locations.resolve_url(storage), study, by)
+    url = locations.resolve_url(storage)
+    frame = queries.results(url, study, by)
     if kind != "table":
         write_frame(frame, kind, output=output)
         return
+    frame = ranking.mark_cut_off(frame, url, study)
     if output is not None:
         save_text(ranking.ranked_lines(frame, width=400, by=by), output, width=400)
         return
@@ -80,7 +82,8 @@ def results(
         return
     for line in ranking.ranked_lines(frame, width=printer.width, by=by):
         printer.print(line)
-    for line in ranking.answer_lines(frame, by=by):
+    space = queries.study_settings(url, study).config.get("space") or {}
+    for line in ranking.answer_lines(frame, by=by, space=space):
         printer.print(line)
 
 
