@@ -105,6 +105,15 @@ def test_cap_that_hardly_differs_is_nothing_to_change(outcome: str, said: str) -
     assert said in plan.text
 
 
+def test_cap_that_no_trial_reached_is_said_to_have_been_high() -> None:
+    frame = results([0.9] * 7, outcome=["stalled"] * 7)
+    plan = epoch_advice.plan_epochs(frame, judged(*["converged"] * 7, needed=12), max_epochs=1000)
+    assert plan is not None
+    assert (plan.cap, plan.advice) == (1000, None)
+    assert "so it need not change" in plan.text
+    assert "their best by epoch 12, and 15 would have done." in plan.text
+
+
 def test_lower_cap_says_how_it_comes_about_and_is_never_below_8() -> None:
     frame = results([0.9] * 7, outcome=["exhausted"] * 7, best_epoch=[3] * 7)
     spike = judged(*["converged"] * 7, needed=3)

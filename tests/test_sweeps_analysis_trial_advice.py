@@ -1,5 +1,6 @@
 """What a trial is told to do: by what it shows, and by what ended it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,6 +54,8 @@ def test_score_whose_noise_hides_a_rise_is_too_short_to_tell() -> None:
     assert shown(curve) == ["too short"]
     assert "Its noise hides whether it still rises" in advice(curve)
     assert "max_epochs = 32 would tell" in advice(curve)
+    assert "one with more patience would tell" in advice(replace(curve, outcome="stalled"))
+    assert "it was ended behind others" in advice(replace(curve, outcome="behind"))
 
 
 def test_loss_above_any_guess_is_a_rate_too_high() -> None:

@@ -96,6 +96,9 @@ def plan_epochs(
         does = "does" if CAP_MARGIN * needed <= max_epochs else "is just enough"
         return EpochPlan(max_epochs, f"{near}: max_epochs = {max_epochs} {does}.")
     ended = f"no trial reached max_epochs = {max_epochs} by itself, so it need not change"
+    enough = recommend_cap(results, verdicts)
+    if enough is not None and enough <= HIGH_CAP_SHARE * max_epochs:
+        near += f", and {enough} would have done"
     return EpochPlan(max_epochs, f"{ended}: {near}.")
 
 

@@ -21,6 +21,7 @@ from sweeps.analysis.trends import (
     fit_slope,
     predict_gain,
 )
+from sweeps.stopping import Outcome
 
 #: Standard errors of a score that its swings must exceed, as a standard deviation.
 SWING_ERRORS = 1.5
@@ -291,10 +292,12 @@ def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         return Finding(Verdict.TOO_SHORT, evidence, advice, {"epochs": float(curve.epochs)})
     if rise is None or not rise.is_unclear:
         return None
-    advice = (
-        "Its noise hides whether it still rises: read it beside the better trials; one with "
-        f"max_epochs = {2 * curve.epochs} would tell."
-    )
+    # What ended it is what a longer one would have to be spared.
+    longer = {
+        Outcome.STALLED.value: "one with more patience would tell",
+        Outcome.BEHIND.value: "it was ended behind others",
+    }.get(curve.outcome or "", f"one with max_epochs = {2 * curve.epochs} would tell")
+    advice = f"Its noise hides whether it still rises: read it beside the better trials; {longer}."
     numbers = _rise_numbers(rise) | {"epochs": float(curve.epochs)}
     return Finding(Verdict.TOO_SHORT, _describe_flat(curve, rise), advice, numbers)
 
