@@ -72,12 +72,37 @@ def test_best_trials_that_patience_ended_while_they_rose_get_more_of_it() -> Non
 
 def test_audited_trials_that_improve_at_the_last_epoch_are_stopped_by_patience() -> None:
     held = {"would_stop_epoch": [9] * 3, "would_stop_outcome": ["stalled"] * 3}
-    frame = results([0.9, 0.895, 0.89], outcome=["exhausted"] * 3, **held)
+    frame = results([0.9, 0.895, 0.89], outcome=["exhausted"] * 3, best_epoch=[12] * 3, **held)
     rising = judged(*["still improving"] * 3)
     plan = epoch_advice.plan_epochs(frame, rising, max_epochs=23, patience=6)
     assert plan is not None
     assert option_of(plan.advice) == "--set patience=12"
     assert "would have without the audit" in plan.text
+    # No better score in all the epochs after: patience was right.
+    right = epoch_advice.plan_epochs(frame.assign(best_epoch=3), rising, max_epochs=23, patience=6)
+    assert right is not None
+    assert right.advice is None
+
+
+def test_trial_that_would_surely_overtake_the_best_asks_for_more_epochs() -> None:
+    frame = results([0.9, 0.8, 0.8, 0.7], outcome=["stalled"] * 3 + ["exhausted"])
+    verdicts = judged(*["converged"] * 3, "still improving")
+    sure = verdicts.assign(predicted_gain_low=[0.0, 0.0, 0.0, 0.25])
+    plan = epoch_advice.plan_epochs(frame, sure, max_epochs=23)
+    assert plan is not None
+    assert option_of(plan.advice) == "--set max_epochs=46"
+    assert plan.text.startswith("trial 3, which may then lead, reached max_epochs = 23")
+    unsure = verdicts.assign(predicted_gain_low=[0.0, 0.0, 0.0, 0.15])
+    assert epoch_advice.find_low_cap(frame, unsure, max_epochs=23) is None
+
+
+def test_cap_is_not_called_enough_where_noise_hides_how_the_best_goes_on() -> None:
+    frame = results([0.9, 0.8, 0.8], outcome=["exhausted"] * 3)
+    verdicts = judged("too short", "converged", "converged")
+    plan = epoch_advice.plan_epochs(frame, verdicts, max_epochs=13)
+    assert plan is not None
+    assert plan.advice is None
+    assert "noise hides whether the best one still rises: max_epochs = 26 would tell" in plan.text
 
 
 def test_two_trials_near_the_best_that_were_cut_off_double_the_cap() -> None:
@@ -94,7 +119,7 @@ def test_two_trials_near_the_best_that_were_cut_off_double_the_cap() -> None:
     ("outcome", "said"),
     [
         ("stalled", "no trial reached max_epochs = 23 by itself, so it need not change"),
-        ("exhausted", "within the noise of their best by epoch 17: max_epochs = 23 does"),
+        ("exhausted", "within the noise of their best by epoch 17: max_epochs = 23 is enough"),
     ],
 )
 def test_cap_that_hardly_differs_is_nothing_to_change(outcome: str, said: str) -> None:

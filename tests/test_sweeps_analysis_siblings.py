@@ -49,6 +49,17 @@ def look(
     return None if found is None else found.verdict
 
 
+def test_rate_far_below_those_that_learn_is_told_to_rise() -> None:
+    me = describe_sibling(make(0, STUCK, FLAT), params(1e-5))
+    others = [describe_sibling(make(i, LEARNS, FALLS), params(0.01 * i)) for i in (1, 3)]
+    assert me is not None
+    found = find_stuck(make(0, STUCK, FLAT), me, [each for each in others if each is not None])
+    assert found is not None
+    assert found.verdict is Verdict.UNDERFIT
+    assert found.advice.startswith("Raise the learning rate: those with this optimizer")
+    assert "have 0.02 in the middle" in found.advice
+
+
 def test_loss_above_any_guess_is_a_rate_too_high_whatever_the_optimizer() -> None:
     # SGD with momentum at a rate of 0.95: 3 nats where guessing costs 1.39, beside Adam's trials.
     losses = [5.99, 3.67, 3.38, 3.16, 3.05, 3.04, 3.12, 3.1, 3.04, 3.09, 3.1, 3.06, 3.08]

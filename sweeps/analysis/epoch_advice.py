@@ -92,8 +92,14 @@ def plan_epochs(
     if needed is None:
         return None
     near = f"the best trials were within the noise of their best by epoch {needed}"
+    if _is_first_hidden(results, verdicts):
+        return EpochPlan(
+            max_epochs,
+            f"{near}, but noise hides whether the best one still rises: "
+            f"max_epochs = {2 * max_epochs} would tell.",
+        )
     if _count_capped(results) or results["outcome"].isna().any():
-        does = "does" if CAP_MARGIN * needed <= max_epochs else "is just enough"
+        does = "is enough" if CAP_MARGIN * needed <= max_epochs else "is just enough"
         return EpochPlan(max_epochs, f"{near}: max_epochs = {max_epochs} {does}.")
     ended = f"no trial reached max_epochs = {max_epochs} by itself, so it need not change"
     enough = recommend_cap(results, verdicts)
@@ -123,7 +129,8 @@ def find_low_cap(
     Definition: the best trial, or half or more of the best fifth of the scored ones (at least 3),
     or two or more within a standard error of the best, ended ``exhausted`` with ``still
     improving`` among their verdicts; those that an audit let run on do not count. That verdict
-    promises more than a standard error from twice the epochs, so one so near would then lead.
+    promises more than a standard error from twice the epochs, so one so near would then lead; as
+    would any other whose prediction is above the best score with 95 % probability.
     """
     reached = results["outcome"] == Outcome.EXHAUSTED.value
     cut = _find_cut(results, verdicts, set(results.loc[reached & ~_is_held(results), "trial"]))
@@ -143,13 +150,17 @@ def find_low_patience(
     """Find a ``patience`` that ends the best trials while they still improve.
 
     Definition: as ``find_low_cap``, of trials that ended ``stalled``, or that an audit let run on
-    there; and no trial reached ``max_epochs`` by itself.
+    there and that had a better score since; and no trial reached ``max_epochs`` by itself.
     """
     if patience is None or _count_capped(results):
         return None
     stalled = results["outcome"] == Outcome.STALLED.value
     if "would_stop_outcome" in results:
-        stalled |= (results["would_stop_outcome"] == Outcome.STALLED.value).fillna(False)
+        # An audited trial that has had no better score since has shown that patience was right.
+        ends = results["would_stop_epoch"].astype("Int64")
+        rose = (results["best_epoch"].astype("Int64") > ends).fillna(False)
+        held = (results["would_stop_outcome"] == Outcome.STALLED.value).fillna(False)
+        stalled |= held.astype(bool) & rose.astype(bool)
     cut = _find_cut(results, verdicts, set(results.loc[stalled, "trial"]))
     if not cut:
         return None
@@ -228,10 +239,22 @@ def _find_cut(results: "pd.DataFrame", verdicts: "pd.DataFrame", ended: set[int]
     cut = ended & trials_with(verdicts, Verdict.STILL_IMPROVING.value)
     best = set(best_trials(results)["trial"])
     near = set(_find_near(results, verdicts))
+    cut_overtaking = cut & _find_overtaking(results, verdicts)
     is_first = bool(best) and int(best_trials(results)["trial"].iloc[0]) in cut
     if is_first or (best & cut and 2 * len(best & cut) >= len(best)):
-        return sorted(int(trial) for trial in (best | near) & cut)
-    return sorted(int(trial) for trial in near & cut) if len(near & cut) >= MIN_CUT else []
+        return sorted(int(trial) for trial in ((best | near) & cut) | cut_overtaking)
+    found = (near & cut if len(near & cut) >= MIN_CUT else set()) | cut_overtaking
+    return sorted(int(trial) for trial in found)
+
+
+def _find_overtaking(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> set[int]:
+    """Return the trials that twice the epochs would surely take above the best score."""
+    best = best_trials(results)
+    if best.empty or "predicted_gain_low" not in verdicts:
+        return set()
+    least = verdicts.set_index("trial")["predicted_gain_low"]
+    reached = results.set_index("trial")["best_macro_f1"] + least
+    return {int(trial) for trial in reached.index[reached > best["best_macro_f1"].iloc[0]]}
 
 
 def _find_near(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> list[int]:
@@ -251,10 +274,23 @@ def _say_which(cut: list[int], results: "pd.DataFrame", verdicts: "pd.DataFrame"
     best = {*best_trials(results)["trial"], *_find_near(results, verdicts)}
     if len(best) == 1:
         return "the only trial"
+    if not best >= set(cut):
+        if len(cut) > _MOST_NAMED:
+            return f"{count(len(cut), 'trial')}, which may then lead,"
+        word = "trials" if len(cut) > 1 else "trial"
+        return f"{word} {listing([str(each) for each in cut])}, which may then lead,"
     if len(cut) == len(best):
         return f"the {len(best)} best trials"
     names = f" ({listing([str(each) for each in cut])})" if len(cut) <= _MOST_NAMED else ""
     return f"{len(cut)} of the {len(best)} best trials{names}"
+
+
+def _is_first_hidden(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> bool:
+    """Return whether the best trial ran to ``max_epochs`` and its noise hides if it rises."""
+    best = best_trials(results)
+    first = best["trial"].iloc[0]
+    is_short = first in trials_with(verdicts, Verdict.TOO_SHORT.value)
+    return is_short and best["outcome"].iloc[0] == Outcome.EXHAUSTED.value
 
 
 def _is_held(results: "pd.DataFrame") -> "pd.Series[bool]":

@@ -297,7 +297,7 @@ def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         Outcome.STALLED.value: "one with more patience would tell",
         Outcome.BEHIND.value: "it was ended behind others",
     }.get(curve.outcome or "", f"one with max_epochs = {2 * curve.epochs} would tell")
-    advice = f"Its noise hides whether it still rises: read it beside the better trials; {longer}."
+    advice = f"Its noise hides whether it still rises; {longer}."
     numbers = _rise_numbers(rise) | {"epochs": float(curve.epochs)}
     return Finding(Verdict.TOO_SHORT, _describe_flat(curve, rise), advice, numbers)
 

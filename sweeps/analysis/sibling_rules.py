@@ -28,7 +28,7 @@ STUCK_ERRORS = 5.0
 STUCK_SHARE = 0.5
 #: Fewest others that learn.
 MIN_LEARNERS = 2
-#: Times the rate of those that learn, above which the rate is to blame.
+#: Times the rate of those that learn, above or below which the rate is to blame.
 HIGH_RATE = 3.0
 
 
@@ -96,7 +96,8 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
         f"{best:.3f}"
     )
     numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
-    rate, fall = _find_high_rate(own, learners), measure_fall(curve)
+    rate, low = _compare_rate(own, learners)
+    fall = measure_fall(curve)
     is_steady = fall is not None and fall.is_steady
     if rate is None and end > WORSE_FACTOR * scale.uniform and not is_steady:
         advice = (
@@ -106,6 +107,11 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
         return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
     if rate is None:
         advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
+        if low is not None:
+            advice = (
+                f"Raise the learning rate: those with this optimizer that learn have {low:.3g} "
+                "in the middle."
+            )
         advice = SMALL_STEPS if is_steady else advice
         return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
     advice = (
@@ -115,14 +121,21 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate})
 
 
-def _find_high_rate(own: Sibling, learners: Sequence[Sibling]) -> float | None:
-    """Return the median rate of those with its optimizer that learn, if its own is far above."""
+def _compare_rate(own: Sibling, learners: Sequence[Sibling]) -> tuple[float | None, float | None]:
+    """Return the median rate of those with its optimizer that learn, twice.
+
+    First if its own is 3 times that or more, then if it is a third or less; else None.
+    """
     optimizer, rate = own.params.get("optimizer"), own.params.get("learning_rate")
     rates = [
         float(each.params["learning_rate"])
         for each in learners
         if each.params.get("optimizer") == optimizer and "learning_rate" in each.params
     ]
-    if rate is None or not rates or rate <= HIGH_RATE * median(rates):
-        return None
-    return median(rates)
+    if rate is None or not rates:
+        return None, None
+    middle = median(rates)
+    return (
+        middle if rate > HIGH_RATE * middle else None,
+        middle if rate * HIGH_RATE < middle else None,
+    )

@@ -251,7 +251,7 @@ def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
         printer.print()
         _print_wrapped(printer, explain_names(epochs.text))
     if not next_.advice:
-        printer.print("\nthe trials together ask for no other settings")
+        printer.print("\nThe trials together ask for no other settings")
         return
     printer.print("\nfor the next sweep", style="bold")
     for each in next_.advice:
