@@ -186,6 +186,7 @@ def test_names_of_people_are_escaped_everywhere() -> None:
         ([([], "failed")], "The only trial has no score that may be ranked."),
         ([([], "failed"), ([0.3, NAN], "diverged")], "None of the 2 trials has a score"),
         ([([], None)], "No trial has ended with a score yet; 1 trial so far."),
+        ([([0.2, 0.5, 0.4], None)], "1 trial so far, the best trial 0 with macro-F1 0.5000 at"),
         ([([0.5], "stalled")], "Trial 0 is the only trial: macro-F1 0.5000 on validation"),
         ([([0.0, 0.0], "exhausted")], "at epoch 1 of the 2 it ran."),
         ([(RISING[:8], "exhausted")], "at epoch 8, its last."),

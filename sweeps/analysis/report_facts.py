@@ -263,8 +263,10 @@ def _no_answer(data: StudyData) -> str:
     trials = len(data.results)
     if trials == 0:
         return "This study has no trial yet."
-    if data.results["outcome"].isna().any():
-        return f"No trial has ended with a score yet; {words.count(trials, 'trial')} so far."
+    is_open = data.results["outcome"].fillna("interrupted") == "interrupted"
+    if is_open.any():
+        so_far = f"No trial has ended with a score yet; {words.count(trials, 'trial')} so far"
+        return f"{so_far}{words.leader(data.results[is_open].iloc[0])}."
     if trials == 1:
         return "The only trial has no score that may be ranked."
     return f"None of the {trials:,} trials has a score that may be ranked."

@@ -5,9 +5,12 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import Hparams
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What an outcome means, in a few words.
 OUTCOMES: Mapping[str, str] = {
@@ -132,6 +135,14 @@ def moment(when: datetime | None) -> str:
     if when is None or when != when:
         return "-"
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def leader(row: "pd.Series[Any]") -> str:
+    """Return who leads of trials that have not ended, as the end of a sentence; "" if none."""
+    if math.isnan(row["best_macro_f1"]):  # it has had no epoch
+        return ""
+    at = f"at epoch {whole(row['best_epoch'])}"
+    return f", the best trial {row['trial']} with macro-F1 {score(row['best_macro_f1'])} {at}"
 
 
 def count(number: int, word: str) -> str:
