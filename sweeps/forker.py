@@ -16,11 +16,7 @@ import sys
 import traceback
 
 from sweeps import worker
-
-#: Told by the parent, with a worker's standard input and output as file descriptors.
-FORK = b"fork"
-#: Told to the parent: ``pid`` of a worker that was forked, ``end`` of one with its exit code.
-FORKED, ENDED = "pid", "end"
+from sweeps.processes import ENDED, FORK, FORKED
 
 
 def main(connection: socket.socket) -> None:

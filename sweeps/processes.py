@@ -22,6 +22,10 @@ MALLOC = {
     "MALLOC_TOP_PAD_": str(2**28),
 }
 _THREADS = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+#: Told to the process that forks, with a worker's standard input and output as file descriptors.
+FORK = b"fork"
+#: Told by it: ``pid`` of a worker that was forked, ``end`` of one with its exit code.
+FORKED, ENDED = "pid", "end"
 #: Fewest workers for which one process that imports for all is worth itself.
 _MIN_FORKED = 2
 
@@ -119,8 +123,8 @@ class Forker:
         orders_read, orders_write = os.pipe()
         events_read, events_write = os.pipe()
         try:
-            socket.send_fds(self._connection, [b"fork"], [orders_read, events_write])
-            while (words := self._read())[0] != "pid":
+            socket.send_fds(self._connection, [FORK], [orders_read, events_write])
+            while (words := self._read())[0] != FORKED:
                 self._codes[int(words[1])] = int(words[2])
         except (OSError, ForkerDied) as error:
             os.close(orders_write)

@@ -237,14 +237,14 @@ def find_needed(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> int | None
 def _find_cut(results: "pd.DataFrame", verdicts: "pd.DataFrame", ended: set[int]) -> list[int]:
     """Return the best trials that still improved, if enough of these did, by number."""
     cut = ended & trials_with(verdicts, Verdict.STILL_IMPROVING.value)
-    best = set(best_trials(results)["trial"])
-    near = set(_find_near(results, verdicts))
-    cut_overtaking = cut & _find_overtaking(results, verdicts)
-    is_first = bool(best) and int(best_trials(results)["trial"].iloc[0]) in cut
-    if is_first or (best & cut and 2 * len(best & cut) >= len(best)):
-        return sorted(int(trial) for trial in ((best | near) & cut) | cut_overtaking)
-    found = (near & cut if len(near & cut) >= MIN_CUT else set()) | cut_overtaking
-    return sorted(int(trial) for trial in found)
+    leading = [int(trial) for trial in best_trials(results)["trial"]]
+    best, near = set(leading) & cut, set(_find_near(results, verdicts)) & cut
+    found = cut & _find_overtaking(results, verdicts)
+    if best and (leading[0] in best or 2 * len(best) >= len(leading)):
+        found |= best | near
+    elif len(near) >= MIN_CUT:
+        found |= near
+    return sorted(found)
 
 
 def _find_overtaking(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> set[int]:

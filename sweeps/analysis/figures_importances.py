@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.analysis import report_words as words
 from sweeps.analysis.figures import BLUE, FAINT, escape, new_figure
 from sweeps.analysis.figures_parameters import list_axes, scored_trials
-from sweeps.analysis.space_table import list_ranges, read_params
+from sweeps.analysis.space_table import BETAS, list_ranges, read_params
 from sweeps.analysis.trial_params import read_shown_params
 from sweeps.pruners import make_scratch_study
 
@@ -229,7 +229,7 @@ def _distributions(
     for each in list_ranges(space):
         if not each.has(params) or not each.low <= params[each.name] <= each.high:
             continue
-        if each.name in ("beta1", "beta2"):
+        if each.name in BETAS:
             ends = _told(each.name, each.high), _told(each.name, each.low)
             found[each.name] = FloatDistribution(*ends, log=True)
         elif each.is_int:
@@ -246,4 +246,4 @@ def _distributions(
 
 def _told(name: str, value: Any) -> Any:
     """Return a value as it is sampled: a beta as its distance to 1."""
-    return max(1.0 - value, 1e-9) if name in ("beta1", "beta2") else value
+    return max(1.0 - value, 1e-9) if name in BETAS else value

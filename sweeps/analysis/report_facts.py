@@ -129,7 +129,8 @@ def gather(data: StudyData) -> Facts:
     space = data.config.get("space", {})
     advice = advise(data.results, space, data.verdicts, error=error, **limits)
     next_step = _say_next(data, advice, epochs)
-    totals = add_up(_audit_stops(data, margin))
+    audit = _audit_stops(data, margin)
+    totals = add_up(audit)
     is_stopped = totals.num_stopped or totals.num_audited
     facts = Facts(
         headline=_no_answer(data),
@@ -139,7 +140,7 @@ def gather(data: StudyData) -> Facts:
         margin=margin,
         ranks=ranks,
         cap=None,
-        savings=measure_savings(data, margin=margin),
+        savings=measure_savings(audit),
         advice=advice,
         next_step=next_step,
         next_option=advice[0].option if advice else None,
@@ -241,9 +242,8 @@ def rank_trials(results: "pd.DataFrame", *, margin: float) -> "pd.DataFrame":
     return ranked
 
 
-def measure_savings(data: StudyData, *, margin: float) -> list[tuple[str, StopTotals]]:
-    """Return what stopping saved and cost, by outcome (``stop_audit``)."""
-    audit = _audit_stops(data, margin)
+def measure_savings(audit: "pd.DataFrame") -> list[tuple[str, StopTotals]]:
+    """Return what stopping saved and cost (``stop_audit``), by outcome."""
     parts = [(name, audit[audit["outcome"] == name]) for name in STOPPED]
     return [(name, add_up(part)) for name, part in parts if len(part)]
 

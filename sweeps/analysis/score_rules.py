@@ -77,19 +77,23 @@ class Rise:
         return self.is_sure and is_slow and self.late * DIMINISHED_EPOCHS < self.error
 
     @property
+    def is_promising(self) -> bool:
+        """Whether twice the epochs add more on average than the score's error, and 0.005."""
+        error = 0.0 if math.isnan(self.error) else self.error
+        return self.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN)
+
+    @property
     def is_unclear(self) -> bool:
-        """Whether the prediction is worth having and not sure: noise hides what it does."""
-        # Without an error (of a running trial beside none that ended) nothing is enough.
-        is_enough = self.gain.expected > max(MATERIAL_ERRORS * self.error, MATERIAL_GAIN)
-        is_enough = is_enough and not math.isnan(self.error)
-        return is_enough and not self.is_material and not self.is_diminished
+        """Whether it is promising and not sure: noise hides what it does."""
+        # Without an error (of a running trial beside none that ended) nothing is hidden by it.
+        is_hidden = self.is_promising and not math.isnan(self.error)
+        return is_hidden and not self.is_material and not self.is_diminished
 
     @property
     def is_material(self) -> bool:
         """Whether it goes on rising, by more than the score's error in twice the epochs."""
         error = 0.0 if math.isnan(self.error) else self.error
-        is_enough = self.gain.expected > max(MATERIAL_ERRORS * error, MATERIAL_GAIN)
-        is_enough = is_enough and self.least > MATERIAL_LOW_ERRORS * error / self.epochs
+        is_enough = self.is_promising and self.least > MATERIAL_LOW_ERRORS * error / self.epochs
         return self.is_sure and not self.is_diminished and is_enough
 
 
