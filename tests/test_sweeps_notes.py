@@ -55,7 +55,7 @@ def test_note_says_the_answer_and_ranks_ten_trials(url: str) -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + 10
     cells = [cell.replace("&nbsp;", "").strip() for cell in rows[2].strip("|").split("|")]
-    assert cells == ["1", "12", "0.4200", "2", "stalled", "too short", "0.2500"]
+    assert cells == ["1", "12", "0.4200 at epoch 2: too short", "adam, learning rate 0.01"]
     assert text.splitlines()[2] == "It is adam, learning rate 0.01."
     assert text.splitlines()[4].startswith("To try next: ")
     assert "3 more trials in the report." in text

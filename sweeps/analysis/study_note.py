@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 #: Rows of the table; the report has them all.
 MAX_ROWS = 10
-_MAX_PARAMS = 5
 _NUM_CURVES = 5
 _HEIGHT = 460
 #: Trials of the scatter: a point takes 30 bytes, and a figure must stay below 100 kB.
 _MAX_POINTS = 1000
-_LEFT_OUT = {"rank by last", "tie", "epochs run"}
 _STEERS = re.compile(r"([\\`*_\[\]<>|#~&!$])")
 
 
@@ -112,8 +110,10 @@ def _say_winner(data: StudyData, facts: Facts) -> list[str]:
     lines = [escape_markdown(configuration), ""] if configuration else []
     if not facts.next_step:
         return lines
-    code = f" `{facts.next_option}`" if facts.next_option else ""
-    return [*lines, f"{escape_markdown(facts.next_step)}{code}", ""]
+    # A paragraph of its own: within a line the option may break after its two hyphens, and a block
+    # of code makes the page wider than a phone.
+    code = [f"`{facts.next_option}`", ""] if facts.next_option else []
+    return [*lines, escape_markdown(facts.next_step), "", *code]
 
 
 def _describe_only_trial(data: StudyData) -> str:
@@ -155,25 +155,28 @@ def _say_outcomes(data: StudyData) -> str:
 
 
 def _table_lines(data: StudyData, facts: Facts) -> list[str]:
+    """Return the table: few columns, and cells that wrap, for it is read on phones too."""
+    space = data.config.get("space", {})
     table = report_tables.trial_table(data, facts)
-    columns = table.columns
-    params = [i for i, column in enumerate(columns) if column.is_param][:_MAX_PARAMS]
-    shown = [
-        i
-        for i, column in enumerate(columns)
-        if (i in params if column.is_param else column.name not in _LEFT_OUT)
+    names = [column.name for column in table.columns]
+    lines = [
+        _row(["rank", "trial", "best macro-F1", "hyperparameters"]).replace("rp", "r&shy;p"),
+        "| ---: | ---: | --- | --- |",
     ]
-    return [
-        _row([columns[i].name for i in shown]),
-        _row(["---:" if columns[i].is_number else "---" for i in shown], is_text=False),
-        *(_row([cells[i].text for i in shown]) for cells in table.rows[:MAX_ROWS]),
-    ]
+    for cells in table.rows[:MAX_ROWS]:
+        rank, trial, score, epoch, verdict = (
+            cells[names.index(name)].text
+            for name in ("rank", "trial", "best macro-F1", "best epoch", "verdict")
+        )
+        shows = "-" if score == "-" else f"{score} at epoch {epoch}"
+        drew = describe_trial(data.results, int(trial), space)
+        lines.append(_row([rank, trial, shows + ("" if verdict == "-" else f": {verdict}"), drew]))
+    return lines
 
 
-def _row(cells: Sequence[str], *, is_text: bool = True) -> str:
+def _row(cells: Sequence[str]) -> str:
     # Spaces that stay: the dashboard draws tables without a gap between columns.
-    shown = [f"&nbsp;{escape_markdown(each)}&nbsp;" for each in cells] if is_text else cells
-    return f"| {' | '.join(shown)} |"
+    return "| " + "&nbsp;&nbsp; | ".join(escape_markdown(each) for each in cells) + " |"
 
 
 def _titled(figure: "go.Figure", title: str) -> "go.Figure":
