@@ -1,6 +1,7 @@
 """Shapes: S slots, B batch, F features, H hidden units, C classes, each axis its own prime."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -122,8 +123,13 @@ class Rows:
 
 def take_step(tensors: list[optimizers.Tensors], hparams: list[Hparams], steps: list[int]) -> None:
     rates = [one.learning_rate for one in hparams]
-    family = optimizers.Family(hparams, rates, [step - 1 for step in steps])
-    optimizers.step(family, 0, tensors)
+    # As late in its epoch as the youngest trial can be.
+    index = min(steps) - 1
+    before = [step - 1 - index for step in steps]
+    family = optimizers.Family(
+        hparams, rates, before, num_steps=index + 2, device=tensors[0].param.device
+    )
+    optimizers.step(family, index, tensors)
 
 
 def draw(generator: torch.Generator, slots: int) -> list[torch.Tensor]:
@@ -308,18 +314,18 @@ def test_clipped_gradients_equal_clip_grad_norm() -> None:
     generator = torch.Generator().manual_seed(19)
     grads = draw(generator, 7)
     # Below its bound, above it, without one, without one and infinite, infinite, NaN, zero.
-    bounds = [1e3, 0.7, None, None, 0.5, 0.5, 0.5]
+    bounds = torch.tensor([1e3, 0.7, torch.nan, torch.nan, 0.5, 0.5, 0.5])
     grads[1][3, 2] = grads[1][4, 2] = torch.inf
     grads[1][5, 2] = torch.nan
     for grad in grads:
         grad[6] = 0.0
     norms_S = torch.stack([grad.view(7, -1).square().sum(1) for grad in grads]).sum(0).sqrt()
     clipped = optimizers.clip(grads, norms_S, bounds)
-    for slot, bound in enumerate(bounds):
+    for slot, bound in enumerate(bounds.tolist()):
         params = [torch.zeros_like(grad[slot]).requires_grad_() for grad in grads]
         for param, grad in zip(params, grads, strict=True):
             param.grad = grad[slot].clone()
-        if bound is not None:
+        if not math.isnan(bound):
             torch.nn.utils.clip_grad_norm_(params, bound)
         for ours, param in zip(clipped, params, strict=True):
             assert param.grad is not None
@@ -327,6 +333,6 @@ def test_clipped_gradients_equal_clip_grad_norm() -> None:
                 ours[slot], param.grad, rtol=1e-6, atol=1e-7, equal_nan=True
             )
         row = slice(slot, slot + 1)
-        alone = optimizers.clip([grad[row] for grad in grads], norms_S[row], [bound])
+        alone = optimizers.clip([grad[row] for grad in grads], norms_S[row], bounds[row])
         for ours, lone in zip(clipped, alone, strict=True):
             torch.testing.assert_close(ours[slot], lone[0], rtol=0, atol=0, equal_nan=True)

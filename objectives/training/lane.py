@@ -6,6 +6,7 @@ Knows nothing of studies, scores or reasons to stop.
 Shapes: S slots, B batch, C classes.
 """
 
+import math
 import time
 from collections.abc import Callable
 from itertools import groupby
@@ -35,10 +36,13 @@ from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
 
 
 class _Families(NamedTuple):
-    """Rows by optimizer: first, one past the last, trials; and their ``clip_norm``, if any has."""
+    """Rows by optimizer: first, one past the last, trials; and their ``clip_norm``, if any has.
+
+    One of NaN stands for none.
+    """
 
     of_rows: list[tuple[int, int, optimizers.Family]]
-    clip_norms_S: list[float | None] | None
+    clip_norms_S: torch.Tensor | None
 
 
 class FusedLane:
@@ -193,7 +197,7 @@ class FusedLane:
         # A model that draws from torch's generator (it is never fused) draws what its trial draws.
         torch.manual_seed(int(keys[0, 0]))
         criterion = losses.criterion([trial.hparams for trial in trials], self._balanced_C)
-        families = self._families(start, stop)
+        families = self._families(start, stop, len(batches))
         loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
         norm_sums_S = torch.zeros_like(loss_sums_S)
         self._program.model.train()
@@ -319,21 +323,26 @@ class FusedLane:
     def _own(self, start: int, stop: int) -> Group:
         return between(self._settled().own, start, stop)
 
-    def _families(self, start: int, stop: int) -> _Families:
-        """Return the rows between two bounds by optimizer, for one epoch."""
+    def _families(self, start: int, stop: int, num_steps: int) -> _Families:
+        """Return the rows between two bounds by optimizer, for an epoch of so many steps."""
         trials = self._trials[start:stop]
-        norms = [trial.hparams.clip_norm for trial in trials]
+        device = self._train.targets.device
         of_rows, first = [], start
         for _, alike in groupby(trials, key=lambda trial: trial.hparams.optimizer):
             of_one = list(alike)
-            family = optimizers.Family(
-                [trial.hparams for trial in of_one],
-                [trial.rate.learning_rate for trial in of_one],
-                [trial.steps for trial in of_one],
-            )
-            of_rows.append((first, first + len(of_one), family))
+            if not self._is_search():
+                family = optimizers.Family(
+                    [trial.hparams for trial in of_one],
+                    [trial.rate.learning_rate for trial in of_one],
+                    [trial.steps for trial in of_one],
+                    num_steps=num_steps,
+                    device=device,
+                )
+                of_rows.append((first, first + len(of_one), family))
             first += len(of_one)
-        return _Families(of_rows, norms if any(norm is not None for norm in norms) else None)
+        norms = [math.nan if (norm := each.hparams.clip_norm) is None else norm for each in trials]
+        is_clipped = not all(math.isnan(norm) for norm in norms)
+        return _Families(of_rows, torch.tensor(norms, device=device) if is_clipped else None)
 
     def _present(self) -> list[LaneTrial]:
         staying = [trial for trial in self._trials if trial.number not in self._leaving]

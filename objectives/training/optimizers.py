@@ -3,7 +3,7 @@
 Each update is PyTorch's own (``torch.optim``, the single-tensor path, its default constants),
 written for rows: the hyperparameters are tensors, one value a slot, so that one program serves
 every slot and no step waits for the host. armijo, which searches its steps, is none of them: see
-``line_search``. Shapes: S slots.
+``line_search``. Shapes: S slots, T steps of an epoch, K scalars of an optimizer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,12 +54,14 @@ class Tensors:
 
 
 class Family:
-    """S trials of one optimizer type in one epoch: all that is the same at each of its steps.
+    """S trials of one optimizer type in one epoch, with the scalars of each of its T steps.
 
     Args:
         hparams_S: Each trial's hyperparameters.
         learning_rates_S: Each trial's rate in this epoch, in place of ``learning_rate``.
         steps_S: Steps that each trial has taken before.
+        num_steps: Steps of the epoch, T.
+        device: Where the trials are trained.
     """
 
     def __init__(
@@ -67,15 +69,36 @@ class Family:
         hparams_S: Sequence[Hparams],
         learning_rates_S: Sequence[float],
         steps_S: Sequence[int],
+        *,
+        num_steps: int,
+        device: torch.device,
     ) -> None:
         self.optimizer = hparams_S[0].optimizer
         self.lr_S: _Array = np.array(learning_rates_S)
-        self.steps_S: _Array = np.array(steps_S, dtype=np.float64)
         self.betas_S2: _Array = np.array([hparams.betas for hparams in hparams_S])
         self.momentum_S: _Array = np.array([hparams.momentum or 0.0 for hparams in hparams_S])
         self.rho_S: _Array = np.array([hparams.rho or 0.0 for hparams in hparams_S])
         self.nesterov_S = np.array([float(one.nesterov or False) for one in hparams_S])
-        self.weight_decay_S: _Array = np.array([hparams.weight_decay for hparams in hparams_S])
+        decay_S: _Array = np.array([hparams.weight_decay for hparams in hparams_S])
+        steps_TS = np.array(steps_S, dtype=np.float64) + np.arange(1.0, num_steps + 1)[:, None]
+        scalars = _SCALARS[self.optimizer](self, steps_TS)
+        if decay_S.any():
+            is_decoupled = self.optimizer == "adamw"
+            scalars["kept" if is_decoupled else "weight_decay"] = (
+                1 - self.lr_S * decay_S if is_decoupled else decay_S
+            )
+        # Once an epoch: for eight families at each step they took a fifth of a small step.
+        table_TKS = np.stack(np.broadcast_arrays(steps_TS, *scalars.values())[1:], axis=1)
+        self._names = tuple(scalars)
+        self._tables = {torch.float64: torch.from_numpy(table_TKS).to(device)}
+
+    def rows(self, index: int, like: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return each scalar of a step of the epoch, as (S, 1, ...) beside ``like``."""
+        if like.dtype not in self._tables:
+            self._tables[like.dtype] = self._tables[torch.float64].to(like.dtype)
+        table_KS = self._tables[like.dtype][index]
+        values = table_KS.view(*table_KS.shape, *[1] * (like.dim() - 1)).unbind()
+        return dict(zip(self._names, values, strict=True))
 
 
 def step(family: Family, index: int, tensors: Sequence[Tensors]) -> None:
@@ -86,19 +109,12 @@ def step(family: Family, index: int, tensors: Sequence[Tensors]) -> None:
         index: The step's number in the epoch, from 0.
         tensors: The trials' parameters; all have S rows.
     """
-    scalars = _SCALARS[family.optimizer](family, family.steps_S + (index + 1))
-    if family.weight_decay_S.any():
-        decoupled = family.optimizer == "adamw"
-        scalars["kept" if decoupled else "weight_decay"] = (
-            1 - family.lr_S * family.weight_decay_S if decoupled else family.weight_decay_S
-        )
     update = _UPDATES[family.optimizer]
     rows_of: dict[tuple[torch.dtype, int], dict[str, torch.Tensor]] = {}
     for tensor in tensors:
-        # Once a step and not once a parameter: together they cost more than the update itself.
         kind = (tensor.param.dtype, tensor.param.dim())
         if kind not in rows_of:
-            rows_of[kind] = _as_rows(scalars, tensor.param)
+            rows_of[kind] = family.rows(index, tensor.param)
         update(_decayed(tensor, rows_of[kind]), rows_of[kind], _EPS[family.optimizer])
 
 
@@ -119,7 +135,7 @@ def norms(grads: Mapping[str, torch.Tensor], scratch: Mapping[str, torch.Tensor]
 
 
 def clip(
-    grads: Sequence[torch.Tensor], norms_S: torch.Tensor, clip_norms_S: Sequence[float | None]
+    grads: Sequence[torch.Tensor], norms_S: torch.Tensor, bounds_S: torch.Tensor
 ) -> list[torch.Tensor]:
     """Return the gradients, (S, *shape) each, scaled down to each slot's largest norm.
 
@@ -128,22 +144,11 @@ def clip(
     Args:
         grads: The gradients; not changed.
         norms_S: Norm of each slot's whole gradient.
-        clip_norms_S: Largest norm of each slot; ``None`` leaves its gradient to the bit.
+        bounds_S: Largest norm of each slot; NaN leaves its gradient to the bit.
     """
-    bounds = np.array([np.nan if bound is None else bound for bound in clip_norms_S])
-    bounds_S = torch.as_tensor(bounds, dtype=norms_S.dtype, device=norms_S.device)
     scales_S = (bounds_S / (norms_S + 1e-6)).clamp(max=1.0)
     scales_S = torch.where(bounds_S.isnan(), 1.0, scales_S)
     return [grad * scales_S.view(-1, *[1] * (grad.dim() - 1)) for grad in grads]
-
-
-def _as_rows(scalars: _Scalars, like: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return each scalar as a view, (S, 1, ...), of one tensor beside ``like``."""
-    values_KS = torch.from_numpy(np.stack(list(scalars.values()))).to(like.device, like.dtype)
-    tail = [1] * (like.dim() - 1)
-    return {
-        name: row.view(-1, *tail) for name, row in zip(scalars, values_KS.unbind(), strict=True)
-    }
 
 
 def _decayed(t: Tensors, rows: Mapping[str, torch.Tensor]) -> Tensors:
@@ -157,10 +162,13 @@ def _decayed(t: Tensors, rows: Mapping[str, torch.Tensor]) -> Tensors:
     return replace(t, grad=torch.where(decay == 0, t.grad, t.grad + t.param * decay))
 
 
-def _adam_scalars(family: Family, steps_S: _Array) -> _Scalars:
-    # In float64, as PyTorch computes its bias corrections in Python floats.
+# The scalars of a family's updates by name, (T, S) or (S,) where they are the same at each step,
+# given the number of each step, (T, S). In float64, as PyTorch computes them in Python floats.
+
+
+def _adam_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     betas = family.betas_S2
-    first_bias, second_bias = 1 - betas[:, 0] ** steps_S, 1 - betas[:, 1] ** steps_S
+    first_bias, second_bias = 1 - betas[:, 0] ** steps_TS, 1 - betas[:, 1] ** steps_TS
     return {
         "first_weight": 1 - betas[:, 0],
         "second_decay": betas[:, 1],
@@ -170,7 +178,7 @@ def _adam_scalars(family: Family, steps_S: _Array) -> _Scalars:
     }
 
 
-def _nadam_scalars(family: Family, steps_S: _Array) -> _Scalars:
+def _nadam_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     lr_S, beta1_S = family.lr_S, family.betas_S2[:, 0]
 
     def mu(steps: _Array) -> _Array:
@@ -178,32 +186,33 @@ def _nadam_scalars(family: Family, steps_S: _Array) -> _Scalars:
 
     # PyTorch keeps the product of mu as state. Here it is a function of the step: mu is below
     # 0.52 for 100 steps, after which the product is lost beside the 1 it is subtracted from.
-    steps_T = np.arange(1.0, _PRODUCT_STEPS + 1)
-    factors_ST = np.where(steps_T <= steps_S[:, None], beta1_S[:, None] * mu(steps_T), 1.0)
-    product_S, next_S = factors_ST.prod(axis=1), beta1_S * mu(steps_S + 1)
+    early_PS = beta1_S * mu(np.arange(1.0, _PRODUCT_STEPS + 1))[:, None]
+    last = np.minimum(steps_TS, _PRODUCT_STEPS).astype(np.int64) - 1
+    product_TS = np.take_along_axis(early_PS.cumprod(axis=0), last, axis=0)
+    next_TS = beta1_S * mu(steps_TS + 1)
     return {
-        **_adam_scalars(family, steps_S),
-        "grad_rate": lr_S * (1 - beta1_S * mu(steps_S)) / (1 - product_S),
-        "first_rate": lr_S * next_S / (1 - product_S * next_S),
+        **_adam_scalars(family, steps_TS),
+        "grad_rate": lr_S * (1 - beta1_S * mu(steps_TS)) / (1 - product_TS),
+        "first_rate": lr_S * next_TS / (1 - product_TS * next_TS),
     }
 
 
-def _rmsprop_scalars(family: Family, steps_S: _Array) -> _Scalars:
+def _rmsprop_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     alpha_S = np.full(len(family.lr_S), _ALPHA)
     moved = {"momentum": family.momentum_S} if family.momentum_S.any() else {}
     return {"rate": family.lr_S, "second_decay": alpha_S, "second_weight": 1 - alpha_S, **moved}
 
 
-def _adagrad_scalars(family: Family, steps_S: _Array) -> _Scalars:
+def _adagrad_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     return {"rate": family.lr_S}
 
 
-def _adadelta_scalars(family: Family, steps_S: _Array) -> _Scalars:
+def _adadelta_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     rho_S = family.rho_S
     return {"rate": family.lr_S, "second_decay": rho_S, "second_weight": 1 - rho_S}
 
 
-def _sgd_scalars(family: Family, steps_S: _Array) -> _Scalars:
+def _sgd_scalars(family: Family, steps_TS: _Array) -> _Scalars:
     ahead = {"nesterov": family.nesterov_S} if family.nesterov_S.any() else {}
     return {"rate": family.lr_S, "momentum": family.momentum_S, **ahead}
 
