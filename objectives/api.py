@@ -148,7 +148,7 @@ class Lane(Protocol):
     max_slots: int | None
     """1 if the model cannot be fused, else None: as many as memory holds."""
     note: str | None
-    """One line that says why the lane has one slot, or None."""
+    """One line that says why the lane has one slot, or is slower than others; or None."""
 
     def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
         """Give a trial the slot; its first epoch is the lane's next. The slot must be free."""

@@ -3,6 +3,7 @@
 Shapes: N examples, B batch, L steps, C classes.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +42,36 @@ class TensorSplit:
 
     def batch(self, rows: Rows) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
         """Return the model's inputs and the targets, (B,) or (B, C), of the examples."""
-        index = torch.from_numpy(rows).to(self.targets.device)
+        return self.take(torch.from_numpy(rows).to(self.targets.device), self.longest(rows))
+
+    def longest(self, rows: Rows, num_lengths: int | None = None) -> int | None:
+        """Return the steps of the longest of the examples, or None where nothing is padded.
+
+        Args:
+            rows: The examples.
+            num_lengths: How many results there may be: the next larger of so many is returned,
+                evenly spaced up to the longest of the split. None: no such limit.
+        """
+        if self.lengths_on_host is None:
+            return None
+        longest = int(self.lengths_on_host[rows].max())
+        if num_lengths is None:
+            return longest
+        most = int(self.lengths_on_host.max())
+        unit = math.ceil(most / num_lengths)
+        return min(most, unit * math.ceil(longest / unit))
+
+    def take(
+        self, index: torch.Tensor, longest: int | None
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """Return what ``batch`` does, of examples that are known on the device alone.
+
+        Args:
+            index: The examples, (B,).
+            longest: Steps to trim their arrays to, no fewer than any has.
+        """
         inputs = tuple(array[index] for array in self.inputs)
-        if self.lengths is not None and self.lengths_on_host is not None:
-            longest = int(self.lengths_on_host[rows].max())
+        if self.lengths is not None:
             trimmed = (x[:, :longest] if x.dim() > 1 else x for x in inputs)
             inputs = (*trimmed, self.lengths[index])
         return inputs, self.targets[index]

@@ -6,12 +6,9 @@ Knows nothing of studies, scores or reasons to stop.
 Shapes: S slots, B batch, C classes.
 """
 
-import math
 import time
 from collections.abc import Callable
-from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -22,7 +19,6 @@ from objectives.training import (
     layers,
     line_search,
     losses,
-    optimizers,
     random,
     schedules,
     validation,
@@ -31,18 +27,13 @@ from objectives.training import (
 from objectives.training.batches import TensorSplit
 from objectives.training.fusion import Program
 from objectives.training.lane_trial import LaneTrial
+from objectives.training.recording import Record, Recorder, RecordingError
 from objectives.training.rows import Group, Rows, between, find_small, join, views
+from objectives.training.steps import Steps, Trained
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
 
-
-class _Families(NamedTuple):
-    """Rows by optimizer: first, one past the last, trials; and their ``clip_norm``, if any has.
-
-    One of NaN stands for none.
-    """
-
-    of_rows: list[tuple[int, int, optimizers.Family]]
-    clip_norms_S: torch.Tensor | None
+#: Most lengths that batches are trimmed to where each length is a recording of its own.
+_RECORDED_LENGTHS = 8
 
 
 class FusedLane:
@@ -57,6 +48,7 @@ class FusedLane:
         batch_size: Examples a step, B.
         data_seed: Decides the order of batches, with the data epoch.
         data_epoch: Data epochs that the lane's clock has behind it.
+        record: What records steps on a GPU, see ``recording``; None: each is taken by itself.
     """
 
     def __init__(
@@ -70,6 +62,7 @@ class FusedLane:
         batch_size: int,
         data_seed: int,
         data_epoch: int = 0,
+        record: Record | None = None,
     ) -> None:
         self.data_epoch = data_epoch
         self.max_slots = None if program.note is None else 1
@@ -95,6 +88,9 @@ class FusedLane:
             for name, module in program.model.named_modules()
             if isinstance(module, layers.Dropout)
         ]
+        # A model that is run slot by slot may do anything in its steps, and wait for the device.
+        self._record = record if program.note is None else None
+        self._recorder: Recorder | None = None
         self._balanced_C = losses.balanced_weights(train.targets, num_classes)
 
     def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
@@ -161,7 +157,7 @@ class FusedLane:
         trials = list(self._trials)
         with torch.random.fork_rng():
             try:
-                reports = self._train_rows(0, len(trials))
+                reports = self._train_together(boundary)
             except (Exception, SystemExit):  # the user's model may raise anything
                 reports = []
                 self._hold(boundary)
@@ -171,6 +167,15 @@ class FusedLane:
         # Rows stand in the order of their optimizer, reports in that of admission.
         numbers = {trial.slot: trial.number for trial in trials}
         return sorted(reports, key=lambda report: numbers[report.slot])
+
+    def _train_together(self, boundary: Rows) -> list[EpochReport]:
+        try:
+            return self._train_rows(0, len(self._trials))
+        except RecordingError as error:
+            self._record = None
+            self.note = f"each step is launched by itself, which takes longer: {error}"
+            self._hold(boundary)
+            return self._train_rows(0, len(self._trials))
 
     def _train_alone(self, row: int, trial: LaneTrial) -> list[EpochReport]:
         try:
@@ -192,28 +197,35 @@ class FusedLane:
         keys = random.step_keys(
             [trial.seed for trial in trials], [trial.epochs + 1 for trial in trials], len(batches)
         )
-        device = self._train.targets.device
-        keys_TS = torch.from_numpy(keys).to(device)
         # A model that draws from torch's generator (it is never fused) draws what its trial draws.
         torch.manual_seed(int(keys[0, 0]))
-        criterion = losses.criterion([trial.hparams for trial in trials], self._balanced_C)
-        families = self._families(start, stop, len(batches))
-        loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
-        norm_sums_S = torch.zeros_like(loss_sums_S)
-        self._program.model.train()
-        for step, batch in enumerate(batches):
-            inputs, targets_B = self._train.batch(batch)
-            losses_S, norms_S = self._step(
-                start, stop, step, keys_TS[step], criterion, families, inputs, targets_B
-            )
-            loss_sums_S += losses_S * len(batch)
-            norm_sums_S += norms_S
-        val_losses, confusions = validation.validate(
-            self._program, self._own(start, stop), self._validation, self._num_classes
+        steps = Steps(
+            self._program,
+            self._train,
+            trials,
+            self._trained(start, stop),
+            balanced_C=self._balanced_C,
+            batches=batches,
+            keys_TS=keys,
+            num_lengths=None if self._record is None else _RECORDED_LENGTHS,
         )
-        rates = self._rates(start, stop, len(batches))
-        train_losses = (loss_sums_S / len(self._train)).tolist()
-        norms = (norm_sums_S / len(batches)).tolist()
+        self._program.model.train()
+        if self._record is not None and len(trials) == len(self._trials) and not steps.is_search:
+            if self._recorder is None:
+                self._recorder = Recorder(self._record, self._train.targets.device)
+            steps = self._recorder.run(steps)
+        else:
+            for step, shape in enumerate(steps.shapes):
+                steps.take(step, shape)
+        val_losses, confusions = validation.validate(
+            self._program,
+            between(self._settled().own, start, stop),
+            self._validation,
+            self._num_classes,
+        )
+        rates = steps.rates()
+        train_losses = (steps.loss_sums_S / len(self._train)).tolist()
+        norms = (steps.norm_sums_S / len(batches)).tolist()
         seconds = (time.perf_counter() - started) / len(trials)
         reports = []
         for i, trial in enumerate(trials):
@@ -232,117 +244,23 @@ class FusedLane:
             )
         return reports
 
-    def _step(
-        self,
-        start: int,
-        stop: int,
-        step: int,
-        keys_S: torch.Tensor,
-        criterion: losses.Criterion,
-        families: _Families,
-        inputs: tuple[torch.Tensor, ...],
-        targets_B: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take one optimizer step; return the losses and the gradients' norms, both (S,)."""
-        is_search = self._is_search()
-
-        def losses_at(weights: Group, own: Group) -> torch.Tensor:
-            # A key of its own a pass: layers.Dropout takes one that it has met for a second call.
-            own = own | {f"{name}.key": keys_S.clone() for name in self._dropouts}
-            if is_search and self._program.note is not None:
-                # The model may draw from torch's generator: the same in every pass of a step.
-                torch.manual_seed(int(keys_S[0]))
-            logits_SBC = self._program.logits({**own, **weights}, inputs)
-            return criterion.losses(logits_SBC, targets_B)
-
-        own = self._own(start, stop)
-        leaves = {name: own[name].detach().requires_grad_() for name in self._program.trained}
-        losses_S = losses_at(leaves, own)
-        # Slots are independent, so the gradient of the sum is each trial's own.
-        gradients = torch.autograd.grad(
-            losses_S.sum(), list(leaves.values()), materialize_grads=True
+    def _trained(self, start: int, stop: int) -> Trained:
+        """Return what the steps of the rows between two bounds change."""
+        rows, (own, first, second) = self._settled(), self._stepped
+        return Trained(
+            own=between(rows.own, start, stop),
+            state=between(rows.first, start, stop),
+            stepped=(
+                between(own, start, stop),
+                between(first, start, stop),
+                between(second, start, stop),
+            ),
+            scratch=between(self._scratch, start, stop),
+            small=self._small,
         )
-        grads = dict(zip(leaves, gradients, strict=True))
-        if not is_search:
-            grads = join(grads, self._program.trained, self._small)
-        # Before clipping, so that a report shows how large the gradients were.
-        scratch = between(self._scratch, start, stop)
-        norms_S = optimizers.norms(grads, scratch)
-        if is_search:
-            buffers = {name: own[name] for name in self._program.own}
-            line_search.step(
-                # Copies of the buffers: running statistics see each batch once.
-                lambda weights: losses_at(weights, {n: b.clone() for n, b in buffers.items()}),
-                {name: own[name] for name in leaves},
-                grads,
-                losses_S=losses_S.detach(),
-                norms_S=norms_S,
-                hparams_S=[trial.hparams for trial in self._trials[start:stop]],
-                epoch_share=len(targets_B) / len(self._train),
-                state=between(self._settled().first, start, stop),
-                scratch=scratch,
-            )
-        else:
-            self._update(start, families, step, grads, norms_S)
-        return losses_S.detach(), norms_S
-
-    def _update(
-        self, start: int, families: _Families, step: int, grads: Group, norms_S: torch.Tensor
-    ) -> None:
-        """Let each optimizer family step its own rows."""
-        if families.clip_norms_S is not None:
-            clipped = optimizers.clip(list(grads.values()), norms_S, families.clip_norms_S)
-            grads = dict(zip(grads, clipped, strict=True))
-        for first, last, family in families.of_rows:
-            rows = [
-                self._optimizer_tensors(name, grads[name], start, first, last) for name in grads
-            ]
-            optimizers.step(family, step, rows)
-
-    def _rates(self, start: int, stop: int, num_steps: int) -> list[float]:
-        """Return the learning rate that each trial reports of the epoch that it has trained."""
-        if self._is_search():
-            return line_search.mean_steps(between(self._settled().first, start, stop), num_steps)
-        return [trial.rate.learning_rate for trial in self._trials[start:stop]]
 
     def _is_search(self) -> bool:
         return self._trials[0].is_search
-
-    def _optimizer_tensors(
-        self, name: str, grad: torch.Tensor, start: int, first: int, last: int
-    ) -> optimizers.Tensors:
-        param, moment1, moment2 = (group[name][first:last] for group in self._stepped)
-        return optimizers.Tensors(
-            param=param,
-            grad=grad[first - start : last - start],
-            first=moment1,
-            second=moment2,
-            scratch=self._scratch[name][first:last],
-        )
-
-    def _own(self, start: int, stop: int) -> Group:
-        return between(self._settled().own, start, stop)
-
-    def _families(self, start: int, stop: int, num_steps: int) -> _Families:
-        """Return the rows between two bounds by optimizer, for an epoch of so many steps."""
-        trials = self._trials[start:stop]
-        device = self._train.targets.device
-        of_rows, first = [], start
-        for _, alike in groupby(trials, key=lambda trial: trial.hparams.optimizer):
-            of_one = list(alike)
-            if not self._is_search():
-                family = optimizers.Family(
-                    [trial.hparams for trial in of_one],
-                    [trial.rate.learning_rate for trial in of_one],
-                    [trial.steps for trial in of_one],
-                    num_steps=num_steps,
-                    device=device,
-                )
-                of_rows.append((first, first + len(of_one), family))
-            first += len(of_one)
-        norms = [math.nan if (norm := each.hparams.clip_norm) is None else norm for each in trials]
-        is_clipped = not all(math.isnan(norm) for norm in norms)
-        return _Families(of_rows, torch.tensor(norms, device=device) if is_clipped else None)
 
     def _present(self) -> list[LaneTrial]:
         staying = [trial for trial in self._trials if trial.number not in self._leaving]
@@ -367,6 +285,7 @@ class FusedLane:
     def _hold(self, rows: Rows) -> None:
         """Take in rows; what the optimizers step is packed, and the rows are views of it."""
         names = self._program.trained
+        self._recorder = None
         if not self._trials or self._is_search():
             self._rows, self._small, self._stepped = rows, (), (rows.own, rows.first, rows.second)
             self._scratch = {name: torch.empty_like(rows.own[name]) for name in names}

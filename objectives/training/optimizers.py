@@ -18,6 +18,9 @@ from search_spaces.hparams import Hparams
 _Array = npt.NDArray[np.float64]
 _Scalars = dict[str, _Array]
 
+#: The number of a step, on the host or on the device.
+Index = int | torch.Tensor
+
 #: PyTorch's defaults for what is not a hyperparameter here.
 _EPS = {
     "adam": 1e-8,
@@ -87,26 +90,41 @@ class Family:
             scalars["kept" if is_decoupled else "weight_decay"] = (
                 1 - self.lr_S * decay_S if is_decoupled else decay_S
             )
-        # Once an epoch: for eight families at each step they took a fifth of a small step.
+        # Once an epoch: for eight families at each step they took a tenth of a small step.
         table_TKS = np.stack(np.broadcast_arrays(steps_TS, *scalars.values())[1:], axis=1)
         self._names = tuple(scalars)
-        self._tables = {torch.float64: torch.from_numpy(table_TKS).to(device)}
+        wide = torch.from_numpy(table_TKS).to(device)
+        self.tables = {torch.float32: wide.to(torch.float32), torch.float64: wide}
 
-    def rows(self, index: int, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    def rows(self, index: Index, like: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return each scalar of a step of the epoch, as (S, 1, ...) beside ``like``."""
-        if like.dtype not in self._tables:
-            self._tables[like.dtype] = self._tables[torch.float64].to(like.dtype)
-        table_KS = self._tables[like.dtype][index]
+        table = self.tables.get(like.dtype)
+        # In another precision than these two a model's weights are rare.
+        table_KS = (
+            at(self.tables[torch.float64], index).to(like.dtype)
+            if table is None
+            else at(table, index)
+        )
         values = table_KS.view(*table_KS.shape, *[1] * (like.dim() - 1)).unbind()
         return dict(zip(self._names, values, strict=True))
 
 
-def step(family: Family, index: int, tensors: Sequence[Tensors]) -> None:
+def at(table: torch.Tensor, index: Index) -> torch.Tensor:
+    """Return a step's part of a table of the epoch's steps, (T, ...).
+
+    Args:
+        table: The table.
+        index: The step's number, or (1,) on the device: known only when the device gets there.
+    """
+    return table[index] if isinstance(index, int) else table.index_select(0, index)[0]
+
+
+def step(family: Family, index: Index, tensors: Sequence[Tensors]) -> None:
     """Update the weights of a family's trials, in place.
 
     Args:
         family: The trials.
-        index: The step's number in the epoch, from 0.
+        index: The step's number in the epoch, from 0; see ``at``.
         tensors: The trials' parameters; all have S rows.
     """
     update = _UPDATES[family.optimizer]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from objectives.api import Data, FusionKey, Objective, SlotChoice
-from objectives.training import capacity, fusion, precision
+from objectives.training import capacity, fusion, precision, recording
 from objectives.training.batches import TensorSplit, on_device
 from objectives.training.lane import FusedLane
 from objectives.training.precision import Precision
@@ -96,6 +96,7 @@ class ModelTrainer:
             batch_size=key.batch_size,
             data_seed=self._data_seed,
             data_epoch=data_epoch,
+            record=recording.graphs() if self._device.type == "cuda" else None,
         )
 
     def _builder(self, model: Mapping[str, Any]) -> Callable[[], nn.Module]:
