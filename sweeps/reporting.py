@@ -18,6 +18,7 @@ from sweeps.analysis.report_facts import StudyData
 from sweeps.analysis.verdicts import verdicts
 from sweeps.config_errors import ConfigError
 from sweeps.rerun import name_first_trials, read_last_run
+from sweeps.unfinished import mark_cut_off
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +51,7 @@ def read_study(url: str, study: str) -> StudyData:
         UnknownStudyError: If there is no such study.
     """
     settings = queries.study_settings(url, study)
-    results = queries.results(url, study)
+    results = mark_cut_off(queries.results(url, study), url, study)
     # Read after the results: an epoch that came in between belongs to a trial that is known.
     curves, scores = queries.curves(url, study), queries.class_scores(url, study)
     known = set(results["trial"])

@@ -58,6 +58,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def call() -> Callable[..., int]:
+    """Calls the program as a terminal would: ``call("results", "mine")`` is its exit code."""
+    from sweeps import cli
+
+    def call(*args: str) -> int:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(list(args))
+        code = exit_.value.code
+        assert isinstance(code, int)
+        return code
+
+    return call
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A headless Chromium, or a skip where there is none."""

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from search_spaces.space import parse_space
-from sweeps.analysis import advice, epoch_advice, range_advice, rate_advice
+from sweeps.analysis import advice, epoch_advice, range_advice, rate_advice, report_words
+from sweeps.analysis.range_advice import Advice
 from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
 from sweeps.config_files import load_config
 
@@ -61,6 +62,18 @@ def judged(verdict: str, n: int, *, needed: list[int] | None = None) -> pd.DataF
     return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
 
 
+def advise(
+    frame: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    *,
+    max_epochs: int = 23,
+    error: float = 0.014,
+    target: int | None = None,
+) -> list[Advice]:
+    epochs = epoch_advice.plan_epochs(frame, verdicts, max_epochs=max_epochs)
+    return advice.advise(frame, SPACE, verdicts, epochs=epochs, error=error, target=target)
+
+
 def takes(option: str | None) -> bool:
     """Whether `bestepoch run relation-cnn` takes the option."""
     assert option is not None
@@ -93,6 +106,14 @@ def test_best_value_at_an_edge_widens_the_range(
     assert found.option == f"--set space.{path}={expected:g}"
     if "learning_rate.high" in path or "beta1" in path:
         assert takes(found.option)
+
+
+def test_count_of_all_is_said_as_people_say_it() -> None:
+    frame = results([0.9, 0.89], [MIDDLE | {"learning_rate": rate} for rate in (0.095, 0.09)])
+    (found,) = range_advice.find_edges(frame, SPACE)
+    assert "(0.001 to 0.1), as do those of both best trials: widen it to 1." in found.text
+    said = [report_words.part(*pair, "trials") for pair in ((1, 1), (2, 3), (3, 3))]
+    assert said == ["the only trial", "2 of the 3 trials", "all 3 trials"]
 
 
 def test_limit_of_a_hyperparameter_is_respected() -> None:
@@ -165,7 +186,7 @@ def test_range_to_widen_is_not_to_be_fixed_as_well() -> None:
     frame = results([0.7] * 24, params, outcome=["stalled"] * 24)
     about = [each.about for each in range_advice.find_edges(frame, SPACE)]
     calm = judged("converged", 24)
-    found = advice.advise(frame, SPACE, calm, max_epochs=23, error=0.014)
+    found = advise(frame, calm)
     assert "dropout" in about
     assert [each.about for each in found].count("dropout") == 1
 
@@ -173,19 +194,6 @@ def test_range_to_widen_is_not_to_be_fixed_as_well() -> None:
 def test_few_trials_show_no_effect_of_anything() -> None:
     params = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
     assert list(range_advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
-
-
-def test_optimizer_that_always_loses_is_left_out() -> None:
-    sgd = MIDDLE | {"optimizer": "sgd", "learning_rate": 0.3}
-    params = [sgd] * 5 + [MIDDLE] * 7
-    scores = [0.5, 0.52, 0.55, 0.4, 0.6] + [0.7] * 7
-    (found,) = range_advice.find_losing_optimizers(results(scores, params), SPACE, error=0.014)
-    assert found.option == "--set 'space.optimizer=[\"adam\"]'"
-    assert takes(found.option)
-    near = results([0.69] * 5 + [0.7] * 7, params)
-    assert list(range_advice.find_losing_optimizers(near, SPACE, error=0.014)) == []
-    four = results(scores[1:], params[1:])
-    assert list(range_advice.find_losing_optimizers(four, SPACE, error=0.014)) == []
 
 
 def test_few_trials_are_too_few_while_the_best_still_rises() -> None:
@@ -197,6 +205,42 @@ def test_few_trials_are_too_few_while_the_best_still_rises() -> None:
     assert advice.find_few_trials(alike, SPACE, error=0.014) is None
     many = results(np.linspace(0.3, 0.8, 53).tolist(), [MIDDLE] * 53)
     assert advice.find_few_trials(many, SPACE, error=0.014) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "ends", "option"),
+    [
+        (None, ["stalled"] * 11, "--trials 22"),
+        (17, ["stalled"] * 11, "--trials 22"),
+        (22, ["stalled"] * 11, None),  # it goes on to as many by itself
+        (22, ["stalled"] * 11 + ["failed"] * 3, "--trials 25"),  # and three more
+        (None, ["stalled"] * 11 + [None] * 11, None),  # as many have begun
+        (None, ["stalled"] * 11 + ["interrupted", "cut off"] * 6, None),
+    ],
+)
+def test_trials_that_the_run_goes_on_to_are_not_advised(
+    target: int | None, ends: list[str | None], option: str | None
+) -> None:
+    scores = [*np.linspace(0.3, 0.8, 11), *[math.nan] * (len(ends) - 11)]
+    frame = results(scores, [MIDDLE] * len(ends), outcome=ends)
+    found = advise(frame, judged("converged", len(ends)), target=target)
+    assert [each.option for each in found if each.about == "trials"] == [option] * bool(option)
+
+
+def test_few_scores_of_a_run_that_goes_on_wait_for_it() -> None:
+    two = results([0.7, 0.6], [MIDDLE] * 2)
+    (found,) = advise(two, judged("converged", 2), target=30)
+    assert found.text == (
+        "2 scored trials for 5 sampled parameters tell too little yet: let the sweep run on; "
+        "where it was stopped, the same command carries it on."
+    )
+    assert found.option == "--trials 30"
+    # It has come to its end: 8 of its 10 trials failed.
+    ends = ["stalled"] * 2 + ["failed"] * 8
+    ended = results([0.7, 0.6] + [math.nan] * 8, [MIDDLE] * 10, outcome=ends)
+    (found,) = advise(ended, judged("converged", 10), target=10)
+    assert found.text.endswith("tell too little: 10 are the least to compare.")
+    assert found.option == "--trials 18"
 
 
 def test_expected_best_is_that_of_drawing() -> None:
@@ -261,11 +305,11 @@ def test_cap_that_the_best_are_far_from_needing_is_lowered() -> None:
 
 def test_too_few_trials_and_epochs_are_said() -> None:
     one = results([0.7], [MIDDLE], outcome=["exhausted"])
-    found = advice.advise(one, SPACE, judged("converged", 1), max_epochs=8, error=0.014)
+    found = advise(one, judged("converged", 1), max_epochs=8)
     assert [each.about for each in found] == ["trials"]
     assert found[0].text.startswith("1 scored trial for 5 sampled parameters tells too little")
     three = results([0.7] * 3, [MIDDLE] * 3, outcome=["exhausted"] * 3, epochs_run=[1] * 3)
-    found = advice.advise(three, SPACE, judged("too short", 3), max_epochs=1, error=0.014)
+    found = advise(three, judged("too short", 3), max_epochs=1)
     assert [each.option for each in found] == ["--set max_epochs=16", "--trials 10"]
 
 
@@ -278,10 +322,12 @@ def test_study_without_a_score_is_told_why() -> None:
     nothing = {"best_macro_f1": [math.nan] * 3}
     for outcome, said in (("interrupted", "let the sweep run on"), ("failed", "see why")):
         frame = results([math.nan] * 3, [MIDDLE] * 3, outcome=[outcome] * 3, **nothing)
-        (found,) = advice.advise(frame, SPACE, judged("", 0), max_epochs=23, error=math.nan)
+        (found,) = advise(frame, judged("", 0), error=math.nan)
         assert f"(3 {outcome})" in found.text
         assert said in found.text
-        assert found.option is None
+        assert found.option == ("--trials 3" if outcome == "interrupted" else None)
+        found, *_ = advise(frame, judged("", 0), error=math.nan, target=17)
+        assert found.option == ("--trials 17" if outcome == "interrupted" else None)
 
 
 @pytest.mark.parametrize(
@@ -334,9 +380,9 @@ def test_choice_of_few_trials_is_neither_with_nor_without_effect() -> None:
 def test_all_advice_comes_in_one_list() -> None:
     high = MIDDLE | {"learning_rate": 0.095}
     frame = results([0.9, 0.8, 0.7], [high] * 3, outcome=["exhausted"] * 3)
-    found = advice.advise(frame, SPACE, judged("still improving", 3), max_epochs=23, error=0.014)
+    found = advise(frame, judged("still improving", 3))
     assert [each.about for each in found] == ["max_epochs", "learning_rate", "trials"]
-    assert advice.advise(frame[:0], SPACE, judged("", 0), max_epochs=23, error=math.nan) == []
+    assert advise(frame[:0], judged("", 0), error=math.nan) == []
 
 
 def test_space_table_names_what_varies() -> None:

@@ -210,5 +210,6 @@ def test_dropout_has_an_end() -> None:
 def test_what_spoils_scores_comes_before_epochs_and_epochs_before_overfitting() -> None:
     frame = results([0.9, 0.895, 0.89], outcome=["exhausted"] * 3)
     verdicts = judged(*["still improving, class collapse, overfit"] * 3)
-    found = advice.advise(frame, {}, verdicts, max_epochs=23, error=0.014, patience=6)
+    plan = epoch_advice.plan_epochs(frame, verdicts, max_epochs=23, patience=6)
+    found = advice.advise(frame, {}, verdicts, epochs=plan, error=0.014)
     assert [each.about for each in found] == ["class_weights", "max_epochs", "label_smoothing"]

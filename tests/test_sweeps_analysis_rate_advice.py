@@ -44,7 +44,7 @@ def test_top_of_a_range_whose_trials_lost_what_they_had_learned_is_lowered() -> 
     verdicts = judged(
         ["converged"] * 19 + ["rate too high", "rate too high, overfit"] * 2 + ["rate too high"]
     )
-    found = advice.advise(frame, RATE, verdicts, max_epochs=60, error=0.01)
+    found = advice.advise(frame, RATE, verdicts, epochs=None, error=0.01)
     # First of all, and nothing else about the rate.
     assert [each.about for each in found].index("learning_rate") == 0
     assert [each.about for each in found].count("learning_rate") == 1
@@ -104,7 +104,7 @@ def test_own_range_of_an_optimizer_is_lowered_at_its_own_place() -> None:
 def test_most_trials_with_too_high_a_rate_move_the_range() -> None:
     frame = results([0.01, 0.1, 0.11, 0.17])
     (found,) = rate_advice.find_high_rates(frame, RATE, too_high={1, 2, 3})
-    assert "3 of 4 trials lost again what they had learned" in found.text
+    assert "3 of the 4 trials lost again what they had learned" in found.text
     assert "--set space.learning_rate.high=0.03 " in str(found.option)
     # Two may be chance, unless they diverged.
     two = frame[frame["trial"].isin([1, 2])]

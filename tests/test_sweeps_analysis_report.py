@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from storage import frames
-from sweeps.analysis import report, report_facts, report_words
+from sweeps.analysis import report, report_facts, report_words, study_note
 from sweeps.analysis.report_facts import StudyData
 from sweeps.analysis.verdicts import verdicts
 
@@ -129,6 +129,7 @@ TRIALS: list[tuple[list[float], str | None]] = [
     ([], "failed"),
     ([0.2, 0.3], None),
 ]
+_DRAWN = ("learning_rate", "dropout")
 CONFUSION = [[61, 13, 3], [7, 83, 5], [11, 17, 101]]
 
 
@@ -146,8 +147,12 @@ def test_page_says_who_won_and_what_ties_and_what_was_saved() -> None:
     )
     assert "Trial 1 ties with it" in text
     assert "At its last epoch, 11, it had 0.6810." in text
-    # 29 + 29 + 33 epochs of the stopped ones, 37 of the diverged one, a second each.
-    assert "saved 128 epochs, about 2 min 8 s of training" in text
+    # 29 + 29 + 33 epochs of the three that were stopped, a second each; the diverged one had none
+    # to save, and the one that runs may yet be stopped.
+    assert "saved 91 epochs, about 1 min 31 s of training" in text
+    assert "epochs saved 91 76% of those allowed" in text
+    assert "Trials that diverged are left out" in text
+    assert "Trials that diverged" not in text_of(report.render(make(TRIALS[:2]), now=NOW))
     assert "Report written 7 May 2031, 11:13 UTC." in text
     for heading in (
         "Learning curves",
@@ -302,6 +307,17 @@ def test_running_and_interrupted_sweeps_say_so() -> None:
     assert "not ranked: 1 diverged, 1 failed, 1 running" in text
     text = text_of(report.render(make([([0.2], "interrupted")]), now=NOW))
     assert "The sweep was interrupted: 1 trial was cut off" in text
+
+
+def test_only_trial_is_described_by_all_that_it_drew_with_a_score_or_without() -> None:
+    for trials in ([(RISING, "stalled")], [([0.2], "interrupted")]):
+        data = make(trials)
+        rate, dropout = (json.loads(data.results["params"].iloc[0])[name] for name in _DRAWN)
+        said = f"It is adam, learning rate {rate:.3g}, dropout {dropout:.3g}."
+        facts = report_facts.gather(data)
+        assert facts.configuration == said
+        assert f"\n{said}\n" in study_note.note_text(data, facts, now=NOW)
+        assert said in text_of(report.render(data, now=NOW))
 
 
 def test_table_names_what_varies_before_the_last_epoch() -> None:

@@ -95,3 +95,13 @@ def test_target_that_is_not_stored_is_said_beside_the_command(write_study: Write
     assert data.target is None
     assert "How many trials were asked for is not stored" in text_of(data)
     assert "asked for is not stored" not in text_of(replace(data, target=30))
+
+
+def test_few_scores_of_a_run_that_goes_on_ask_for_no_fewer_trials(write_study: Write) -> None:
+    varied = {"space": {"dropout": {"low": 0.1, "high": 0.7}}, "patience": 6}
+    write_study("mine", [FLAT, FLAT], config=varied)
+    data = reporting.read_study("bestepoch.db", "mine")
+    assert report_facts.gather(data).next_option == "--trials 10"
+    going = report_facts.gather(replace(data, target=30))
+    assert going.next_option == "--trials 30"
+    assert "tell too little yet: let the sweep run on" in going.next_step

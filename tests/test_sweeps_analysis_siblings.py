@@ -56,6 +56,7 @@ def test_rate_far_below_those_that_learn_is_told_to_rise() -> None:
     found = find_stuck(make(0, STUCK, FLAT), me, [each for each in others if each is not None])
     assert found is not None
     assert found.verdict is Verdict.UNDERFIT
+    assert "is nearly flat" in found.evidence
     assert found.advice.startswith("Raise the learning rate: those with this optimizer")
     assert "have 0.02 in the middle" in found.advice
 
@@ -116,6 +117,8 @@ def test_stuck_trial_whose_loss_falls_surely_needs_larger_steps() -> None:
     found = find_stuck(curve, me, [each for each in others if each is not None])
     assert found is not None
     assert found.advice.startswith("Raise the learning rate")
+    assert "falls at every epoch, in small steps" in found.evidence
+    assert "flat" not in found.evidence
     assert "8 % below that of always guessing the class shares (1.39)" in found.evidence
     assert "that of 2 better trials is 93 % below" in found.evidence
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from storage import frames
-from sweeps.analysis.stop_audit import STOP_AUDIT, add_up, stop_audit
+from sweeps.analysis.stop_audit import STOP_AUDIT, add_up, describe_stops, stop_audit
 
 #: Trial, outcome, epochs, seconds, would-be end.
 TRIALS = [
@@ -47,8 +47,9 @@ def test_saved_epochs_and_seconds_are_those_at_the_own_pace() -> None:
     frame = audit()
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == STOP_AUDIT
     assert frame["trial"].tolist() == [0, 1, 2, 3, 4]
-    assert frame["epochs_saved"].tolist() == [4, 0, 8, 0, 9]
-    assert frame["seconds_saved"].tolist() == pytest.approx([8.0, 0.0, 4.0, 0.0, 4.5])
+    # Nothing would have come of the epochs of the last one, which diverged.
+    assert frame["epochs_saved"].tolist() == [4, 0, 8, 0, 0]
+    assert frame["seconds_saved"].tolist() == pytest.approx([8.0, 0.0, 4.0, 0.0, 0.0])
 
 
 def test_audited_trials_say_what_stopping_would_have_missed() -> None:
@@ -62,11 +63,22 @@ def test_audited_trials_say_what_stopping_would_have_missed() -> None:
 
 def test_totals_count_a_trial_that_did_not_rise_as_no_loss() -> None:
     totals = add_up(audit(margin=0.05))
-    assert (totals.num_ended, totals.num_stopped, totals.epochs_saved) == (5, 3, 21)
-    assert totals.seconds_saved == pytest.approx(16.5)
-    assert totals.share_saved == pytest.approx(21 / (34 + 21))
+    assert (totals.num_ended, totals.num_stopped, totals.epochs_saved) == (4, 2, 12)
+    assert totals.seconds_saved == pytest.approx(12.0)
+    # Of the four trials that might have run for 11 epochs each.
+    assert totals.share_saved == pytest.approx(12 / 44)
+    assert totals.num_diverged == 1
+    said = describe_stops(totals)[0]
+    assert said.startswith("stopping saved 12 epochs in 2 of 4 trials (1 that diverged left out)")
     assert (totals.num_audited, totals.num_wrong, totals.num_wrong_for_sure) == (2, 1, 1)
     assert totals.mean_loss == pytest.approx(0.05)
+
+
+def test_diverged_trials_alone_saved_nothing() -> None:
+    trials: list[tuple[object, ...]] = [(0, "diverged", 1, 0.5, None), (1, "failed", 1, 1.0, None)]
+    totals = add_up(stop_audit(*make(trials), study="s", max_epochs=11, min_delta=0.001))
+    assert (totals.num_ended, totals.num_diverged, totals.share_saved) == (0, 1, 0.0)
+    assert describe_stops(totals) == []
 
 
 def test_study_without_an_ended_trial_has_no_rows() -> None:

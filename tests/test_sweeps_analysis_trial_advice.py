@@ -1,5 +1,6 @@
 """What a trial is told to do: by what it shows, and by what ended it."""
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from sweeps.analysis.findings import TrialCurve, Verdict
 from sweeps.analysis.verdicts import judge
+from sweeps.config_files import load_config
 
 CNN, RNN = (150, 900, 90, 1860), (45, 45, 45, 45)
 RISING = [0.3 + 0.015 * epoch for epoch in range(23)]
@@ -54,6 +56,7 @@ def test_score_whose_noise_hides_a_rise_is_too_short_to_tell() -> None:
     assert shown(curve) == ["too short"]
     assert "Its noise hides whether it still rises" in advice(curve)
     assert "max_epochs = 32 would tell" in advice(curve)
+    assert judge(curve).leading.option == "--set max_epochs=32"
     assert "one with more patience would tell" in advice(replace(curve, outcome="stalled"))
     assert "it was ended behind others" in advice(replace(curve, outcome="behind"))
 
@@ -72,15 +75,41 @@ def test_loss_above_any_guess_is_a_rate_too_high() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "expected"),
+    ("outcome", "expected", "option"),
     [
-        ("exhausted", "Train longer: max_epochs = 46"),
-        ("stalled", "allow more patience"),
-        ("behind", "It was ended behind others that rise faster"),
+        ("exhausted", "Train longer: max_epochs = 46", "--set max_epochs=46"),
+        ("stalled", "allow more patience", None),
+        ("behind", "It was ended behind others that rise faster", None),
     ],
 )
-def test_rising_trial_is_told_what_ended_it(outcome: str, expected: str) -> None:
-    assert expected in advice(make(RISING, outcome=outcome))
+def test_rising_trial_is_told_what_ended_it(
+    outcome: str, expected: str, option: str | None
+) -> None:
+    found = judge(make(RISING, outcome=outcome)).leading
+    assert expected in found.advice
+    assert found.option == option
+
+
+def test_advice_that_is_one_setting_has_an_option_that_a_run_takes() -> None:
+    given_up = tuple((0.0, 0.7, 0.8, 0.7) for _ in FLAT)
+    learned = [0.3 - 0.01 * i for i in range(23)]
+    worse = [0.9, 0.6, 0.5, *(0.5 + 0.05 * i for i in range(20))]
+    falls = [each - 0.01 * i for i, each in enumerate(FLAT)]
+    collapse = judge(make(FLAT, train=learned, class_f1s=given_up)).leading
+    sure = judge(make(FLAT, train=learned, val=worse)).leading
+    overfit = judge(make(falls, train=learned, val=worse)).leading
+    assert (collapse.verdict, sure.verdict) == (Verdict.CLASS_COLLAPSE, Verdict.OVERFIT)
+    assert (overfit.verdict, overfit.option) == (Verdict.OVERFIT, None)
+    assert [collapse.option, sure.option] == [
+        "--set space.class_weights=balanced",
+        "--set space.label_smoothing=0.1",
+    ]
+    for found in (collapse, sure):
+        config = load_config("relation-cnn", shlex.split(str(found.option))[1::2])
+        (changed,) = [
+            each for each in ("class_weights", "label_smoothing") if each in found.advice
+        ]
+        assert config.settings()["space"][changed] in ("balanced", 0.1)
 
 
 def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:
@@ -94,3 +123,4 @@ def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:
     collapse = judge(flat).leading
     assert collapse.verdict is Verdict.CLASS_COLLAPSE
     assert collapse.advice.startswith("Train longer or at another rate first")
+    assert collapse.option is None

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, TrialResult
 from sweeps import cli
 from sweeps.cli.output import short_number
+
+Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -53,14 +55,6 @@ TRIALS: list[tuple[dict[str, Any], list[float], str | None]] = [
     (ADAM | {"dropout": 0.2}, [0.20, 0.25], None),
     (ADAM | {"dropout": 0.3}, [], "failed"),
 ]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def make_study(
@@ -127,7 +121,7 @@ def make_study(
 
 @pytest.mark.parametrize("command", [(), ("new", "objective"), *((name,) for name in COMMANDS)])
 def test_each_command_has_help(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    call: Call, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(*command, "--help") == 0
     out = capsys.readouterr().out
@@ -154,7 +148,7 @@ print("LOADED", [name for name in {heavy!r} if name in sys.modules])
 
 
 def test_unknown_study_is_one_line_with_the_nearest_name(
-    capsys: pytest.CaptureFixture[str], folder: Path
+    call: Call, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     make_study()
     assert call("results", "relatoin") == 2
@@ -165,7 +159,9 @@ def test_unknown_study_is_one_line_with_the_nearest_name(
     )
 
 
-def test_all_mistakes_of_a_sweep_are_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_mistakes_of_a_sweep_are_told_at_once(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = call("run", "relation-cnn", "--trials", "0", "--set", "patiense=3", "--set", "foo")
     assert code == 2
     captured = capsys.readouterr()
@@ -177,14 +173,14 @@ def test_all_mistakes_of_a_sweep_are_told_at_once(capsys: pytest.CaptureFixture[
     assert any("did you mean 'patience'" in line for line in lines)
 
 
-def test_missing_data_file_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_data_file_is_one_line(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("run", "relation-cnn", "--data", "nowhere.tsv") == 2
     err = capsys.readouterr().err
     assert err.startswith("nowhere.tsv: ")
     assert err.count("\n") == 1
 
 
-def test_password_is_never_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_password_is_never_printed(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", "--storage", "mysql://me:hunter2@host/x") == 2
     captured = capsys.readouterr()
     assert "hunter2" not in captured.out + captured.err
@@ -197,7 +193,7 @@ def test_debug_shows_where_a_mistake_was_found() -> None:
 
 
 def test_unexpected_error_is_told_without_traceback(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(url: str) -> None:
         raise RuntimeError("first line\nsecond line")
@@ -211,14 +207,14 @@ def test_unexpected_error_is_told_without_traceback(
 
 @pytest.mark.parametrize("command", [("list",), ("results", "any"), ("show", "any", "0")])
 def test_missing_database_is_a_mistake(
-    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], folder: Path
+    call: Call, command: tuple[str, ...], capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     assert call(*command) == 2
     assert "no such database" in capsys.readouterr().err
     assert list(folder.iterdir()) == []
 
 
-def test_empty_database_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_database_says_how_to_begin(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     open_database("bestepoch.db", create=True).close()
     assert call("list") == 0
     assert "bestepoch run relation-cnn" in " ".join(capsys.readouterr().out.split())
@@ -227,7 +223,9 @@ def test_empty_database_says_how_to_begin(capsys: pytest.CaptureFixture[str]) ->
     assert call("results", "any") == 2
 
 
-def test_study_without_trials_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_study_without_trials_is_no_mistake(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_study([])
     assert call("results", "relation") == 0
     assert capsys.readouterr().out == "study relation has no trial yet\n"
@@ -238,7 +236,10 @@ def test_study_without_trials_is_no_mistake(capsys: pytest.CaptureFixture[str]) 
     [(("list",), frames.STUDIES), (("results", "relation"), frames.RESULTS)],
 )
 def test_formats_have_the_columns_of_the_frames(
-    command: tuple[str, ...], columns: dict[str, str], capsysbinary: pytest.CaptureFixture[bytes]
+    call: Call,
+    command: tuple[str, ...],
+    columns: dict[str, str],
+    capsysbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     make_study()
     assert call(*command, "--format", "csv") == 0
@@ -253,7 +254,7 @@ def test_formats_have_the_columns_of_the_frames(
     assert len(frame) == len(rows)
 
 
-def test_files_are_exact(folder: Path) -> None:
+def test_files_are_exact(call: Call, folder: Path) -> None:
     make_study()
     for suffix in ("csv", "json", "parquet"):
         assert call("results", "relation", "-o", f"r.{suffix}") == 0
@@ -265,13 +266,16 @@ def test_files_are_exact(folder: Path) -> None:
     assert pd.read_parquet("r.parquet")["seed"][0] == 2**63 - 25
 
 
-def test_file_that_cannot_be_written_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_that_cannot_be_written_is_a_mistake(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_study()
     assert call("results", "relation", "-o", "nowhere/r.csv") == 2
     assert capsys.readouterr().err.startswith("nowhere/r.csv: cannot be written")
 
 
 def test_table_fits_80_columns_without_cutting_a_number(
+    call: Call,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     make_study()
@@ -293,7 +297,7 @@ def test_table_fits_80_columns_without_cutting_a_number(
 
 
 def test_wide_terminal_shows_every_hyperparameter(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_study()
     monkeypatch.setenv("COLUMNS", "140")
@@ -321,14 +325,16 @@ def test_numbers_are_short_and_never_round_up_to_1(value: float, text: str) -> N
     assert short_number(value) == text
 
 
-def test_delete_needs_a_yes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_needs_a_yes(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     make_study()
     assert call("delete", "relation") == 2
     assert "--yes" in capsys.readouterr().err
     assert len(queries.studies("bestepoch.db")) == 1
 
 
-def test_delete_refuses_while_a_worker_here_lives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_refuses_while_a_worker_here_lives(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_study(pid=os.getpid(), process_started=psutil.Process().create_time())
     assert call("delete", "relation", "--yes") == 2
     assert f"trained by process {os.getpid()}" in capsys.readouterr().err
@@ -336,7 +342,7 @@ def test_delete_refuses_while_a_worker_here_lives(capsys: pytest.CaptureFixture[
 
 
 def test_delete_takes_the_study_and_its_weights_and_nothing_else(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = folder / "bestepoch-weights"
     own, other = weights / f"relation-{UUID[:8]}", weights / "other-00000000"
@@ -367,7 +373,9 @@ def test_delete_takes_the_study_and_its_weights_and_nothing_else(
     assert names == ["other"]
 
 
-def test_deleted_optuna_study_does_not_keep_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_deleted_optuna_study_does_not_keep_ours(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_study()
     with open_database("bestepoch.db", create=False) as db:
         optuna.delete_study(study_name="relation", storage=db.optuna_storage())

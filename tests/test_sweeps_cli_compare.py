@@ -8,20 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps import cli
 from sweeps.analysis.comparison import COMPARISON
 
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
 PEAKED = [0.3, 0.5, 0.91, *[0.6] * 8]
+Call = Callable[..., int]
 Write = Callable[..., None]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 @pytest.fixture
@@ -34,7 +26,9 @@ def study(write_study: Write) -> str:
     return "mine"
 
 
-def test_ranks_stand_side_by_side(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ranks_stand_side_by_side(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("compare", study, "--at-epoch", "3") == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(len(line) <= 80 for line in lines)
@@ -48,7 +42,7 @@ def test_ranks_stand_side_by_side(study: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_disagreement_ties_and_luck_are_told_in_words(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("compare", study, "--at-epoch", "3") == 0
     text = " ".join(capsys.readouterr().out.split())
@@ -59,21 +53,23 @@ def test_disagreement_ties_and_luck_are_told_in_words(
     assert "luck: a trial's best epoch is partly chance, by the noise" in text
 
 
-def test_shared_epoch_is_the_default(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shared_epoch_is_the_default(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("compare", study) == 0
     assert " at 2 " in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.parametrize(("by", "first"), [("best", "1"), ("last", "0"), ("tail", "0")])
 def test_rule_orders_the_table(
-    study: str, by: str, first: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, by: str, first: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("compare", study, "--by", by) == 0
     assert capsys.readouterr().out.splitlines()[2].split()[0] == first
 
 
 def test_studies_have_letters_and_one_ranking(
-    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("other", [PEAKED, RISING], fingerprint="data")
     assert call("compare", study, "other") == 0
@@ -86,7 +82,7 @@ def test_studies_have_letters_and_one_ranking(
 
 
 def test_studies_of_different_data_are_told_apart(
-    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("other", [PEAKED], fingerprint="other data")
     assert call("compare", study, "other") == 0
@@ -94,7 +90,7 @@ def test_studies_of_different_data_are_told_apart(
 
 
 def test_frame_is_written_exact(
-    study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    call: Call, study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert call("compare", study, "--format", "csv", "--to-score", "0.5") == 0
     frame = pd.read_csv(io.StringIO(capsys.readouterr().out))
@@ -105,7 +101,7 @@ def test_frame_is_written_exact(
 
 
 def test_nothing_to_rank_is_one_line(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("empty", [[]], outcomes={0: "failed"})
     assert call("compare", "empty") == 2
@@ -121,7 +117,7 @@ def test_nothing_to_rank_is_one_line(
     ],
 )
 def test_wrong_options_are_one_line_with_the_value(
-    study: str, args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, args: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("compare", study, *args) == 2
     err = capsys.readouterr().err
@@ -129,13 +125,15 @@ def test_wrong_options_are_one_line_with_the_value(
     assert err.count("\n") == 1
 
 
-def test_missing_study_is_called_as_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_study_is_called_as_in_the_help(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("compare") == 2
     assert capsys.readouterr().err == "STUDY is missing; see: bestepoch compare --help\n"
 
 
 def test_study_without_a_ranked_trial_is_said_to_have_none(
-    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("empty", [[]], outcomes={0: "failed"}, fingerprint="data")
     assert call("compare", study, "empty") == 0
@@ -144,7 +142,7 @@ def test_study_without_a_ranked_trial_is_said_to_have_none(
 
 
 def test_file_is_named_when_it_is_written(
-    study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    call: Call, study: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     for name in ("ranks.csv", "ranks.json"):
         assert call("compare", study, "-o", name) == 0
@@ -153,7 +151,7 @@ def test_file_is_named_when_it_is_written(
 
 
 def test_trials_of_one_score_share_the_win(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("same", [PEAKED, PEAKED])
     assert call("compare", "same") == 0
@@ -161,7 +159,7 @@ def test_trials_of_one_score_share_the_win(
 
 
 def test_of_equal_trials_the_one_that_got_there_first_leads_as_in_other_views(
-    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     late, early = [0.3, 0.4, 0.5, 0.6, 0.8, 0.7, 0.7, 0.7], [0.3, 0.8, *[0.7] * 6]
     write_study("equal", [late, early, [0.2] * 8])
@@ -172,7 +170,7 @@ def test_of_equal_trials_the_one_that_got_there_first_leads_as_in_other_views(
 
 
 def test_only_trial_is_not_said_to_tie_with_none(
-    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("one", [[0.2, 0.3, 0.25]])
     assert call("compare", "one") == 0

@@ -7,22 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sweeps import cli
 from sweeps.analysis.curve_figure import metric_curves
 from sweeps.cli.curves import choose_ticks, draw
 
 NAN, INF = float("nan"), float("inf")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
 PEAKED = [0.3, 0.5, 0.91, *[0.6] * 8]
+Call = Callable[..., int]
 Write = Callable[..., None]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 @pytest.fixture
@@ -31,7 +23,9 @@ def study(write_study: Write) -> str:
     return "mine"
 
 
-def test_best_epochs_are_capital_letters(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_best_epochs_are_capital_letters(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("curves", study) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
@@ -45,7 +39,9 @@ def test_best_epochs_are_capital_letters(study: str, capsys: pytest.CaptureFixtu
     assert re.search(r"^c +2 +0\.2000 +1 +2 +diverged", out, re.MULTILINE)
 
 
-def test_top_draws_the_best_alone(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_top_draws_the_best_alone(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("curves", study, "--top", "1") == 0
     out = capsys.readouterr().out
     assert re.search(r"^a +1 ", out, re.MULTILINE)
@@ -57,7 +53,7 @@ def test_top_draws_the_best_alone(study: str, capsys: pytest.CaptureFixture[str]
     "metric", ["macro_f1", "train_loss", "val_loss", "learning_rate", "grad_norm"]
 )
 def test_every_metric_is_drawn(
-    study: str, metric: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    call: Call, study: str, metric: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert call("curves", study, "--metric", metric) == 0
     assert "A" in capsys.readouterr().out
@@ -72,7 +68,7 @@ def test_every_metric_is_drawn(
 
 
 def test_page_that_cannot_be_written_is_one_line(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--html", "none/page.html") == 2
     err = capsys.readouterr().err
@@ -80,7 +76,7 @@ def test_page_that_cannot_be_written_is_one_line(
 
 
 def test_study_without_an_epoch_is_one_line(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("empty", [[]], outcomes={0: "failed"})
     assert call("curves", "empty") == 2
@@ -128,20 +124,22 @@ def test_ticks_are_round_epochs_and_both_ends(last: int, expected: list[int]) ->
 
 @pytest.mark.parametrize("wrong", ["macrof1", "macro-f1"])
 def test_wrong_metric_names_the_nearest(
-    study: str, wrong: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--metric", wrong) == 2
     assert capsys.readouterr().err.endswith(" Did you mean 'macro_f1'?\n")
 
 
 def test_too_many_curves_are_refused_with_the_number(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--top", "27") == 2
     assert capsys.readouterr().err.endswith("less than or equal to 26, got 27\n")
 
 
-def test_key_has_words_for_the_metric(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_key_has_words_for_the_metric(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("curves", study, "--metric", "grad_norm") == 0
     out = capsys.readouterr().out
     assert "gradient norm" in out
@@ -149,7 +147,7 @@ def test_key_has_words_for_the_metric(study: str, capsys: pytest.CaptureFixture[
 
 
 def test_axis_of_one_score_holds_no_score_that_cannot_be(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("flat", [[0.98, 0.98]], outcomes={0: "diverged"})
     assert call("curves", "flat") == 0
@@ -159,7 +157,7 @@ def test_axis_of_one_score_holds_no_score_that_cannot_be(
 
 
 def test_loss_that_blew_up_has_a_logarithmic_axis(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     losses = {0: [0.7, 0.6, 2.7e26], 1: [0.7, 0.6, 0.5]}
     write_study("blown", [[0.2, 0.3, 0.1]] * 2, outcomes={0: "diverged"}, train_losses=losses)

@@ -2,14 +2,16 @@
 
 import json
 import shlex
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from storage import recorder
+from storage.database import open_database
 from storage.records import StudyRow
-from sweeps import cli
 from sweeps.analysis.findings import Finding, Verdict
 from sweeps.analysis.stop_audit import StopTotals, describe_stops
 from sweeps.audit import HeldStop
@@ -22,15 +24,8 @@ NAN = float("nan")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
 FLAT = [0.3, 0.5, 0.8, *[0.82, 0.81] * 6]
 TOO_HIGH = [1.0, 0.4, *[0.1] * 3, *[0.6] * 10]
+Call = Callable[..., int]
 Write = Callable[..., None]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 @pytest.fixture
@@ -47,7 +42,7 @@ def study(write_study: Write) -> str:
 
 
 def test_table_names_each_trial_its_verdict_its_numbers_and_its_epochs(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("diagnose", study) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -63,7 +58,7 @@ def test_table_names_each_trial_its_verdict_its_numbers_and_its_epochs(
 
 
 def test_advice_for_the_sweep_comes_with_the_options_and_the_command_to_type(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("mine", [RISING] * 5, outcomes=dict.fromkeys(range(5), "exhausted"))
     write_study("mine-2", [FLAT])
@@ -78,7 +73,7 @@ def test_advice_for_the_sweep_comes_with_the_options_and_the_command_to_type(
 
 
 def test_command_for_the_next_sweep_keeps_what_was_set(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = ["max_epochs=17", "space.dropout=0.5"]
     config = load_config("relation-cnn", changes, seed=3).settings()
@@ -132,7 +127,7 @@ def test_command_for_the_next_sweep_leaves_out_what_a_fixed_value_makes_dead() -
 
 
 def test_sentences_of_advice_have_names_for_people(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": [1e6, 5.0]}
     write_study(
@@ -151,7 +146,7 @@ def test_sentences_of_advice_have_names_for_people(
 
 
 def test_trials_alone_are_more_of_the_same_study(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("few", [FLAT])
     assert call("diagnose", "few") == 0
@@ -163,7 +158,9 @@ def test_trials_alone_are_more_of_the_same_study(
     assert "--set" not in out
 
 
-def test_running_trial_is_marked(write_study: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_trial_is_marked(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_study("mine", [FLAT, [0.3, 0.4]], outcomes={1: None})
     assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
@@ -172,10 +169,33 @@ def test_running_trial_is_marked(write_study: Write, capsys: pytest.CaptureFixtu
     assert call("diagnose", "mine", "--json") == 0
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert [each["is_running"] for each in trials] == [False, True]
+    assert [each["outcome"] for each in trials] == ["stalled", "running"]
+
+
+def test_trial_whose_process_is_gone_does_not_run(
+    call: Call,
+    write_study: Write,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    write_study("mine", [FLAT, [0.3, 0.4], [0.3]], outcomes={1: None, 2: None})
+    with open_database("bestepoch.db", create=False) as db:
+        recorder.interrupt_trials(db, study_uuid="uuid-of-mine", token="t2", reason="time is up")
+    assert call("diagnose", "mine") == 0
+    out = capsys.readouterr().out
+    assert "\n   1*  " in out
+    assert "\n   2*  " in out
+    said = "*: has not ended (interrupted or cut off); judged by the epochs that it had so far"
+    assert said in " ".join(out.split())
+    assert call("diagnose", "mine", "--json") == 0
+    trials = json.loads(capsys.readouterr().out)["trials"]
+    found = {each["trial"]: (each["outcome"], each["is_running"]) for each in trials}
+    assert found == {0: ("stalled", False), 1: ("cut off", False), 2: ("interrupted", False)}
 
 
 def test_epochs_that_came_in_while_reading_are_left_out(
-    study: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from storage import queries
 
@@ -187,7 +207,9 @@ def test_epochs_that_came_in_while_reading_are_left_out(
     assert row.split()[-3:] == ["11", "of", "11"]
 
 
-def test_text_for_a_trial_is_named(study: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_for_a_trial_is_named(
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     for wrong in ("x", "1.5"):
         assert call("diagnose", study, wrong) == 2
         shown = capsys.readouterr().err
@@ -195,7 +217,7 @@ def test_text_for_a_trial_is_named(study: str, capsys: pytest.CaptureFixture[str
 
 
 def test_diverged_study_is_told_other_rates(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study(
         "wild",
@@ -205,22 +227,25 @@ def test_diverged_study_is_told_other_rates(
     )
     assert call("diagnose", "wild") == 0
     out = capsys.readouterr().out
-    assert "3 of 3 trials diverged, at learning rates from 50: lower" in " ".join(out.split())
+    assert "All 3 trials diverged, at learning rates from 50: lower" in " ".join(out.split())
     assert "--set space.learning_rate.low=0.0003 --set space.learning_rate.high=0.03" in out
     assert "nothing speaks" not in out
+    # They were ended because nothing would have come of them.
+    assert "stopping saved" not in out
+    assert "what it cost" not in out
 
 
 def test_what_stopping_saved_and_cost_is_said(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("diagnose", study) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "stopping saved 28 epochs in 3 of 5 trials" in out
+    assert "stopping saved 10 epochs in 2 of 4 trials (1 that diverged left out), 13%" in out
     assert "audited: 1 trial ran on where it would have been stopped" in out
 
 
 def test_one_trial_gets_all_its_verdicts_and_its_neighbours(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("diagnose", study, "1") == 0
     out = capsys.readouterr().out
@@ -234,7 +259,7 @@ def test_one_trial_gets_all_its_verdicts_and_its_neighbours(
 
 
 def test_json_is_valid_and_has_null_for_what_is_no_number(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(name: str) -> float:
         raise AssertionError(name)
@@ -245,7 +270,9 @@ def test_json_is_valid_and_has_null_for_what_is_no_number(
     assert sorted(by_trial) == [0, 1, 2, 3, 5]
     assert by_trial[1]["verdict"] == "rate too high"
     (first, *_) = by_trial[1]["verdicts"]
-    assert set(first) == {"verdict", "evidence", "advice", "numbers", "beside", "classes"}
+    assert set(first) == {
+        *("verdict", "evidence", "advice", "option", "numbers", "beside", "classes")
+    }
     assert by_trial[3]["verdicts"][0]["numbers"]["train_loss"] is None
     assert by_trial[3]["gain"] is None
     assert found["stopping"]["num_audited"] == 1
@@ -255,7 +282,7 @@ def test_json_is_valid_and_has_null_for_what_is_no_number(
 
 
 def test_study_and_trial_without_an_epoch_are_no_mistake(
-    study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("empty", [])
     assert call("diagnose", "empty") == 0
@@ -267,7 +294,7 @@ def test_study_and_trial_without_an_epoch_are_no_mistake(
 
 
 def test_unknown_study_and_trial_are_one_line_each(
-    study: str, capsys: pytest.CaptureFixture[str]
+    call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("diagnose", "main") == 2
     assert "did you mean 'mine'?" in capsys.readouterr().err

@@ -1,27 +1,23 @@
 """``doctor`` says what is wrong, and whose package hides ours."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage.database import open_database
-from sweeps import cli
 from sweeps.cli import doctor
+
+Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 ROOT = Path(__file__).parent.parent
 
 
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
-
-
-def test_doctor_finds_a_database_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_finds_a_database_that_cannot_be(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert call("doctor", "--storage", "nowhere/x.db") == 1
     out = capsys.readouterr().out
     assert any(line.startswith("WRONG  database") for line in out.splitlines())
@@ -29,7 +25,7 @@ def test_doctor_finds_a_database_that_cannot_be(capsys: pytest.CaptureFixture[st
 
 
 def test_doctor_looks_and_creates_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("doctor") == 0
     assert "not there yet" in capsys.readouterr().out

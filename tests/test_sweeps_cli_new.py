@@ -1,26 +1,20 @@
 """``new objective``: a file that runs at once, and names that it refuses."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from storage import queries
-from sweeps import cli
+
+Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
-
-
 def test_written_file_runs_with_the_command_that_is_told(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert call("new", "objective", "two-moons") == 0
@@ -34,7 +28,7 @@ def test_written_file_runs_with_the_command_that_is_told(
     assert queries.results("bestepoch.db", "two_moons")["best_macro_f1"].max() > 0.8
 
 
-def test_existing_file_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_file_is_left_as_it_is(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.py").write_text("mine")
     assert call("new", "objective", "mine.py") == 2
     assert capsys.readouterr().err == "mine.py exists; take another name\n"
@@ -54,7 +48,7 @@ def test_existing_file_is_left_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_name_that_is_no_new_module_is_refused(
-    name: str, expected: str, capsys: pytest.CaptureFixture[str]
+    call: Call, name: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("new", "objective", name) == 2
     captured = capsys.readouterr()
@@ -63,6 +57,6 @@ def test_name_that_is_no_new_module_is_refused(
     assert list(Path().iterdir()) == []
 
 
-def test_unknown_kind_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_kind_is_one_line(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("new", "model", "x") == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -6,6 +6,7 @@ import shlex
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,18 @@ from optuna.trial import TrialState, create_trial
 from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, StudyRow, TrialResult
-from sweeps import cli, reporting, rerun, studies
+from sweeps import reporting, rerun, studies
 from sweeps.config import SweepConfig
 from sweeps.config_files import load_config
 from sweeps.fixed_trials import parse_trial
+
+Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 UUID = "4c0f1f0e-0000-4000-8000-000000000001"
 CONFIG = SweepConfig(objective="relation-cnn", max_epochs=17, seed=3)
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def write_study() -> None:
@@ -80,7 +75,9 @@ def write_study() -> None:
         recorder.finish_trial(db, claim=claim, result=result, class_scores=scores, now=NOW)
 
 
-def test_report_is_written_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_written_and_named(
+    call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_study()
     assert call("report", "relation", "-o", "mine.html") == 0
     out = capsys.readouterr().out
@@ -96,7 +93,9 @@ def test_report_is_written_and_named(folder: Path, capsys: pytest.CaptureFixture
     assert mode == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_file_of_before_is_replaced_and_nothing_is_left_beside_it(folder: Path) -> None:
+def test_file_of_before_is_replaced_and_nothing_is_left_beside_it(
+    call: Call, folder: Path
+) -> None:
     write_study()
     (folder / "report.html").write_text("older")
     assert call("report", "relation") == 0
@@ -112,7 +111,7 @@ def test_file_of_before_is_replaced_and_nothing_is_left_beside_it(folder: Path) 
     ],
 )
 def test_place_that_cannot_be_written_is_one_line(
-    folder: Path, output: str, said: str, capsys: pytest.CaptureFixture[str]
+    call: Call, folder: Path, output: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study()
     (folder / "here").mkdir()
@@ -121,7 +120,7 @@ def test_place_that_cannot_be_written_is_one_line(
 
 
 def test_unknown_study_is_one_line_and_writes_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study()
     assert call("report", "relatoin") == 2
@@ -156,7 +155,7 @@ def test_command_has_the_studys_settings(settings: dict[str, Any]) -> None:
     assert load_config("relation-cnn", sets, seed=seed).settings() == config
 
 
-def test_command_names_the_trials_that_a_sweep_file_named(folder: Path) -> None:
+def test_command_names_the_trials_that_a_sweep_file_named(call: Call, folder: Path) -> None:
     write_study()
     values = {"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.5, "schedule": "constant"}
     url = "sqlite:///bestepoch.db"

@@ -2,25 +2,21 @@
 
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from sweeps import cli
+from sweeps import reporting
+from sweeps.analysis import report_facts, study_note
 
+Call = Callable[..., int]
 Write = Callable[..., None]
 RUNNING = {0: None, 1: None, 2: None}
 
 
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
-
-
 def test_running_trials_stand_by_their_best_so_far_and_the_leader_is_named(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("mine", [[0.2, 0.3], [0.5, 0.71, 0.6], []], outcomes=RUNNING)
     assert call("results", "mine") == 0
@@ -31,7 +27,7 @@ def test_running_trials_stand_by_their_best_so_far_and_the_leader_is_named(
 
 
 def test_leader_is_named_beside_trials_that_diverged(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("mine", [[0.2, 0.3], [0.9]], outcomes={0: None, 1: "diverged"})
     assert call("results", "mine") == 0
@@ -41,9 +37,17 @@ def test_leader_is_named_beside_trials_that_diverged(
 
 @pytest.mark.parametrize(("host", "word"), [("node7", "cut off"), ("another", "running")])
 @pytest.mark.parametrize(
-    "command", [("results", "mine"), ("show", "mine", "0"), ("curves", "mine")]
+    "command",
+    [
+        ("results", "mine"),
+        ("show", "mine", "0"),
+        ("curves", "mine"),
+        ("diagnose", "mine"),
+        ("diagnose", "mine", "0"),
+    ],
 )
 def test_trial_whose_process_is_gone_is_cut_off(
+    call: Call,
     command: tuple[str, ...],
     host: str,
     word: str,
@@ -60,8 +64,29 @@ def test_trial_whose_process_is_gone_is_cut_off(
     assert ("running" in out) == (word == "running")
 
 
+@pytest.mark.parametrize(("host", "word"), [("node7", "cut off"), ("another", "running")])
+def test_every_page_calls_a_trial_whose_process_is_gone_what_results_calls_it(
+    host: str, word: str, call: Call, write_study: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: host)
+    write_study("mine", [[0.2, 0.3], [0.1]], outcomes={0: "stalled", 1: None})
+    data = reporting.read_study("bestepoch.db", "mine")
+    assert data.results["outcome"].fillna("running").tolist() == ["stalled", word]
+    facts = report_facts.gather(data)
+    assert ("trials", "2", f"not ranked: 1 {word}") in facts.tiles
+    assert ("was cut off: the process" in " ".join(facts.findings)) == (word == "cut off")
+    note = study_note.note_text(data, facts, now=datetime(2031, 5, 7, tzinfo=UTC))
+    assert f"2 trials: 1 stalled, 1 {word}." in note
+    for command in (("report", "mine", "-o"), ("curves", "mine", "--html")):
+        assert call(*command, "page.html") == 0
+        page = Path("page.html").read_text()
+        others = {"cut off", "running"} - {word}
+        assert f"end: {word}" in page or f"<td>{word}</td>" in page
+        assert not any(f"end: {each}" in page or f"<td>{each}</td>" in page for each in others)
+
+
 def test_list_names_the_trial_that_results_names(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("mine", [[0.2, 0.3, 0.9, 0.1], [0.3, 0.9, 0.1], [0.2, 0.9]])
     assert call("list") == 0
@@ -69,7 +94,7 @@ def test_list_names_the_trial_that_results_names(
 
 
 def test_only_trial_is_described_by_all_that_was_sampled(
-    write_study: Write, capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": [50, 100]}
     space |= {"dropout": {"low": 0.0, "high": 0.7}}

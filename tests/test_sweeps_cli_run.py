@@ -21,6 +21,8 @@ from sweeps.cli.progress import MAX_LISTED, Best, Display, Progress
 from sweeps.events import EpochDone, Note, TrialEnded, TrialStarted, WorkerEnded
 from sweeps.workers import SweepEnd
 
+Call = Callable[..., int]
+
 pytestmark = pytest.mark.usefixtures("folder")
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
@@ -48,14 +50,6 @@ TRIALS: list[tuple[dict[str, Any], list[float], str | None]] = [
     (ADAM | {"dropout": 0.2}, [0.20, 0.25], None),
     (ADAM | {"dropout": 0.3}, [], "failed"),
 ]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def write_study(trials: Sequence[tuple[dict[str, Any], list[float], str | None]] = TRIALS) -> None:
@@ -110,6 +104,7 @@ def fake_run(end: tuple[str, str | None, int], *events: Any) -> Callable[..., Sw
     ],
 )
 def test_run_exits_by_how_the_sweep_ended(
+    call: Call,
     end: tuple[str, str | None, int],
     trials: list[Any],
     code: int,
@@ -138,7 +133,10 @@ def test_run_exits_by_how_the_sweep_ended(
     ],
 )
 def test_command_that_carries_on_has_no_time_limit(
-    limit: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call,
+    limit: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_study()
     monkeypatch.setattr(sweeps.workers, "run", fake_run(("time is up", None, 0)))
@@ -150,7 +148,7 @@ def test_command_that_carries_on_has_no_time_limit(
 
 
 def test_ctrl_c_that_nobody_caught_is_an_interruption(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*_: Any, **__: Any) -> SweepEnd:
         raise KeyboardInterrupt
@@ -161,7 +159,7 @@ def test_ctrl_c_that_nobody_caught_is_an_interruption(
 
 
 def test_run_prints_a_line_a_trial_the_ranks_and_what_to_do_next(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study()
     events = [
@@ -196,7 +194,7 @@ def test_run_prints_a_line_a_trial_the_ranks_and_what_to_do_next(
 
 
 def test_quiet_run_prints_the_table_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study()
     events = [TrialEnded(0, 0, "stalled", "no rise", 15, 9, 0.7132)]
@@ -208,7 +206,7 @@ def test_quiet_run_prints_the_table_alone(
 
 
 def test_long_study_shows_its_head(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study([(ADAM, [0.01 * number], "stalled") for number in range(1, 34)])
     monkeypatch.setattr(sweeps.workers, "run", fake_run(("done", None, 0)))

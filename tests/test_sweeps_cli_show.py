@@ -11,8 +11,9 @@ import pytest
 from storage import recorder, study_recorder
 from storage.database import open_database
 from storage.records import ClassScore, EpochRow, Owner, TrialResult
-from sweeps import cli
 from sweeps.cli import show
+
+Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -34,14 +35,6 @@ TRIALS: list[tuple[list[float], str | None]] = [
     ([0.11, math.nan, math.nan], "diverged"),
     ([0.20, 0.25], None),
 ]
-
-
-def call(*args: str) -> int:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(list(args))
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def write_study(*, data: str | None = None, weights_file: str | None = None) -> None:
@@ -91,6 +84,7 @@ def write_study(*, data: str | None = None, weights_file: str | None = None) -> 
 
 
 def test_show_draws_the_curve_and_marks_the_best_epoch(
+    call: Call,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_study()
@@ -111,7 +105,9 @@ def test_show_draws_the_curve_and_marks_the_best_epoch(
 
 
 @pytest.mark.parametrize("trial", [1, 2, 3])  # failed without an epoch, diverged, running
-def test_show_takes_every_outcome(trial: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_takes_every_outcome(
+    call: Call, trial: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_study()
     assert call("show", "relation", str(trial)) == 0
     out = capsys.readouterr().out
@@ -124,7 +120,7 @@ def test_show_takes_every_outcome(trial: int, capsys: pytest.CaptureFixture[str]
     [(0, "mean of the last 4 epochs"), (3, "mean of the last 2 epochs")],
 )
 def test_tail_says_of_how_many_epochs_it_is_the_mean(
-    trial: int, words: str, capsys: pytest.CaptureFixture[str]
+    call: Call, trial: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study()
     assert call("show", "relation", str(trial)) == 0
@@ -132,7 +128,7 @@ def test_tail_says_of_how_many_epochs_it_is_the_mean(
 
 
 def test_show_says_what_is_off_as_the_tables_do(
-    write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = {0: {"clip_norm": 1e6}, 1: {"clip_norm": 5.0, "schedule": "cosine"}}
     write_study("mine", [[0.3, 0.4], [0.2, 0.3]], params=params)
@@ -141,7 +137,9 @@ def test_show_says_what_is_off_as_the_tables_do(
     assert "clip_norm=none schedule=constant" in out
 
 
-def test_show_of_an_unknown_trial_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_of_an_unknown_trial_is_one_line(
+    call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_study()
     assert call("show", "relation", "99") == 2
     assert "trials count from 0 to 3" in capsys.readouterr().err
@@ -161,7 +159,7 @@ def test_plot_of_no_score_says_so() -> None:
 
 
 def test_shown_lines_load_the_best_epochs_weights(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from objectives.registry import find_objective
     from objectives.training.trainer import ModelTrainer

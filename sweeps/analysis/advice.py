@@ -6,25 +6,20 @@ settings want a study of their own (``reporting.next_command``).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.analysis.epoch_advice import plan_epochs
+from sweeps.analysis.epoch_advice import EpochPlan
 from sweeps.analysis.findings import Verdict
 from sweeps.analysis.fit_advice import find_collapse, find_overfit
 from sweeps.analysis.noise import Floats
-from sweeps.analysis.range_advice import (
-    SCORED,
-    Advice,
-    find_edges,
-    find_idle_parameters,
-    find_losing_optimizers,
-)
+from sweeps.analysis.optimizer_advice import find_losing_optimizers
+from sweeps.analysis.range_advice import SCORED, Advice, find_edges, find_idle_parameters
 from sweeps.analysis.rate_advice import find_high_rates
 from sweeps.analysis.report_words import count
-from sweeps.analysis.space_table import list_sampled, trials_with
+from sweeps.analysis.space_table import list_ranges, list_sampled, trials_with
 from sweeps.stopping import Outcome
 
 if TYPE_CHECKING:
@@ -38,6 +33,8 @@ TRIALS_A_PARAMETER = 10
 MIN_TRIALS = 5
 #: What a sweep with fewer is told to have.
 SOME_TRIALS = 10
+#: What to do about a sweep that has not come to its end, whether a process still runs it or not.
+_RUN_ON = "let the sweep run on; where it was stopped, the same command carries it on"
 
 
 def advise(
@@ -45,9 +42,9 @@ def advise(
     space: Mapping[str, Any],
     verdicts: "pd.DataFrame",
     *,
-    max_epochs: int,
+    epochs: EpochPlan | None,
     error: float,
-    patience: int | None = None,
+    target: int | None = None,
 ) -> list[Advice]:
     """Return what to change in the next sweep, what helps most first.
 
@@ -55,14 +52,13 @@ def advise(
         results: ``queries.results``.
         space: The space, ``SearchSpace.to_table``.
         verdicts: ``analysis.verdicts.verdicts``.
-        max_epochs: The study's.
+        epochs: ``epoch_advice.plan_epochs``.
         error: Standard error of a validation macro-F1 in this study, or NaN
             (``noise.macro_f1_error_from_scores`` of its best trial).
-        patience: The study's; None: not known.
+        target: Trials that the last run was to end with; None: not known, those that there are.
     """
     too_high = trials_with(verdicts, Verdict.RATE_TOO_HIGH.value)
     rates = list(find_high_rates(results, space, too_high=too_high))
-    epochs = plan_epochs(results, verdicts, max_epochs=max_epochs, patience=patience)
     collapse, overfit = (
         find_collapse(results, space, verdicts),
         find_overfit(results, space, verdicts),
@@ -70,41 +66,58 @@ def advise(
     lowered = {each.about for each in (*rates, collapse, overfit) if each is not None}
     # Not to widen what is to be lowered, nor to fix what is to be either.
     edges = [each for each in find_edges(results, space) if each.about not in lowered]
-    moved = lowered | {each.about for each in edges}
+    own = _list_moved_ranges([*rates, *edges], space)
+    losing = list(find_losing_optimizers(results, space, verdicts, error=error, moved=own))
+    moved = lowered | {each.about for each in (*edges, *losing)}
+    target = max(target or 0, len(results))
     checks = (
         *rates,
-        None if rates else find_unscored(results),
+        None if rates else find_unscored(results, target=target),
         collapse,
         None if epochs is None else epochs.advice,
         *edges,
         overfit,
-        find_few_trials(results, space, error=error),
-        *find_losing_optimizers(results, space, error=error),
+        find_few_trials(results, space, error=error, target=target),
+        *losing,
         *(each for each in find_idle_parameters(results, space) if each.about not in moved),
     )
     return [advice for advice in checks if advice is not None]
 
 
-def find_unscored(results: "pd.DataFrame") -> Advice | None:
-    """Find a sweep in which trials began and none ended with a score."""
+def _list_moved_ranges(found: Sequence[Advice], space: Mapping[str, Any]) -> set[str]:
+    """Return the optimizers whose own ranges the advice moves."""
+    options = " ".join(each.option or "" for each in found)
+    ranges = [each for each in list_ranges(space) if each.optimizer is not None]
+    return {str(each.optimizer) for each in ranges if f" space.{each.path}." in options}
+
+
+def find_unscored(results: "pd.DataFrame", *, target: int) -> Advice | None:
+    """Find a sweep in which trials began and none ended with a score.
+
+    Args:
+        results: ``queries.results``.
+        target: Trials that the sweep was to end with.
+    """
     scored = results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()
     if results.empty or scored.any():
         return None
     ends = results["outcome"].fillna("running").value_counts()
     shown = ", ".join(f"{number} {outcome}" for outcome, number in ends.items())
-    text = (
-        f"no trial ended with a score ({shown}), so nothing can be said of ranges, choices or "
-        "epochs yet: let the sweep run on."
-    )
     if ends.get(Outcome.DIVERGED.value, 0) == len(results):
         text = f"every trial diverged ({len(results)}): lower the learning rate, or clip_norm = 1."
-    elif Outcome.FAILED.value in ends:
+        return Advice("trials", text)
+    if Outcome.FAILED.value in ends:
         text = f"no trial ended with a score ({shown}): see why the failed ones did."
-    return Advice("trials", text)
+        return Advice("trials", text)
+    text = (
+        f"no trial ended with a score ({shown}), so nothing can be said of ranges, choices or "
+        f"epochs yet: {_RUN_ON}."
+    )
+    return Advice("trials", text, f"--trials {target}")
 
 
 def find_few_trials(
-    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float
+    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float, target: int = 0
 ) -> Advice | None:
     """Find a sweep with too few trials.
 
@@ -112,24 +125,46 @@ def find_few_trials(
     sampled parameter (Loeppky, Sacks and Welch 2009, "Choosing the sample size of a computer
     experiment"), and the expected best of all of them exceeds that of half of them, drawn from the
     same scores, by more than half a standard error: the curve of the expected best (Dodge et al.
-    2019, "Show your work") still rises.
+    2019, "Show your work") still rises. Trials that ended without a score are had beside those.
+
+    Args:
+        results: ``queries.results``.
+        space: The space, ``SearchSpace.to_table``.
+        error: Standard error of a score, or NaN.
+        target: Trials that the sweep was to end with. Where these are enough, it is told to go on
+            while it has fewer than 5 scored ones, and else nothing.
     """
-    scored = results[results["outcome"].isin(SCORED)]["best_macro_f1"].dropna()
+    is_scored = results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()
+    scored = results.loc[is_scored, "best_macro_f1"]
     sampled, n = len(list_sampled(space)), len(scored)
     wanted = TRIALS_A_PARAMETER * sampled
     if n < 1 or n >= wanted:
         return None
     have = f"{count(n, 'scored trial')} for {count(sampled, 'sampled parameter')}"
+    lost = _count_lost(results)
+    more = (SOME_TRIALS if n < MIN_TRIALS else 2 * n) + lost
     if n < MIN_TRIALS:
-        text = f"{have} tell too little: {SOME_TRIALS} are the least to compare."
-        text = text.replace("tell", "tells") if n == 1 else text
-        return Advice("trials", text, f"--trials {SOME_TRIALS}", {"num_trials": float(n)})
+        tells, trials = f"tell{'s' if n == 1 else ''} too little", max(more, target)
+        text = f"{have} {tells}: {SOME_TRIALS} are the least to compare."
+        if target >= more:
+            text = f"{have} {tells} yet: {_RUN_ON}."
+        return Advice("trials", text, f"--trials {trials}", {"num_trials": float(n)})
     scores = np.sort(scored.to_numpy(dtype=np.float64))
     rise = expected_best_of(scores, n) - expected_best_of(scores, n // 2)
-    if not math.isnan(error) and rise <= error / 2:
+    if target >= more or (not math.isnan(error) and rise <= error / 2):
         return None
-    text = f"{have} are few: the last half of them is worth {rise:.3f}; {2 * n} would tell more."
-    return Advice("trials", text, f"--trials {2 * n}", {"num_trials": float(n), "rise": rise})
+    text = (
+        f"{have} are few: the last half of them is worth {rise:.3f}; {2 * n} would tell more"
+        f"{f', beside the {lost} without a score' if lost else ''}."
+    )
+    return Advice("trials", text, f"--trials {more}", {"num_trials": float(n), "rise": rise})
+
+
+def _count_lost(results: "pd.DataFrame") -> int:
+    """Return how many trials ended for good without a score that counts."""
+    is_lost = results["outcome"].isin((Outcome.DIVERGED.value, Outcome.FAILED.value))
+    is_lost |= results["outcome"].isin(SCORED) & results["best_macro_f1"].isna()
+    return int(is_lost.sum())
 
 
 def expected_best_of(scores: Floats, draws: int) -> float:

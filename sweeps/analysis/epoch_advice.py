@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.analysis.findings import Verdict
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials
-from sweeps.analysis.report_words import count, listing
+from sweeps.analysis.report_words import count, listing, part
 from sweeps.analysis.space_table import trials_with
 from sweeps.analysis.trends import MIN_EPOCHS
 from sweeps.stopping import Outcome
@@ -270,7 +270,7 @@ def _find_near(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> list[int]:
 
 
 def _say_which(cut: list[int], results: "pd.DataFrame", verdicts: "pd.DataFrame") -> str:
-    """Return ``the only trial``, ``the 3 best trials``, ``2 of the 5 best trials (0 and 5)``."""
+    """Return ``the only trial``, ``all 3 best trials``, ``2 of the 5 best trials (0 and 5)``."""
     best = {*best_trials(results)["trial"], *_find_near(results, verdicts)}
     if len(best) == 1:
         return "the only trial"
@@ -279,10 +279,9 @@ def _say_which(cut: list[int], results: "pd.DataFrame", verdicts: "pd.DataFrame"
             return f"{count(len(cut), 'trial')}, which may then lead,"
         word = "trials" if len(cut) > 1 else "trial"
         return f"{word} {listing([str(each) for each in cut])}, which may then lead,"
-    if len(cut) == len(best):
-        return f"the {len(best)} best trials"
-    names = f" ({listing([str(each) for each in cut])})" if len(cut) <= _MOST_NAMED else ""
-    return f"{len(cut)} of the {len(best)} best trials{names}"
+    who = part(len(cut), len(best), "best trials")
+    is_named = len(cut) < len(best) and len(cut) <= _MOST_NAMED
+    return f"{who} ({listing([str(each) for each in cut])})" if is_named else who
 
 
 def _is_first_hidden(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> bool:

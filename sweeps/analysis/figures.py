@@ -29,6 +29,7 @@ OUTCOME_MARKS: Mapping[str, tuple[str, str]] = {
     "diverged": (VERMILION, "x"),
     "failed": (INK, "cross"),
     "interrupted": (FAINT, "diamond"),
+    words.CUT_OFF: (FAINT, "diamond-open"),
     "running": (SKY, "circle-open"),
 }
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"

@@ -48,6 +48,7 @@ class Finding:
         numbers: The same numbers by name.
         beside: Trials of the study that do not show it, and how they differ; empty: not asked.
         classes: Names of the classes that it is about.
+        option: The option of ``bestepoch run`` that does it, where the advice is one setting.
     """
 
     verdict: Verdict
@@ -56,6 +57,7 @@ class Finding:
     numbers: Mapping[str, float] = field(default_factory=dict)
     beside: str = ""
     classes: tuple[str, ...] = ()
+    option: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

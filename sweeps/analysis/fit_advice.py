@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis.findings import Verdict
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials
+from sweeps.analysis.report_words import part
 from sweeps.analysis.space_table import list_ranges, read_params, trials_with
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def find_collapse(
     if len(lost) < SHARE * len(free):
         return None
     text = (
-        f"{len(lost)} of {len(free)} scored trials give a class up altogether: weigh the classes "
-        'by how rare they are, class_weights = "balanced".'
+        f"{part(len(lost), len(free), 'scored trials')} give a class up altogether: weigh the "
+        'classes by how rare they are, class_weights = "balanced".'
     )
     numbers = {"num_lost": float(len(lost)), "num_trials": float(len(free))}
     return Advice("class_weights", text, "--set space.class_weights=balanced", numbers)
@@ -67,8 +68,7 @@ def find_overfit(
     params = read_params(shown)
     has_smoothing = any(one.get("label_smoothing") for one in params)
     numbers = {"num_overfit": float(len(overfit)), "num_best": float(len(best))}
-    who = f"{len(overfit)} of the {len(best)} best trials"
-    who = f"the {len(best)} best trials" if len(overfit) == len(best) else who
+    who = part(len(overfit), len(best), "best trials")
     if 2 * _count_held(overfit, verdicts) >= len(overfit) and not has_smoothing:
         text = (
             f"{who} overfit in their loss alone, their score holds: try label_smoothing = "

@@ -5,6 +5,7 @@ it. Its thresholds stand above it, with where they come from.
 """
 
 import math
+from collections.abc import Mapping
 from statistics import median
 
 import numpy as np
@@ -49,7 +50,8 @@ OVERFIT_EPOCHS = 3
 OVERFIT_NOISES = 3.0
 #: Pseudo R2 of the training loss below which a model has not fitted its data.
 UNDERFIT_EXPLAINED = 0.2
-#: What to do where a loss falls surely, and by little.
+#: What is seen of a loss that falls surely, and by little, and what to do about it.
+IN_SMALL_STEPS = "falls at every epoch, in small steps"
 SMALL_STEPS = (
     "Raise the learning rate, by 10 times: its loss falls surely, and by little an epoch."
 )
@@ -216,10 +218,12 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
         f"{score}"
     )
     advice = "More dropout or weight_decay, fewer parameters or more data; epochs do not help."
+    option = None
     if fall <= 0:
         advice = "The loss is too sure of its errors, the score holds: try label_smoothing = 0.1."
+        option = "--set space.label_smoothing=0.1"
     numbers = {"since_epoch": since + 1.0, "val_loss_rise": rise, "macro_f1_fall": fall}
-    return Finding(Verdict.OVERFIT, evidence, advice, numbers)
+    return Finding(Verdict.OVERFIT, evidence, advice, numbers, option=option)
 
 
 def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
@@ -240,30 +244,40 @@ def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
         f"training loss falls as surely; {describe_fit(curve.train_losses[-1], scale)}"
     )
     numbers = {"loss_fall": fall.per_epoch, "val_loss": end, "further": fall.further}
-    return Finding(Verdict.STILL_IMPROVING, evidence, advise_more_steps(curve), numbers)
+    return ask_for_more_steps(curve, evidence, numbers)
 
 
-def advise_more_steps(curve: TrialCurve) -> str:
-    """Return what to do about a trial that has not come to its end: larger or more steps."""
+def ask_for_more_steps(curve: TrialCurve, evidence: str, numbers: Mapping[str, float]) -> Finding:
+    """Return ``still improving`` with what to do: larger or more steps.
+
+    Args:
+        curve: The trial's.
+        evidence: What shows that it has not come to its end.
+        numbers: The same by name.
+    """
+    # What ended it decides whether a higher cap would have changed anything.
+    option = None
     scale = loss_scale(curve)
     end = median(curve.train_losses[-3:])
     if scale is not None and scale.explained(end) < UNDERFIT_EXPLAINED:
-        return (
+        advice = (
             f"Raise the learning rate, by 3 to 10 times, or train for far more than "
             f"{2 * curve.epochs} epochs: it knows hardly more than the shares of the classes."
         )
-    # What ended it decides whether a higher cap would have changed anything.
-    if curve.outcome == Outcome.STALLED.value:
-        return (
+    elif curve.outcome == Outcome.STALLED.value:
+        advice = (
             "It was ended for stalling while it still learned: allow more patience, or take "
             "larger steps, so that it rises faster."
         )
-    if curve.outcome == Outcome.BEHIND.value:
-        return (
+    elif curve.outcome == Outcome.BEHIND.value:
+        advice = (
             "It was ended behind others that rise faster: a higher learning rate may keep up with "
             "them; more epochs would help it, and may not help the sweep."
         )
-    return f"Train longer: max_epochs = {2 * curve.epochs}, or take more or larger steps."
+    else:
+        advice = f"Train longer: max_epochs = {2 * curve.epochs}, or take more or larger steps."
+        option = f"--set max_epochs={2 * curve.epochs}"
+    return Finding(Verdict.STILL_IMPROVING, evidence, advice, numbers, option=option)
 
 
 def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
@@ -288,7 +302,7 @@ def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     evidence = f"at the end, {describe_fit(end, scale)}"
     advice = "Raise the learning rate or the model's size, or lower dropout and weight_decay."
     if fall is not None and fall.is_steady:
-        evidence += "; it falls at every epoch, in small steps"
+        evidence += f"; it {IN_SMALL_STEPS}"
         advice = SMALL_STEPS
     return Finding(Verdict.UNDERFIT, evidence, advice, {"explained": explained, "train_loss": end})
 

@@ -1,21 +1,20 @@
-"""What a sweep's results say of its ranges and choices: to widen, to fix, to leave out.
+"""What a sweep's results say of its ranges and choices: to widen, to fix.
 
 Each rule takes ``queries.results`` and the space as ``SearchSpace.to_table`` writes it; none opens
 a database.
 """
 
 import json
-import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.analysis.noise import TIE_ERRORS, Floats
-from sweeps.analysis.report_words import label, setting
+from sweeps.analysis.noise import Floats
+from sweeps.analysis.report_words import label, part, setting
 from sweeps.analysis.space_table import BETAS, list_ranges, list_sampled, read_params
 from sweeps.analysis.trial_params import (
     BY_LINE_SEARCH,
@@ -38,9 +37,6 @@ BEST_SHARE = 0.2
 MIN_EFFECT_TRIALS = 20
 #: Fewest trials of a choice, or of a third of a range, that are compared with the others.
 MIN_GROUP = 5
-#: Fewest trials of an optimizer before it is said to lose: five below the median are a chance of
-#: 1 in 32 (sign test).
-MIN_LOSSES = 5
 _SHUFFLES = 199
 
 
@@ -79,16 +75,14 @@ def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Ad
         places = {"low": [each.place(value) for value in values]}
         places["high"] = [1.0 - place for place in places["low"]]
         for end, distances in places.items():
-            at_edge = sum(distance <= EDGE_SHARE for distance in distances)
-            wider = each.widened(end)
-            is_enough = at_edge >= 2 and 2 * at_edge >= len(values)
-            if distances[0] > EDGE_SHARE or not is_enough or wider is None:
+            at_edge, wider = count_at_edge(distances), each.widened(end)
+            if not at_edge or wider is None:
                 continue
             of = "" if each.optimizer is None else f" of {each.optimizer}"
             text = (
                 f"the best {_name(each.name)}{of}, {setting(values[0])}, lies at the {end} end of "
-                f"its range ({each.low:g} to {each.high:g}), as do {at_edge} of the "
-                f"{len(values)} best trials: widen it to {wider:g}."
+                f"its range ({each.low:g} to {each.high:g}), as do those of "
+                f"{part(at_edge, len(values), 'best trials')}: widen it to {wider:g}."
             )
             option = f"--set space.{each.path}.{end}={wider:g}"
             yield Advice(each.name, text, option, {"best": values[0], end: wider})
@@ -132,34 +126,15 @@ def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> I
         yield Advice(name, text, option, {"variance_share": share, "num_trials": float(len(rows))})
 
 
-def find_losing_optimizers(
-    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float
-) -> Iterator[Advice]:
-    """Yield the optimizers that always lose.
+def count_at_edge(distances: Sequence[float]) -> int:
+    """Return how many of the best trials' values lie at an end; 0 where too few do.
 
-    Definition: at least 5 scored trials, all below the median of the other optimizers' (a sign
-    test gives that a chance of 1 in 32), and the best of them below the best of all by more than
-    2 standard errors of the score.
+    Args:
+        distances: Each one's distance from the end as a share of the range, the best trial first.
     """
-    choices = space.get("optimizer")
-    if not isinstance(choices, list) or len(choices) < 2:
-        return
-    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
-    margin = 0.0 if math.isnan(error) else TIE_ERRORS * error
-    for name in choices:
-        own = scored.loc[scored["optimizer"] == name, "best_macro_f1"]
-        others = scored.loc[scored["optimizer"] != name, "best_macro_f1"]
-        if len(own) < MIN_LOSSES or others.empty or own.max() >= others.median():
-            continue
-        if others.max() - own.max() <= margin:
-            continue
-        left = json.dumps([each for each in choices if each != name])
-        text = (
-            f"{name} always loses: the best of its {len(own)} trials has {own.max():.3f}, the "
-            f"median of the others {others.median():.3f}: leave it out."
-        )
-        numbers = {"best": float(own.max()), "median_of_others": float(others.median())}
-        yield Advice("optimizer", text, f"--set 'space.optimizer={left}'", numbers)
+    at_edge = sum(distance <= EDGE_SHARE for distance in distances)
+    is_enough = at_edge >= 2 and 2 * at_edge >= len(distances)
+    return at_edge if is_enough and distances[0] <= EDGE_SHARE else 0
 
 
 def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.presets import OWN_SPACE
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials
-from sweeps.analysis.report_words import setting
+from sweeps.analysis.report_words import part, setting
 from sweeps.analysis.space_table import NamedRange, list_ranges, read_params
 from sweeps.stopping import Outcome
 
@@ -106,8 +106,8 @@ def _lower_range(rated: Sequence[_Rated], where: NamedRange | None) -> Advice | 
     low, high = _safe_rates(lowest, {each.optimizer for each in bad})
     path = "learning_rate" if where is None else where.path
     text = (
-        f"{len(bad)} of {len(rated)} trials {_describe(bad)}, at learning rates{_of(where)} from "
-        f"{setting(lowest)}: lower the range to {low:.3g} to {high:.3g}."
+        f"{part(len(bad), len(rated), 'trials')} {_describe(bad)}, at learning rates{_of(where)} "
+        f"from {setting(lowest)}: lower the range to {low:.3g} to {high:.3g}."
     )
     bounds = (f"{path}.low={low:.3g}", f"{path}.high={high:.3g}", f"{path}.log=true")
     option = " ".join(f"--set space.{bound}" for bound in bounds)

@@ -4,7 +4,6 @@ Takes the frames of ``storage.queries``; opens no database.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,24 +13,12 @@ from sweeps.analysis import report_words as words
 from sweeps.analysis.advice import Advice, advise
 from sweeps.analysis.comparison import luck_of_best_epochs, tie_margin, validation_error
 from sweeps.analysis.epoch_advice import EpochPlan, plan_epochs
-from sweeps.analysis.findings import Verdict
+from sweeps.analysis.next_step import NextStep, find_next
 from sweeps.analysis.stop_audit import STOPPED, StopTotals, add_up, describe_audit, stop_audit
-from sweeps.analysis.trial_params import list_varying, name_values, read_shown_params
+from sweeps.analysis.trial_params import describe_trial
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Verdicts whose advice may be about epochs, and the words that say that it is.
-_OF_EPOCHS = {
-    each.value
-    for each in (
-        Verdict.STILL_IMPROVING,
-        Verdict.DIMINISHING_RETURNS,
-        Verdict.CONVERGED,
-        Verdict.TOO_SHORT,
-    )
-}
-_EPOCHS = re.compile("epoch|longer|sooner|patience", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +33,8 @@ class StudyData:
         data_fingerprint: SHA-256 over the data's arrays, None while no data was loaded.
         versions: Versions of the libraries of the best trial's worker, by name.
         command: A command that starts this sweep anew, None where no single one does.
-        results: ``queries.results``, ranked by the best epoch.
+        results: ``queries.results``, ranked by the best epoch; trials that nobody trains any
+            more have the outcome ``report_words.CUT_OFF``.
         curves: ``queries.curves``.
         class_scores: ``queries.class_scores``.
         confusions: ``queries.confusions``.
@@ -94,11 +82,12 @@ class Facts:
         margin: Difference below which two trials tie; NaN where it is not known.
         ranks: ``rank_trials``.
         cap: Recommended ``max_epochs`` where that is another than the present one, else None.
-        savings: By outcome.
+        savings: By outcome, of the trials that were stopped.
         advice: What to change in the next sweep, what helps most first.
-        next_step: The first of it; without any, what the best trial's curve asks for; else "".
+        next_step: What to try next (``next_step.find_next``); "" without anything.
         next_option: The option that does it, None where there is none.
-        configuration: The hyperparameters of the best trial, in one sentence; "" without one.
+        configuration: The hyperparameters of the best trial, or of the only one, in a sentence;
+            "" without one.
         epochs: What to do about the study's epochs, None where too few trials tell.
         audited: What stopping cost, or why that is not known; "" where none was stopped.
     """
@@ -126,9 +115,10 @@ def gather(data: StudyData) -> Facts:
     ranks = rank_trials(data.results, margin=margin)
     limits: dict[str, Any] = {"max_epochs": data.max_epochs, "patience": data.patience}
     epochs = plan_epochs(data.results, data.verdicts, **limits)
-    space = data.config.get("space", {})
-    advice = advise(data.results, space, data.verdicts, error=error, **limits)
-    next_step = _say_next(data, advice, epochs)
+    known: dict[str, Any] = {"epochs": epochs, "error": error, "target": data.target}
+    advice = advise(data.results, data.config.get("space", {}), data.verdicts, **known)
+    step = find_next(data.results, data.verdicts, advice=advice, epochs=epochs)
+    next_step = _say_next(step, epochs)
     audit = _audit_stops(data, margin)
     totals = add_up(audit)
     is_stopped = totals.num_stopped or totals.num_audited
@@ -143,7 +133,8 @@ def gather(data: StudyData) -> Facts:
         savings=measure_savings(audit),
         advice=advice,
         next_step=next_step,
-        next_option=advice[0].option if advice else None,
+        next_option=None if step is None else step.option,
+        configuration=_say_configuration(data, ranks),
         epochs=epochs,
         audited=describe_audit(totals, audit=data.audit) if is_stopped else "",
     )
@@ -162,28 +153,18 @@ def gather(data: StudyData) -> Facts:
         facts,
         headline=_say_best(data.results),
         findings=findings,
-        tiles=_tiles(data, ranks, error=error, cap=cap, savings=facts.savings),
+        tiles=_tiles(data, ranks, error=error, cap=cap, totals=totals),
         cap=cap,
-        configuration=_say_configuration(data.results),
     )
 
 
-def _say_next(data: StudyData, advice: list[Advice], epochs: EpochPlan | None) -> str:
-    """Return what to try next: of the study, or what its best trial's curve asks for.
-
-    What that says of epochs holds for one trial; where the study's say something, they decide.
-    """
-    if advice:
-        return f"To try next: {words.plain(advice[0].text)}"
-    if data.results.empty:
+def _say_next(step: NextStep | None, epochs: EpochPlan | None) -> str:
+    """Return what to try next; where that is of epochs, with what the study says of them."""
+    if step is None:
         return ""
-    first = data.verdicts[data.verdicts["trial"] == data.results["trial"].iloc[0]]
-    if first.empty or not first["advice"].iloc[0]:
-        return ""
-    asked = str(first["advice"].iloc[0])
-    if epochs is not None and first["verdict"].iloc[0] in _OF_EPOCHS and _EPOCHS.search(asked):
-        return f"To try next: more trials or other models. {words.plain(epochs.text)}"
-    return f"To try next: {words.plain(asked)}"
+    if step.is_of_epochs and epochs is not None:
+        return f"To try next: {step.text} {words.plain(epochs.text)}"
+    return f"To try next: {words.plain(step.text)}"
 
 
 def _say_best(results: "pd.DataFrame") -> str:
@@ -202,27 +183,39 @@ def _say_best(results: "pd.DataFrame") -> str:
     return f"Trial {name} is {of}: macro-F1 {score} on validation, at epoch {epoch}{until}."
 
 
-def _say_configuration(results: "pd.DataFrame") -> str:
-    params = read_shown_params(results)
-    return f"It is {words.configuration(name_values(params[0], list_varying(params)))}."
+def _say_configuration(data: StudyData, ranks: "pd.DataFrame") -> str:
+    """Return what the best trial drew, or the only one, with a score or without."""
+    if ranks.empty and len(data.results) != 1:
+        return ""
+    trial = int(data.results["trial"].iloc[0])
+    return f"It is {describe_trial(data.results, trial, data.config.get('space', {}))}."
 
 
 def _say_unfinished(results: "pd.DataFrame") -> list[str]:
     """Return that the sweep still runs, or was cut off."""
-    running = int(results["outcome"].isna().sum())
-    interrupted = int((results["outcome"] == "interrupted").sum())
+    ends = results["outcome"].map(words.outcome, na_action=None).value_counts()
+    running, interrupted, gone = (
+        int(ends.get(name, 0)) for name in ("running", "interrupted", words.CUT_OFF)
+    )
     said = []
     if running:
         have = "has" if running == 1 else "have"
         said.append(
             f"This is not the end: {words.count(running, 'trial')} {have} begun and not ended. "
-            "The sweep still runs, or was killed; the same command carries it on."
+            "The sweep still runs, or was killed on another machine; the same command carries it "
+            "on."
         )
     if interrupted:
         was = "was" if interrupted == 1 else "were"
         said.append(
             f"The sweep was interrupted: {words.count(interrupted, 'trial')} {was} cut off and "
             "will start again when the same command carries it on."
+        )
+    if gone:
+        was, them, they = ("was", "it", "It") if gone == 1 else ("were", "them", "They")
+        said.append(
+            f"{words.count(gone, 'trial')} {was} cut off: the process that trained {them} is "
+            f"gone. {they} will start again when the same command carries the sweep on."
         )
     return said
 
@@ -263,7 +256,7 @@ def _no_answer(data: StudyData) -> str:
     trials = len(data.results)
     if trials == 0:
         return "This study has no trial yet."
-    is_open = data.results["outcome"].fillna("interrupted") == "interrupted"
+    is_open = data.results["outcome"].map(words.outcome, na_action=None).isin(words.UNENDED)
     if is_open.any():
         so_far = f"No trial has ended with a score yet; {words.count(trials, 'trial')} so far"
         return f"{so_far}{words.leader(data.results[is_open].iloc[0])}."
@@ -375,12 +368,10 @@ def _tiles(
     *,
     error: float,
     cap: int | None,
-    savings: list[tuple[str, StopTotals]],
+    totals: StopTotals,
 ) -> list[tuple[str, str, str]]:
     first = data.results.iloc[0]
     num_tied = int(ranks["is_tied"].sum()) - 1
-    saved = sum(each.epochs_saved for _, each in savings)
-    ran = int(data.results["epochs_run"].sum())
     about = "standard error not known" if math.isnan(error) else f"standard error {error:.3f}"
     unranked = len(data.results) - len(ranks)
     left_out = "all ranked" if not unranked else f"not ranked: {_count_unranked(data.results)}"
@@ -395,6 +386,6 @@ def _tiles(
         tiles.append(
             ("recommended cap", words.count(cap, "epoch"), f"{data.max_epochs:,} allowed")
         )
-    share = saved / (saved + ran) if saved + ran else 0.0
-    tiles.append(("epochs not run", words.whole(saved), f"{share:.0%} of the epochs"))
+    share = f"{totals.share_saved:.0%} of those allowed"
+    tiles.append(("epochs saved", words.whole(totals.epochs_saved), share))
     return tiles

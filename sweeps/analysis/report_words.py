@@ -12,6 +12,8 @@ from search_spaces.hparams import Hparams
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Outcome of a trial whose process died before it could write one; no database has it.
+CUT_OFF = "cut off"
 #: What an outcome means, in a few words.
 OUTCOMES: Mapping[str, str] = {
     "stalled": "stopped rising",
@@ -20,8 +22,11 @@ OUTCOMES: Mapping[str, str] = {
     "diverged": "its loss blew up",
     "failed": "an error in the model",
     "interrupted": "the run was stopped",
+    CUT_OFF: "its process is gone",
     "running": "still training",
 }
+#: Those of trials that have not come to their end.
+UNENDED = ("interrupted", CUT_OFF, "running")
 _LABELS: Mapping[str, str] = {
     "beta1": "beta 1",
     "beta2": "beta 2",
@@ -148,6 +153,21 @@ def leader(row: "pd.Series[Any]") -> str:
 def count(number: int, word: str) -> str:
     """Return ``1 trial``, ``2 trials``."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def part(number: int, total: int, words: str) -> str:
+    """Return ``2 of the 5 best trials``, ``all 5 best trials``, ``both best trials``.
+
+    Args:
+        number: From 1.
+        total: Of so many, at least as many.
+        words: What they are, in the plural; of one alone the ``s`` is left off.
+    """
+    if number < total:
+        return f"{number:,} of the {total:,} {words}"
+    if total == 1:
+        return f"the only {words.removesuffix('s')}"
+    return f"both {words}" if total == 2 else f"all {total:,} {words}"
 
 
 def listing(parts: list[str]) -> str:

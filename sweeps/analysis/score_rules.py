@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
 from sweeps.analysis.loss_fall import LossFall
-from sweeps.analysis.loss_rules import UNDERFIT_EXPLAINED, advise_more_steps
+from sweeps.analysis.loss_rules import UNDERFIT_EXPLAINED, ask_for_more_steps
 from sweeps.analysis.noise import epoch_noise, epochs_to_best, finite, moving_median
 from sweeps.analysis.trends import (
     MIN_EPOCHS,
@@ -181,8 +181,7 @@ def find_improvement(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         f"macro-F1 rises by {rise.late:.2g} an epoch; twice the epochs would add "
         f"{gain.expected:.3f} ({gain.low:.3f} to {gain.high:.3f})"
     )
-    advice = advise_more_steps(curve)
-    return Finding(Verdict.STILL_IMPROVING, evidence, advice, _rise_numbers(rise))
+    return ask_for_more_steps(curve, evidence, _rise_numbers(rise))
 
 
 def find_diminishing_returns(curve: TrialCurve, rise: Rise | None) -> Finding | None:
@@ -230,14 +229,18 @@ def find_collapse(curve: TrialCurve) -> Finding | None:
     scale = loss_scale(curve)
     explained = math.nan if scale is None else scale.explained(curve.train_losses[-1])
     advice = 'Try class_weights = "balanced"; if that fails, train longer or at another rate.'
+    option: str | None = "--set space.class_weights=balanced"
     if explained < UNDERFIT_EXPLAINED:
         advice = (
             "Train longer or at another rate first: it knows hardly more than the shares of the "
             'classes. Then try class_weights = "balanced".'
         )
+        option = None
     numbers = {"num_classes_lost": float(len(lost))}
     classes = tuple(curve.name_class(each) for each in lost)
-    return Finding(Verdict.CLASS_COLLAPSE, evidence, advice, numbers, classes=classes)
+    return Finding(
+        Verdict.CLASS_COLLAPSE, evidence, advice, numbers, classes=classes, option=option
+    )
 
 
 def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
@@ -297,13 +300,20 @@ def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
     if rise is None or not rise.is_unclear:
         return None
     # What ended it is what a longer one would have to be spared.
-    longer = {
-        Outcome.STALLED.value: "one with more patience would tell",
-        Outcome.BEHIND.value: "it was ended behind others",
-    }.get(curve.outcome or "", f"one with max_epochs = {2 * curve.epochs} would tell")
+    longer, option = {
+        Outcome.STALLED.value: ("one with more patience would tell", None),
+        Outcome.BEHIND.value: ("it was ended behind others", None),
+    }.get(
+        curve.outcome or "",
+        (
+            f"one with max_epochs = {2 * curve.epochs} would tell",
+            f"--set max_epochs={2 * curve.epochs}",
+        ),
+    )
     advice = f"Its noise hides whether it still rises; {longer}."
     numbers = _rise_numbers(rise) | {"epochs": float(curve.epochs)}
-    return Finding(Verdict.TOO_SHORT, _describe_flat(curve, rise), advice, numbers)
+    seen = _describe_flat(curve, rise)
+    return Finding(Verdict.TOO_SHORT, seen, advice, numbers, option=option)
 
 
 def _rise_numbers(rise: Rise) -> dict[str, float]:

@@ -18,7 +18,7 @@ from sweeps.analysis.findings import (
     score_error,
 )
 from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, measure_fall
-from sweeps.analysis.loss_rules import SMALL_STEPS, WORSE_FACTOR
+from sweeps.analysis.loss_rules import IN_SMALL_STEPS, SMALL_STEPS, WORSE_FACTOR
 from sweeps.analysis.noise import finite
 from sweeps.analysis.trends import fit_slope
 
@@ -90,42 +90,42 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
         return None
     best = max(each.best for each in learners)
     end = median(curve.train_losses[-3:])
-    evidence = (
-        f"{describe_fit(end, scale)}, and is nearly flat; that of {len(learners)} better trials "
-        f"is {describe_explained(theirs)}; its best macro-F1 is {own.best:.3f}, theirs up to "
-        f"{best:.3f}"
-    )
-    numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
-    rate, low = _compare_rate(own, learners)
     fall = measure_fall(curve)
     is_steady = fall is not None and fall.is_steady
-    if rate is None and end > WORSE_FACTOR * scale.uniform and not is_steady:
+    evidence = (
+        f"{describe_fit(end, scale)}, and {IN_SMALL_STEPS if is_steady else 'is nearly flat'}; "
+        f"that of {len(learners)} better trials is {describe_explained(theirs)}; its best "
+        f"macro-F1 is {own.best:.3f}, theirs up to {best:.3f}"
+    )
+    numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
+    rate = _find_other_rate(own, learners)
+    if rate is not None and own.params["learning_rate"] > rate:
+        advice = (
+            f"Lower the learning rate: those with this optimizer that learn have {rate:.3g} in "
+            "the middle."
+        )
+        return Finding(
+            Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate}
+        )
+    if end > WORSE_FACTOR * scale.uniform and not is_steady:
         advice = (
             "Lower the learning rate, by 10 times: its loss is above that of a model that knows "
             "nothing, as only too large steps make it."
         )
         return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
-    if rate is None:
-        advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
-        if low is not None:
-            advice = (
-                f"Raise the learning rate: those with this optimizer that learn have {low:.3g} "
-                "in the middle."
-            )
-        advice = SMALL_STEPS if is_steady else advice
-        return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
-    advice = (
-        f"Lower the learning rate: those with this optimizer that learn have {rate:.3g} in the "
-        "middle."
-    )
-    return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate})
+    advice = "Raise or lower the learning rate, or enlarge the model: the data can be learned."
+    if is_steady:
+        advice = SMALL_STEPS
+    elif rate is not None:
+        advice = (
+            f"Raise the learning rate: those with this optimizer that learn have {rate:.3g} in "
+            "the middle."
+        )
+    return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
 
 
-def _compare_rate(own: Sibling, learners: Sequence[Sibling]) -> tuple[float | None, float | None]:
-    """Return the median rate of those with its optimizer that learn, twice.
-
-    First if its own is 3 times that or more, then if it is a third or less; else None.
-    """
+def _find_other_rate(own: Sibling, learners: Sequence[Sibling]) -> float | None:
+    """Return the median rate of those with its optimizer that learn; None if its own is near."""
     optimizer, rate = own.params.get("optimizer"), own.params.get("learning_rate")
     rates = [
         float(each.params["learning_rate"])
@@ -133,9 +133,7 @@ def _compare_rate(own: Sibling, learners: Sequence[Sibling]) -> tuple[float | No
         if each.params.get("optimizer") == optimizer and "learning_rate" in each.params
     ]
     if rate is None or not rates:
-        return None, None
+        return None
     middle = median(rates)
-    return (
-        middle if rate > HIGH_RATE * middle else None,
-        middle if rate * HIGH_RATE < middle else None,
-    )
+    is_near = middle <= HIGH_RATE * rate and rate <= HIGH_RATE * middle
+    return None if is_near else middle

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns of ``stop_audit`` and their types. ``epochs_saved``: ``max_epochs`` minus those that it
-#: ran, of a trial that was stopped, else 0; ``seconds_saved``: the same at the trial's own pace;
+#: ran, of a trial that was stopped (``STOPPED``), else 0: nothing would have come of the epochs of
+#: one that diverged; ``seconds_saved``: the same at the trial's own pace;
 #: ``would_stop_outcome``, ``would_stop_epoch``, ``would_stop_macro_f1``: the end that an audited
 #: trial would have had, and its best score by then; ``best_after``: its best macro-F1 after it;
 #: ``missed``: how much higher that is, negative if lower; ``is_wrong``: whether it is higher by
@@ -39,7 +40,8 @@ STOP_AUDIT: Mapping[str, str] = {
     "is_wrong_for_sure": "boolean",
 }
 #: Ends before ``max_epochs`` that are the sweep's choice.
-STOPPED = (Outcome.STALLED.value, Outcome.BEHIND.value, Outcome.DIVERGED.value)
+STOPPED = (Outcome.STALLED.value, Outcome.BEHIND.value)
+_ENDED = (*STOPPED, Outcome.EXHAUSTED.value, Outcome.DIVERGED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ class StopTotals:
     """What stopping saved and cost in a study.
 
     Attributes:
-        num_ended: Trials that ended.
+        num_ended: Trials that ended, those that diverged left out.
         num_stopped: Those of them that were stopped before ``max_epochs``.
-        epochs_run: Epochs of all that ended.
+        epochs_run: Epochs of all that ended, without the diverged.
         epochs_saved: Epochs that the stopped ones did not run.
         seconds_saved: Seconds that those would have taken, at each trial's own pace.
         num_audited: Trials that ran on where they would have been stopped.
@@ -57,6 +59,7 @@ class StopTotals:
         num_wrong_for_sure: Those of them that then rose by more than what ties.
         mean_loss: Mean macro-F1 that stopping the audited trials would have lost, a trial that
             did not rise counting 0; NaN without an audited trial.
+        num_diverged: Trials that diverged.
     """
 
     num_ended: int
@@ -68,10 +71,11 @@ class StopTotals:
     num_wrong: int
     num_wrong_for_sure: int
     mean_loss: float
+    num_diverged: int = 0
 
     @property
     def share_saved(self) -> float:
-        """Share of the epochs that the trials would have run, 0 without a trial."""
+        """Share of the epochs that ``max_epochs`` allows those that ended, 0 without a trial."""
         return self.epochs_saved / max(self.epochs_run + self.epochs_saved, 1)
 
 
@@ -97,8 +101,7 @@ def stop_audit(
     """
     import pandas as pd
 
-    ended = (*STOPPED, Outcome.EXHAUSTED.value)
-    frame = results[results["outcome"].isin(ended)].sort_values("trial", ignore_index=True)
+    frame = results[results["outcome"].isin(_ENDED)].sort_values("trial", ignore_index=True)
     left = (max_epochs - frame["epochs_run"]).clip(lower=0)
     saved = left.where(frame["outcome"].isin(STOPPED), 0)
     before, after = frame["would_stop_macro_f1"], _best_after(frame, curves)
@@ -123,16 +126,18 @@ def stop_audit(
 def add_up(audit: "pd.DataFrame") -> StopTotals:
     """Return the totals of ``stop_audit``."""
     audited = audit[audit["missed"].notna()]
+    kept = audit[audit["outcome"] != Outcome.DIVERGED.value]
     return StopTotals(
-        num_ended=len(audit),
+        num_ended=len(kept),
         num_stopped=int((audit["epochs_saved"] > 0).sum()),
-        epochs_run=int(audit["epochs_run"].sum()),
+        epochs_run=int(kept["epochs_run"].sum()),
         epochs_saved=int(audit["epochs_saved"].sum()),
         seconds_saved=float(audit["seconds_saved"].sum()),
         num_audited=len(audited),
         num_wrong=int(audited["is_wrong"].sum()),
         num_wrong_for_sure=int(audited["is_wrong_for_sure"].fillna(False).sum()),
         mean_loss=float(audited["missed"].clip(lower=0.0).mean()),
+        num_diverged=len(audit) - len(kept),
     )
 
 
@@ -145,10 +150,11 @@ def describe_stops(totals: StopTotals, *, audit: float | None = None) -> list[st
     """
     if not totals.num_stopped and not totals.num_audited:
         return []
+    left_out = f" ({totals.num_diverged} that diverged left out)" if totals.num_diverged else ""
     saved = (
         f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
-        f"{count(totals.num_ended, 'trial')}, {totals.share_saved:.0%} of what max_epochs "
-        f"allows: about {duration(totals.seconds_saved)} at each trial's own pace"
+        f"{count(totals.num_ended, 'trial')}{left_out}, {totals.share_saved:.0%} of what "
+        f"max_epochs allows: about {duration(totals.seconds_saved)} at each trial's own pace"
     )
     return [saved, describe_audit(totals, audit=audit)]
 

@@ -35,7 +35,7 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
         facts: ``report_facts.gather`` of it.
         now: When the note is written, UTC.
     """
-    lines = [f"**{escape_markdown(facts.headline)}**", "", *_say_winner(data, facts)]
+    lines = [f"**{escape_markdown(facts.headline)}**", "", *_say_winner(facts)]
     lines += [_say_outcomes(data)]
     lines += [f"- {escape_markdown(each)}" for each in facts.findings]
     if len(data.results):
@@ -104,24 +104,15 @@ def escape_markdown(text: object) -> str:
     return _STEERS.sub(r"\\\1", line)
 
 
-def _say_winner(data: StudyData, facts: Facts) -> list[str]:
+def _say_winner(facts: Facts) -> list[str]:
     """Return what the best trial is, and what to try next."""
-    configuration = _describe_only_trial(data) or facts.configuration
-    lines = [escape_markdown(configuration), ""] if configuration else []
+    lines = [escape_markdown(facts.configuration), ""] if facts.configuration else []
     if not facts.next_step:
         return lines
     # A paragraph of its own: within a line the option may break after its two hyphens, and a block
     # of code makes the page wider than a phone.
     code = [f"`{facts.next_option}`", ""] if facts.next_option else []
     return [*lines, escape_markdown(facts.next_step), "", *code]
-
-
-def _describe_only_trial(data: StudyData) -> str:
-    """Return what the only trial of a study drew, which no other differs from; else ""."""
-    if len(data.results) != 1:
-        return ""
-    trial = int(data.results.iloc[0]["trial"])
-    return f"It is {describe_trial(data.results, trial, data.config.get('space', {}))}."
 
 
 def _say_other_best(data: StudyData) -> str:

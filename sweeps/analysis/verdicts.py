@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 #: Columns of ``verdicts`` and their types. ``verdict``: the leading one; ``verdicts``: all, in the
 #: order of precedence, joined by ", "; ``evidence``: the numbers of each, joined by "; ";
-#: ``advice``: of the leading one, in a sentence or two; ``epochs_to_95``, ``epochs_to_99``: first
+#: ``advice``: of the leading one, in a sentence or two; ``option``: the option of a run that does
+#: it, where it is one setting; ``epochs_to_95``, ``epochs_to_99``: first
 #: epoch with that share of the best macro-F1; ``epochs_needed``: first epoch that is within the
 #: noise between epochs of the best; ``sampling_error``: standard error of the macro-F1, from the
 #: validation examples; ``predicted_gain``: macro-F1 that twice the epochs would add to the best
@@ -52,6 +53,7 @@ VERDICTS: Mapping[str, str] = {
     "verdicts": "string",
     "evidence": "string",
     "advice": "string",
+    "option": "string",
     "epochs_to_95": "Int64",
     "epochs_to_99": "Int64",
     "epochs_needed": "Int64",
@@ -330,6 +332,7 @@ def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
         ", ".join(verdict.value for verdict in judged.verdicts),
         "; ".join(finding.evidence for finding in judged.findings),
         f"{judged.leading.advice} {judged.leading.beside}".strip(),
+        judged.leading.option,
         judged.epochs_to_95,
         judged.epochs_to_99,
         judged.epochs_needed,

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli import ranking
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -67,13 +66,12 @@ def curves(
     from storage import queries
     from storage.locations import resolve_url
     from sweeps.analysis.curve_figure import METRICS, flat_range, is_drawn_log
+    from sweeps.unfinished import mark_cut_off
 
     if html is not None:
         check_place(html, default="curves.html")
     url = resolve_url(storage)
-    results = queries.results(url, study)
-    if html is None:
-        results = ranking.mark_cut_off(results, url, study)
+    results = mark_cut_off(queries.results(url, study), url, study)
     frame = queries.curves(url, study)
     shown = results[results["trial"].isin(frame["trial"].unique())].head(top)
     if shown.empty:
@@ -198,6 +196,8 @@ def _print_key(
     metric: str,
 ) -> None:
     """Print which letter is which trial, and its best epoch."""
+    from sweeps.analysis.report_words import outcome
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     names = ["trial", "best\nscore", "best\nepoch", "epochs\nrun"]
@@ -215,7 +215,7 @@ def _print_key(
         if metric != "macro_f1":
             value = math.nan if is_missing(best) else lines[int(row["trial"])].get(best, math.nan)
             cells.append("-" if is_missing(value) else short_number(float(value)))
-        table.add_row(LETTERS[i], *cells, ranking.outcome_text(row["outcome"]))
+        table.add_row(LETTERS[i], *cells, outcome(row["outcome"]))
     printer.print(table)
     printer.print("a capital letter is the trial's best epoch")
 

@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,25 +16,20 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.cli.evidence import short_evidence
+from sweeps.cli.next_sweep import NextSweep, StudyRead, look_ahead, read_study
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
     clean,
     command_line,
     console,
-    is_missing,
     read_trial,
     score,
     whole,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from sweeps.analysis.advice import Advice
-    from sweeps.analysis.epoch_advice import EpochPlan
-    from sweeps.analysis.stop_audit import StopTotals
-    from sweeps.analysis.verdicts import TrialVerdict
+    from sweeps.analysis.next_step import NextStep
 
 #: Colour of each verdict where there is a terminal; the words say the same.
 _STYLES = {
@@ -71,7 +66,7 @@ def diagnose(
     url = resolve_url(storage)
     if trial is not None:
         queries.trial(url, study, trial)
-    read = _read(url, study)
+    read = read_study(url, study)
     if as_json:
         _write_json(read, url, trial)
         return
@@ -84,38 +79,9 @@ def diagnose(
         _print_study(printer, read, url, storage)
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A study as it was at one moment.
+def _print_study(printer: Console, read: StudyRead, url: str, storage: str | None) -> None:
+    from sweeps.analysis import report_words
 
-    Attributes:
-        study: Its name.
-        results: ``queries.results``.
-        curves: ``queries.curves``, without the epochs that came in after the results.
-        class_scores: ``queries.class_scores``.
-        judged: The verdicts on each trial that has an epoch.
-    """
-
-    study: str
-    results: "pd.DataFrame"
-    curves: "pd.DataFrame"
-    class_scores: "pd.DataFrame"
-    judged: "list[TrialVerdict]"
-
-
-def _read(url: str, study: str) -> _Read:
-    from storage import queries
-    from sweeps.analysis.verdicts import judge_study
-    from sweeps.reporting import leave_out_newer
-
-    results = queries.results(url, study)
-    # A running trial may have had an epoch since, and another may have ended.
-    curves = leave_out_newer(queries.curves(url, study), results)
-    scores = queries.class_scores(url, study)
-    return _Read(study, results, curves, scores, judge_study(curves, scores, results))
-
-
-def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -> None:
     by_trial = {each.trial: each for each in read.judged}
     rows = read.results[read.results["trial"].isin(list(by_trial))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
@@ -128,7 +94,8 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
     for row in rows.to_dict(orient="records"):
         each = by_trial[int(row["trial"])]
         needed = f"{whole(each.epochs_to_99)} of {row['epochs_run']}"
-        number = f"{each.trial}{'*' if is_missing(row['outcome']) else ''}"
+        outcome = report_words.outcome(row["outcome"])
+        number = f"{each.trial}{'*' if outcome in report_words.UNENDED else ''}"
         for i, finding in enumerate(each.findings):
             name = finding.verdict.value
             start = (number, score(row["best_macro_f1"])) if i == 0 else ("", "")
@@ -140,12 +107,14 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
                 needed if i == 0 else "",
             )
     printer.print(table)
-    for line in _explain_table(shown, has_running=bool(rows["outcome"].isna().any())):
+    outcomes = set(rows["outcome"].map(report_words.outcome, na_action=None))
+    unended = [name for name in report_words.UNENDED if name in outcomes]
+    for line in _explain_table(shown, unended=unended):
         _print_wrapped(printer, line)
     counts = Counter(each.leading.verdict.value for each in read.judged)
     some = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     _print_wrapped(printer, some)
-    next_ = _look_ahead(read, url)
+    next_ = look_ahead(read, url)
     if next_ is not None:
         _print_advice(printer, next_, storage)
     stops = [] if next_ is None else next_.stops
@@ -162,84 +131,25 @@ def _print_study(printer: Console, read: _Read, url: str, storage: str | None) -
         printer.print(f"  {command_line(*words, storage=storage)}", soft_wrap=True)
 
 
-def _explain_table(shown: Sequence[str], *, has_running: bool) -> list[str]:
-    """Return what the words of the table mean, those alone that are in it."""
+def _explain_table(shown: Sequence[str], *, unended: Sequence[str]) -> list[str]:
+    """Return what the words of the table mean, those alone that are in it.
+
+    Args:
+        shown: The evidence in it.
+        unended: Outcomes of those of its trials that have not ended.
+    """
     lines = ["99 % of it: the first epoch with 99 % of the trial's best, of those that it ran"]
     if any(text.startswith("2x epochs") for text in shown):
         lines.append(_GAIN_NOTE)
     if any("guessing" in text for text in shown):
         lines.append(_GUESSING_NOTE)
-    if has_running:
-        lines.append("*: has not ended; judged by the epochs that it had so far")
+    if unended:
+        why = " or ".join(unended)
+        lines.append(f"*: has not ended ({why}); judged by the epochs that it had so far")
     return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _Next:
-    """What a study says of the next sweep.
-
-    Attributes:
-        advice: What to change.
-        command: A ``bestepoch run`` that does all of it, None without an option.
-        epochs: What to do about its epochs, None where too few trials tell.
-        max_epochs: The study's.
-        totals: What stopping saved and cost.
-        stops: The same in sentences.
-    """
-
-    advice: "Sequence[Advice]"
-    command: str | None
-    epochs: "EpochPlan | None"
-    max_epochs: int
-    totals: "StopTotals"
-    stops: "Sequence[str]"
-
-
-def _look_ahead(read: _Read, url: str) -> _Next | None:
-    """Return what to change in the sweep, and what stopping saved; None of a foreign study."""
-    from storage import queries
-    from sweeps.analysis.advice import advise
-    from sweeps.analysis.comparison import tie_margin, validation_error
-    from sweeps.analysis.epoch_advice import plan_epochs
-    from sweeps.analysis.stop_audit import add_up, describe_stops, stop_audit
-    from sweeps.analysis.verdicts import to_frame
-    from sweeps.reporting import next_command
-    from sweeps.rerun import read_last_run
-
-    settings = queries.study_settings(url, read.study)
-    config = settings.config
-    if not {"space", "max_epochs", "min_delta"} <= set(config):
-        return None
-    error = validation_error(read.results, read.class_scores)
-    verdicts, max_epochs = to_frame(read.judged, read.study), int(config["max_epochs"])
-    limits: dict[str, Any] = {"max_epochs": max_epochs, "patience": config.get("patience")}
-    advice = advise(read.results, config["space"], verdicts, error=error, **limits)
-    last_run = read_last_run(url, read.study)
-    audit = stop_audit(
-        read.results,
-        read.curves,
-        study=read.study,
-        max_epochs=max_epochs,
-        min_delta=float(config["min_delta"]),
-        margin=tie_margin(error),
-    )
-    totals = add_up(audit)
-    return _Next(
-        advice=advice,
-        command=next_command(
-            settings,
-            [each.option for each in advice if each.option is not None],
-            num_trials=max(last_run.trials or 0, len(read.results)),
-            taken=set(queries.studies(url)["study"]),
-        ),
-        epochs=plan_epochs(read.results, verdicts, **limits),
-        max_epochs=max_epochs,
-        totals=totals,
-        stops=describe_stops(totals, audit=last_run.audit),
-    )
-
-
-def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
+def _print_advice(printer: Console, next_: NextSweep, storage: str | None) -> None:
     from sweeps.analysis.trial_params import explain_names
 
     epochs = next_.epochs
@@ -251,22 +161,42 @@ def _print_advice(printer: Console, next_: _Next, storage: str | None) -> None:
         printer.print()
         _print_wrapped(printer, explain_names(epochs.text))
     if not next_.advice:
-        printer.print("\nThe trials together ask for no other settings")
-        return
-    printer.print("\nfor the next sweep", style="bold")
+        _print_hint(printer, next_.hint)
+    else:
+        printer.print("\nfor the next sweep", style="bold")
     for each in next_.advice:
-        _print_wrapped(printer, clean(explain_names(each.text)), indent=2)
-        if each.option is not None:
-            printer.print(f"      {each.option}", soft_wrap=True, style="cyan")
+        _print_asked(printer, each.text, each.option)
     if next_.command is None:
         return
     words = shlex.split(next_.command)[1:]
-    is_same = all(each.option is None or "--set" not in each.option for each in next_.advice)
+    is_same = all("--set" not in each for each in next_.options)
     about = "this study goes on with" if is_same else "all of it, as a study of its own"
     if "SWEEP_FILE" in words:
         about += "; SWEEP_FILE is the one that this study was begun with"
     _print_wrapped(printer, f"{about}:", indent=2)
     printer.print(f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan")
+
+
+def _print_hint(printer: Console, hint: "NextStep | None") -> None:
+    """Print that the study asks for nothing, and what its best trial does."""
+    printer.print()
+    said = "The trials together ask for no other settings"
+    if hint is None:
+        printer.print(said)
+    elif hint.is_of_epochs:
+        _print_wrapped(printer, f"{said}. To try next: {hint.text}")
+    else:
+        _print_wrapped(printer, f"{said}; the best one suggests:")
+        _print_asked(printer, hint.text, hint.option)
+
+
+def _print_asked(printer: Console, text: str, option: str | None) -> None:
+    """Print a piece of advice, and the option that follows it on a line of its own."""
+    from sweeps.analysis.trial_params import explain_names
+
+    _print_wrapped(printer, clean(explain_names(text)), indent=2)
+    if option is not None:
+        printer.print(f"      {option}", soft_wrap=True, style="cyan")
 
 
 def _print_wrapped(printer: Console, text: str, *, indent: int = 0) -> None:
@@ -284,12 +214,13 @@ def _print_wrapped(printer: Console, text: str, *, indent: int = 0) -> None:
         printer.print(line, soft_wrap=True)
 
 
-def _print_trial(printer: Console, read: _Read, trial: int) -> None:
+def _print_trial(printer: Console, read: StudyRead, trial: int) -> None:
+    from sweeps.analysis import report_words
     from sweeps.analysis.trial_params import explain_names
 
     row = read.results[read.results["trial"] == trial].iloc[0]
     judged = [each for each in read.judged if each.trial == trial]
-    outcome = "running" if is_missing(row["outcome"]) else row["outcome"]
+    outcome = report_words.outcome(row["outcome"])
     printer.print(Text(f"trial {trial} of {read.study}: {outcome}", style="bold"))
     if not judged:
         printer.print("it has no epoch, so nothing can be said of its curve")
@@ -320,15 +251,18 @@ def _print_trial(printer: Console, read: _Read, trial: int) -> None:
                 printer.print(f"  {heading:<8}{line}", soft_wrap=True)
 
 
-def _write_json(read: _Read, url: str, trial: int | None) -> None:
-    ended = read.results["outcome"].notna()
-    running = set(read.results.loc[~ended, "trial"])
+def _write_json(read: StudyRead, url: str, trial: int | None) -> None:
+    from sweeps.analysis import report_words
+
+    named = read.results["outcome"].map(report_words.outcome, na_action=None)
+    outcomes = dict(zip(read.results["trial"], named, strict=True))
     found: dict[str, Any] = {
         "study": read.study,
         "trials": [
             {
                 "trial": each.trial,
-                "is_running": each.trial in running,
+                "outcome": outcomes[each.trial],
+                "is_running": outcomes[each.trial] == "running",
                 "verdict": each.leading.verdict.value,
                 "verdicts": [
                     {**asdict(finding), "verdict": finding.verdict.value}
@@ -343,16 +277,18 @@ def _write_json(read: _Read, url: str, trial: int | None) -> None:
             if trial is None or each.trial == trial
         ],
     }
-    next_ = _look_ahead(read, url) if trial is None else None
+    next_ = look_ahead(read, url) if trial is None else None
     if trial is None:
         found["advice"] = [] if next_ is None else [asdict(each) for each in next_.advice]
+        hint = None if next_ is None else next_.hint
+        found["hint"] = None if hint is None else {"text": hint.text, "option": hint.option}
         found["command"] = None if next_ is None else next_.command
         found["recommended_max_epochs"] = _cap(next_)
         found["stopping"] = None if next_ is None else asdict(next_.totals)
     typer.echo(json.dumps(_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _cap(next_: _Next | None) -> int | None:
+def _cap(next_: NextSweep | None) -> int | None:
     return None if next_ is None or next_.epochs is None else next_.epochs.cap
 
 

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from sweeps.cli.output import clean, is_missing, score, short_value, whole
+from sweeps.cli.output import clean, score, short_value, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Scores by which trials are ranked, in the words of a sentence.
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
-
-#: Outcome of a trial whose process died before it could write one.
-CUT_OFF = "cut off"
 
 _FIRST = ("optimizer", "learning_rate")
 #: Of trials with the same score the one that reached it first leads.
@@ -87,7 +84,9 @@ def answer_lines(
 
 def _say_leader(frame: "pd.DataFrame") -> str:
     """Return who is ahead of the trials that have not ended, where none is ranked."""
-    is_open = frame["outcome"].isna() | frame["outcome"].isin(("interrupted", CUT_OFF))
+    from sweeps.analysis import report_words
+
+    is_open = frame["outcome"].map(report_words.outcome, na_action=None).isin(report_words.UNENDED)
     scored = frame[is_open & frame["best_macro_f1"].notna()]
     if scored.empty:
         return "no trial has a score that may be ranked"
@@ -147,35 +146,9 @@ def by_weight(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list
     return sorted(names, key=weight)
 
 
-def outcome_text(value: Any) -> str:
-    """Return an outcome; a trial without one runs."""
-    return "running" if is_missing(value) else str(value)
-
-
-def mark_cut_off(frame: "pd.DataFrame", url: str, study: str) -> "pd.DataFrame":
-    """Return the results with the outcome ``CUT_OFF`` where the process that trained is gone.
-
-    A process of another host counts as alive: nothing here can tell.
-
-    Args:
-        frame: ``queries.results`` of the study.
-        url: The database.
-        study: Name of the study.
-    """
-    if frame["outcome"].notna().all():
-        return frame
-    from storage import queries
-    from storage.database import open_database
-    from sweeps.bookkeeping import is_left
-
-    uuid = queries.study_settings(url, study).uuid
-    with open_database(url, create=False) as db:
-        left = {one.trial for one in queries.unfinished_trials(db, uuid) if is_left(one)}
-    is_gone = frame["outcome"].isna() & frame["trial"].isin(left)
-    return frame.assign(outcome=frame["outcome"].mask(is_gone, CUT_OFF))
-
-
 def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
+    from sweeps.analysis.report_words import outcome
+
     columns: _Columns = [
         ("rank", [whole(value) for value in rows["rank"]]),
         ("trial", [whole(value) for value in rows["trial"]]),
@@ -184,7 +157,7 @@ def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
         ("best\nepoch", [whole(v) for v in rows["best_epoch"].mask(rows["best_macro_f1"].isna())]),
         ("last\nscore", [score(value) for value in rows["last_macro_f1"]]),
         ("epochs\nrun", [whole(value) for value in rows["epochs_run"]]),
-        ("outcome", [outcome_text(value) for value in rows["outcome"]]),
+        ("outcome", [outcome(value) for value in rows["outcome"]]),
     ]
     if by == "tail":
         columns.insert(4, ("tail\nscore", [score(value) for value in rows["tail_macro_f1"]]))

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from storage import locations
-from sweeps.cli import ranking
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -45,11 +44,12 @@ def show(
     from storage import queries
     from storage.database import open_database
     from sweeps.analysis.trial_params import read_shown_params
+    from sweeps.unfinished import mark_cut_off
 
     url = locations.resolve_url(storage)
     row = queries.trial(url, study, trial)
     settings = queries.study_settings(url, study)
-    frame = ranking.mark_cut_off(queries.results(url, study), url, study)
+    frame = mark_cut_off(queries.results(url, study), url, study)
     is_shown = (frame["trial"] == trial).tolist()
     scores = frame[is_shown].iloc[0]
     params = read_shown_params(frame)[is_shown.index(True)]
@@ -150,13 +150,15 @@ def _print_facts(
     scores: "pd.Series[Any]",
     curve: "pd.DataFrame",
 ) -> None:
+    from sweeps.analysis.report_words import outcome
+
     last_epoch, last = row["last_epoch"], row["last_macro_f1"]
     if last_epoch is None and not curve.empty:
         last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["macro_f1"]
-    outcome = ranking.outcome_text(scores["outcome"])
+    ended = outcome(scores["outcome"])
     rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
     facts = {
-        "outcome": outcome if row["reason"] is None else f"{outcome}: {clean(row['reason'])}",
+        "outcome": ended if row["reason"] is None else f"{ended}: {clean(row['reason'])}",
         "best": f"{score(scores['best_macro_f1'])} at epoch {whole(scores['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
         "tail": f"{score(row['tail_macro_f1'])}, {_describe_tail(len(curve))}",

@@ -65,6 +65,7 @@ def results(
 ) -> None:
     """Rank the trials of a study."""
     from storage import locations, queries
+    from sweeps.unfinished import mark_cut_off
 
     kind = choose_format(format, output)
     url = locations.resolve_url(storage)
@@ -72,7 +73,7 @@ def results(
     if kind != "table":
         write_frame(frame, kind, output=output)
         return
-    frame = ranking.mark_cut_off(frame, url, study)
+    frame = mark_cut_off(frame, url, study)
     if output is not None:
         save_text(ranking.ranked_lines(frame, width=400, by=by), output, width=400)
         return
