@@ -6,7 +6,7 @@ can know whether the commit happened, so the caller repeats it. Whoever writes a
 Optuna, and never reads the clock.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,6 @@ from storage import encoding
 from storage.database import Database
 from storage.records import (
     Claim,
-    ClassScore,
     EpochRow,
     FinishedTrial,
     NewTrial,
@@ -58,33 +57,6 @@ class LostTrial(Exception):
 
     def __str__(self) -> str:
         return f"trials {list(self.trials)} belong to another worker now, or are gone"
-
-
-def begin_trial(
-    db: Database,
-    *,
-    study_uuid: str,
-    trial: int,
-    owner: Owner,
-    seed: int,
-    params: Mapping[str, Any],
-    now: datetime,
-    data_fingerprint: str | None = None,
-) -> Claim:
-    """Write a trial that has no row yet, and return the claim on its first attempt.
-
-    Args and errors as those of ``begin_trials``.
-    """
-    new = NewTrial(trial, seed, params)
-    (claim,) = begin_trials(
-        db,
-        study_uuid=study_uuid,
-        trials=[new],
-        owner=owner,
-        now=now,
-        data_fingerprint=data_fingerprint,
-    )
-    return claim
 
 
 def begin_trials(
@@ -195,18 +167,6 @@ def record_epochs(db: Database, rows: Sequence[EpochRow]) -> None:
     lost = sorted({row.claim.trial for row in rows if row.claim not in owned})
     if lost:
         raise LostTrial(lost)
-
-
-def finish_trial(
-    db: Database,
-    *,
-    claim: Claim,
-    result: TrialResult,
-    class_scores: Sequence[ClassScore] = (),
-    now: datetime,
-) -> None:
-    """Write how a trial ended; as ``finish_trials``."""
-    finish_trials(db, [FinishedTrial(claim, result, class_scores)], now=now)
 
 
 def finish_trials(db: Database, finished: Sequence[FinishedTrial], *, now: datetime) -> None:

@@ -173,7 +173,7 @@ def write_study(folder: Path) -> StudyWriter:
     """
     from storage import recorder, study_recorder
     from storage.database import open_database
-    from storage.records import ClassScore, EpochRow, Owner
+    from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner
     from sweeps.results import Curve, trial_result
     from sweeps.stopping import Decision, Outcome
 
@@ -203,13 +203,11 @@ def write_study(folder: Path) -> StudyWriter:
                     "model": {},
                     **given.get("params", {}).get(number, {}),
                 }
-                claim = recorder.begin_trial(
+                (claim,) = recorder.begin_trials(
                     db,
+                    trials=[NewTrial(number, 7, params)],
                     study_uuid=uuid,
-                    trial=number,
                     owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
-                    seed=7,
-                    params=params,
                     now=now,
                 )
                 losses = given.get("train_losses", {}).get(number, [0.5] * len(scores))
@@ -233,12 +231,8 @@ def write_study(folder: Path) -> StudyWriter:
                     ClassScore(i, "abc"[i], best, best, best, support)
                     for i, support in enumerate(supports)
                 ]
-                recorder.finish_trial(
-                    db,
-                    claim=claim,
-                    result=result,
-                    class_scores=classes if scores else (),
-                    now=now,
+                recorder.finish_trials(
+                    db, [FinishedTrial(claim, result, classes if scores else ())], now=now
                 )
 
     return write

@@ -11,7 +11,7 @@ import pytest
 
 from storage import recorder, study_recorder
 from storage.database import open_database
-from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
 from sweeps.config import SweepConfig
 from sweeps.reporting import report_html
 
@@ -53,20 +53,28 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for trial, (height, epochs, outcome) in enumerate(TRIALS):
             begun = NOW + timedelta(seconds=7 * trial)
-            claim = recorder.begin_trial(
+            (claim,) = recorder.begin_trials(
                 db,
+                trials=[
+                    NewTrial(
+                        trial,
+                        trial,
+                        {
+                            "optimizer": ("adam", "sgd")[trial % 2],
+                            "learning_rate": 0.001 * (trial + 1),
+                            "dropout": 0.3 + 0.02 * trial,
+                            "batch_size": (50, 100)[trial % 2],
+                            "model": {"filters": 100, "vectors": "trainable"},
+                        }
+                        | (
+                            {"momentum": 0.5}
+                            if trial % 2
+                            else {"betas": [0.9, 0.99 + 0.0007 * trial]}
+                        ),
+                    )
+                ],
                 study_uuid=UUID,
-                trial=trial,
                 owner=Owner(f"t{trial}", "node7", 4211, 1.0, "cpu", {"torch": "2.13.0"}),
-                seed=trial,
-                params={
-                    "optimizer": ("adam", "sgd")[trial % 2],
-                    "learning_rate": 0.001 * (trial + 1),
-                    "dropout": 0.3 + 0.02 * trial,
-                    "batch_size": (50, 100)[trial % 2],
-                    "model": {"filters": 100, "vectors": "trainable"},
-                }
-                | ({"momentum": 0.5} if trial % 2 else {"betas": [0.9, 0.99 + 0.0007 * trial]}),
                 now=begun,
             )
             curve = [height + 0.08 * math.sin(epoch / 5) for epoch in range(epochs)]
@@ -96,11 +104,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ClassScore(i, name, 0.7, 0.6, 0.5 + 0.1 * i, 77 + i)
                 for i, name in enumerate(CLASSES)
             ]
-            recorder.finish_trial(
+            recorder.finish_trials(
                 db,
-                claim=claim,
-                result=result,
-                class_scores=scores if curve else (),
+                [FinishedTrial(claim, result, scores if curve else ())],
                 now=begun + timedelta(seconds=11),
             )
     path = folder / "report.html"

@@ -13,7 +13,15 @@ from sqlalchemy import func, select, text
 
 from storage import queries, recorder, schema, study_recorder
 from storage.database import Database, open_database, resolve_url
-from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
+from storage.records import (
+    Claim,
+    ClassScore,
+    EpochRow,
+    FinishedTrial,
+    NewTrial,
+    Owner,
+    TrialResult,
+)
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
 STUDY = "4c0f1f0e-0000-4000-8000-000000000001"
@@ -41,16 +49,9 @@ def owner(token: str = "mine") -> Owner:
 
 
 def begin(db: Database, trial: int = 0, token: str = "mine") -> Claim:
-    return recorder.begin_trial(
-        db,
-        study_uuid=STUDY,
-        trial=trial,
-        owner=owner(token),
-        seed=2**63 - 25,
-        params=PARAMS,
-        now=NOW,
-        data_fingerprint="ab12",
-    )
+    new = [NewTrial(trial, 2**63 - 25, PARAMS)]
+    given = {"owner": owner(token), "now": NOW, "data_fingerprint": "ab12"}
+    return recorder.begin_trials(db, study_uuid=STUDY, trials=new, **given)[0]
 
 
 def restart(db: Database, trial: int = 0, attempt: int = 1, token: str = "other") -> Claim:
@@ -97,7 +98,7 @@ SCORES = (ClassScore(0, "no", 0.2, NAN, 0.25, 11), ClassScore(1, "yes", 0.7, 0.8
 
 
 def finish(db: Database, claim: Claim, result: TrialResult = RESULT) -> None:
-    recorder.finish_trial(db, claim=claim, result=result, class_scores=SCORES, now=NOW)
+    recorder.finish_trials(db, [FinishedTrial(claim, result, SCORES)], now=NOW)
 
 
 def create(db: Database, name: str = "relation", study_uuid: str = STUDY) -> None:

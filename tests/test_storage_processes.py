@@ -19,7 +19,7 @@ from datetime import datetime, UTC
 import optuna
 from storage import recorder, study_recorder
 from storage.database import open_database
-from storage.records import EpochRow, Owner
+from storage.records import EpochRow, NewTrial, Owner
 url, number = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -33,8 +33,8 @@ with open_database(url, create=True) as db:
             now=datetime.now(UTC))
         trial = study.ask()
     owner = Owner(f"t{number}", "h", number, 0.0, "cpu", {})
-    claim = recorder.begin_trial(db, study_uuid="u1", trial=trial.number, owner=owner, seed=number,
-        params={}, now=datetime.now(UTC))
+    (claim,) = recorder.begin_trials(db, study_uuid="u1", owner=owner, now=datetime.now(UTC),
+        trials=[NewTrial(trial.number, number, {})])
     row = EpochRow(claim, 1, 0.5, 0.5, 0.5, (0.5,), 0.1, 1.0, 0.1)
     recorder.record_epochs(db, [row])
 """

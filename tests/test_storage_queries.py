@@ -12,7 +12,15 @@ import pytest
 
 from storage import frames, queries, recorder, study_recorder
 from storage.database import Database, StorageError, open_database, resolve_url
-from storage.records import Claim, ClassScore, EpochRow, Owner, TrialResult
+from storage.records import (
+    Claim,
+    ClassScore,
+    EpochRow,
+    FinishedTrial,
+    NewTrial,
+    Owner,
+    TrialResult,
+)
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
 OWNER = Owner("mine", "node7", 4211, 1.9e9, "cuda:0", {"torch": "2.13.0"})
@@ -78,15 +86,19 @@ def create(db: Database, name: str, uuid: str, later_h: int = 0) -> None:
 
 def begin(db: Database, number: int, optimizer: str = "adam") -> Claim:
     own: dict[str, Any] = {"adam": {"betas": [0.9, 0.99]}, "sgd": {"momentum": 0.5}}[optimizer]
-    return recorder.begin_trial(
+    return recorder.begin_trials(
         db,
+        trials=[
+            NewTrial(
+                number,
+                number * 7919,
+                {"optimizer": optimizer, "learning_rate": 1, "batch_size": 50, "model": {}} | own,
+            )
+        ],
         study_uuid="u-s",
-        trial=number,
         owner=OWNER,
-        seed=number * 7919,
-        params={"optimizer": optimizer, "learning_rate": 1, "batch_size": 50, "model": {}} | own,
         now=NOW,
-    )
+    )[0]
 
 
 def end(
@@ -118,7 +130,7 @@ def end(
         epochs_run=len(curve),
     )
     scores = [ClassScore(k, f"class {k}", 0.1, 0.2, 0.15, 5) for k in range(2 if curve else 0)]
-    recorder.finish_trial(db, claim=claim, result=result, class_scores=scores, now=NOW)
+    recorder.finish_trials(db, [FinishedTrial(claim, result, scores)], now=NOW)
 
 
 @pytest.fixture

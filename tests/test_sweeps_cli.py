@@ -20,7 +20,7 @@ import pytest
 
 from storage import frames, queries, recorder, study_recorder
 from storage.database import open_database
-from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
 from sweeps import cli
 from sweeps.cli.output import short_number
 
@@ -82,13 +82,11 @@ def make_study(
         )
         for number, (params, curve, outcome) in enumerate(trials):
             owner = Owner(f"t{number}", socket.gethostname(), pid, process_started, "cpu", {})
-            claim = recorder.begin_trial(
+            (claim,) = recorder.begin_trials(
                 db,
+                trials=[NewTrial(number, 2**63 - 25, params)],
                 study_uuid=study_uuid,
-                trial=number,
                 owner=owner,
-                seed=2**63 - 25,
-                params=params,
                 now=NOW,
             )
             recorder.record_epochs(
@@ -114,8 +112,8 @@ def make_study(
                 weights_file=(weights_files or {}).get(number),
             )
             scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
-            recorder.finish_trial(
-                db, claim=claim, result=result, class_scores=scores if curve else (), now=NOW
+            recorder.finish_trials(
+                db, [FinishedTrial(claim, result, scores if curve else ())], now=NOW
             )
 
 

@@ -17,7 +17,15 @@ from optuna.trial import TrialState, create_trial
 
 from storage import recorder, study_recorder
 from storage.database import open_database
-from storage.records import ClassScore, EpochRow, Owner, StudyRow, TrialResult
+from storage.records import (
+    ClassScore,
+    EpochRow,
+    FinishedTrial,
+    NewTrial,
+    Owner,
+    StudyRow,
+    TrialResult,
+)
 from sweeps import reporting, rerun, studies
 from sweeps.config import SweepConfig
 from sweeps.config_files import load_config
@@ -44,13 +52,11 @@ def write_study() -> None:
             config=CONFIG.settings(),
             now=NOW,
         )
-        claim = recorder.begin_trial(
+        (claim,) = recorder.begin_trials(
             db,
+            trials=[NewTrial(0, 7, {"optimizer": "adam", "learning_rate": 0.00123456})],
             study_uuid=UUID,
-            trial=0,
             owner=Owner("t0", "node7", 4211, 1.0, "cpu", {"torch": "2.13.0"}),
-            seed=7,
-            params={"optimizer": "adam", "learning_rate": 0.00123456},
             now=NOW,
         )
         rows = [
@@ -72,7 +78,7 @@ def write_study() -> None:
             confusion=((7, 2), (3, 11)),
         )
         scores = [ClassScore(0, "no", 0.7, 0.78, 0.74, 9), ClassScore(1, "yes", 0.8, 0.7, 0.8, 14)]
-        recorder.finish_trial(db, claim=claim, result=result, class_scores=scores, now=NOW)
+        recorder.finish_trials(db, [FinishedTrial(claim, result, scores)], now=NOW)
 
 
 def test_report_is_written_and_named(

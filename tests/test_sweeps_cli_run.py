@@ -15,7 +15,7 @@ from rich.console import Console
 import sweeps.workers
 from storage import recorder, study_recorder
 from storage.database import open_database
-from storage.records import Owner, TrialResult
+from storage.records import FinishedTrial, NewTrial, Owner, TrialResult
 from sweeps import cli
 from sweeps.cli.progress import MAX_LISTED, Best, Display, Progress
 from sweeps.events import EpochDone, Note, TrialEnded, TrialStarted, WorkerEnded
@@ -59,13 +59,11 @@ def write_study(trials: Sequence[tuple[dict[str, Any], list[float], str | None]]
             db, study_uuid=UUID, name="relation", objective="relation-cnn", config={}, now=NOW
         )
         for number, (params, curve, outcome) in enumerate(trials):
-            claim = recorder.begin_trial(
+            (claim,) = recorder.begin_trials(
                 db,
+                trials=[NewTrial(number, 7, params)],
                 study_uuid=UUID,
-                trial=number,
                 owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
-                seed=7,
-                params=params,
                 now=NOW,
             )
             if outcome is None:
@@ -81,7 +79,7 @@ def write_study(trials: Sequence[tuple[dict[str, Any], list[float], str | None]]
                 last_macro_f1=curve[-1] if curve else None,
                 epochs_run=len(curve),
             )
-            recorder.finish_trial(db, claim=claim, result=result, now=NOW)
+            recorder.finish_trials(db, [FinishedTrial(claim, result, ())], now=NOW)
 
 
 def fake_run(end: tuple[str, str | None, int], *events: Any) -> Callable[..., SweepEnd]:

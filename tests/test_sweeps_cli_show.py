@@ -10,7 +10,7 @@ import pytest
 
 from storage import recorder, study_recorder
 from storage.database import open_database
-from storage.records import ClassScore, EpochRow, Owner, TrialResult
+from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
 from sweeps.cli import show
 
 Call = Callable[..., int]
@@ -49,13 +49,11 @@ def write_study(*, data: str | None = None, weights_file: str | None = None) -> 
             now=NOW,
         )
         for number, (curve, outcome) in enumerate(TRIALS):
-            claim = recorder.begin_trial(
+            (claim,) = recorder.begin_trials(
                 db,
+                trials=[NewTrial(number, 7, PARAMS)],
                 study_uuid=UUID,
-                trial=number,
                 owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
-                seed=7,
-                params=PARAMS,
                 now=NOW,
             )
             rows = [
@@ -78,8 +76,8 @@ def write_study(*, data: str | None = None, weights_file: str | None = None) -> 
                 weights_file=weights_file,
             )
             scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
-            recorder.finish_trial(
-                db, claim=claim, result=result, class_scores=scores if curve else (), now=NOW
+            recorder.finish_trials(
+                db, [FinishedTrial(claim, result, scores if curve else ())], now=NOW
             )
 
 

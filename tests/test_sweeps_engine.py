@@ -20,7 +20,7 @@ from objectives.api import EpochReport, FusionKey, SlotChoice
 from search_spaces.hparams import Hparams
 from storage import queries, recorder, schema
 from storage.database import Database, open_database
-from storage.records import TrialResult
+from storage.records import FinishedTrial, TrialResult
 from sweeps import studies
 from sweeps.bookkeeping import Bookkeeper, make_owner
 from sweeps.config import SweepConfig
@@ -337,7 +337,7 @@ def test_result_that_optuna_was_not_told_is_told_at_the_next_start(db: Database)
         db, study_uuid=uuid, trial=0, attempt=1, owner=owner, now=datetime.now(UTC)
     )
     result = TrialResult("stalled", "by hand", value=0.77, best_epoch=1, best_macro_f1=0.77)
-    recorder.finish_trial(db, claim=claim, result=result, now=datetime.now(UTC))
+    recorder.finish_trials(db, [FinishedTrial(claim, result, ())], now=datetime.now(UTC))
     assert optuna_study(db).trials[0].state == TrialState.RUNNING
 
     run_engine(config, db, lambda n: RISING)
