@@ -47,7 +47,14 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
         if not is_assignment or not all(path):
             lines.append(f"--set {override}: expected key=value, such as space.dropout=0.5")
             continue
-        values = merge_tables(values, _nest(path, parse_value(raw)))
+        value = parse_value(raw)
+        if value == {}:
+            lines.append(
+                f"--set {override}: an empty table changes nothing, since tables are merged key "
+                f"by key; set the keys of {key.strip()} that are to change"
+            )
+            continue
+        values = merge_tables(values, _nest(path, value))
         written.append((path, f"--set {override}"))
     for name, value in options.items():
         if value is None:

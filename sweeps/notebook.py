@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from storage import queries
 from storage.locations import StorageError, resolve_url
+from sweeps import next_sweep
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,30 @@ def verdicts(study: str, storage: str | None = None) -> "pd.DataFrame":
 
     url = resolve_url(storage)
     frames = (queries.curves(url, study), queries.class_scores(url, study))
-    return analysis.verdicts(*frames, queries.results(url, study), study=study)
+    names = queries.study_settings(url, study).class_names or ()
+    results = queries.results(url, study)
+    return analysis.verdicts(*frames, results, study=study, class_names=names)
+
+
+def advice(study: str, storage: str | None = None) -> "pd.DataFrame":
+    """Return what to change in the next sweep (``analysis.sweep_plan.ADVICE``), as ``diagnose``.
+
+    What helps most comes first; empty where the trials ask for no other settings.
+
+    Args:
+        study: Name of the study.
+        storage: Database URL or SQLite file; None: the default one.
+
+    Raises:
+        StorageError: If the database cannot be opened, or has no such study.
+    """
+    from sweeps.analysis.sweep_plan import to_frame
+
+    url = resolve_url(storage)
+    ahead = next_sweep.look_ahead(next_sweep.read_study(url, study), url)
+    if ahead is None:
+        raise StorageError(f"study {study!r} was not begun by bestepoch: no settings of a sweep")
+    return to_frame(ahead.plan.advice, study)
 
 
 def compare(

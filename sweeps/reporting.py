@@ -1,7 +1,7 @@
 """A study's report from its database: the one place that reads for it.
 
 The command ``report`` and the dashboard call ``report_html``; what the page looks like is
-``analysis.report``'s.
+``analysis.report``'s. Here are also the commands that run a study again, or the next one.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from storage import queries
 from storage.records import StudyRow
 from sweeps.analysis import report
-from sweeps.analysis.report_facts import StudyData
+from sweeps.analysis.report_facts import StudyData, gather
 from sweeps.analysis.verdicts import verdicts
 from sweeps.config_errors import ConfigError
 from sweeps.rerun import name_first_trials, read_last_run
@@ -40,7 +40,10 @@ def report_html(url: str, study: str, *, now: datetime | None = None) -> str:
         StorageError: If the database cannot be opened.
         UnknownStudyError: If there is no such study.
     """
-    return report.render(read_study(url, study), now=now or datetime.now(UTC))
+    data = read_study(url, study)
+    facts = gather(data)
+    command = suggest_command(url, study, facts.options, num_begun=len(data.results))
+    return report.render(data, now=now or datetime.now(UTC), facts=facts, next_command=command)
 
 
 def read_study(url: str, study: str) -> StudyData:
@@ -61,7 +64,6 @@ def read_study(url: str, study: str) -> StudyData:
     if len(results):
         versions = queries.trial(url, study, int(results["trial"].iloc[0]))["versions"]
     last_run = read_last_run(url, study)
-    command = find_command(settings, num_trials=last_run.trials or len(results))
     return StudyData(
         study=study,
         objective=settings.objective,
@@ -69,14 +71,17 @@ def read_study(url: str, study: str) -> StudyData:
         config=settings.config,
         data_fingerprint=settings.data_fingerprint,
         versions=versions,
-        command=command and name_first_trials(command, url, study),
+        command=restate_command(url, study, num_begun=len(results)),
         results=results,
         curves=curves,
         class_scores=scores,
         confusions=queries.confusions(url, study),
-        verdicts=verdicts(curves, scores, results, study=study),
+        verdicts=verdicts(
+            curves, scores, results, study=study, class_names=settings.class_names or ()
+        ),
         target=last_run.trials,
         audit=last_run.audit,
+        class_names=settings.class_names or (),
     )
 
 
@@ -91,6 +96,49 @@ def leave_out_newer(curves: "pd.DataFrame", results: "pd.DataFrame") -> "pd.Data
     ends = results["last_epoch"].fillna(results["epochs_run"])
     last = dict(zip(results["trial"], ends, strict=True))
     return curves[curves["epoch"] <= curves["trial"].map(last).fillna(0)]
+
+
+def restate_command(url: str, study: str, *, num_begun: int) -> str | None:
+    """Return the ``bestepoch run`` that starts a study anew, or carries it on. Does not write.
+
+    It has the target and the audit of the last run, and the trials that a person named.
+
+    Args:
+        url: The database.
+        study: Name of the study.
+        num_begun: Trials that it has.
+
+    Returns:
+        None where there is none (``find_command``, ``rerun.name_first_trials``).
+    """
+    last_run = read_last_run(url, study)
+    settings = queries.study_settings(url, study)
+    command = find_command(settings, num_trials=last_run.trials or num_begun)
+    if command is None:
+        return None
+    return name_first_trials(" ".join([command, *_write_audit(last_run.audit)]), url, study)
+
+
+def suggest_command(url: str, study: str, options: Sequence[str], *, num_begun: int) -> str | None:
+    """Return the one ``bestepoch run`` that does what a study asks for. Does not write.
+
+    Args:
+        url: The database.
+        study: Name of the study.
+        options: Of each piece of advice.
+        num_begun: Trials that it has.
+
+    Returns:
+        None without an option (``next_command``).
+    """
+    last_run = read_last_run(url, study)
+    return next_command(
+        queries.study_settings(url, study),
+        options,
+        num_trials=max(last_run.trials or 0, num_begun),
+        taken=set(queries.studies(url)["study"]),
+        audit=last_run.audit,
+    )
 
 
 def find_command(study: StudyRow, *, num_trials: int) -> str | None:
@@ -109,7 +157,12 @@ def find_command(study: StudyRow, *, num_trials: int) -> str | None:
 
 
 def next_command(
-    study: StudyRow, options: Sequence[str], *, num_trials: int, taken: Collection[str] = ()
+    study: StudyRow,
+    options: Sequence[str],
+    *,
+    num_trials: int,
+    taken: Collection[str] = (),
+    audit: float | None = None,
 ) -> str | None:
     """Return the ``bestepoch run`` of a study with other settings, as a study of its own.
 
@@ -120,6 +173,7 @@ def next_command(
         options: ``Advice.option`` of each piece of advice that is to be followed.
         num_trials: Trials that it has; the next study has as many unless an option says more.
         taken: Names of the studies there are.
+        audit: Share of the trials that the last run audited, as the next one does; None: none.
 
     Returns:
         None without an option. ``SWEEP_FILE`` stands for the file that the study was begun with
@@ -137,9 +191,10 @@ def next_command(
         together = _drop_refused(study, _drop_replaced([*before, *changes]), keep=changes)
         if _read_settings(study, together) is not None:
             kept = _drop_dead(study, together, keep=changes) if changes else together
-            return _write_command(study, kept, name, trials)
+            command = _write_command(study, kept, name, trials)
+            return " ".join([command, *_write_audit(audit)])
     start = ["bestepoch", "run", "SWEEP_FILE", "--study", name, "--trials", str(trials)]
-    return shlex.join([*start, *_as_options(changes)])
+    return shlex.join([*start, *_as_options(changes), *_write_audit(audit)])
 
 
 def _find_changes(study: StudyRow) -> list[str] | None:
@@ -169,6 +224,10 @@ def _write_command(study: StudyRow, changes: Sequence[str], name: str, trials: i
     for option, value in _options(study).items():
         words += [] if value is None else [f"--{option}", str(value)]
     return shlex.join([*words, *_as_options(changes)])
+
+
+def _write_audit(audit: float | None) -> list[str]:
+    return ["--audit", f"{audit:g}"] if audit else []
 
 
 def _options(study: StudyRow) -> dict[str, Any]:

@@ -140,7 +140,9 @@ def page(request: pytest.FixtureRequest, browser: "Browser", report: Path) -> It
 def test_report_shows_its_numbers_and_draws_every_figure(page: "Page") -> None:
     # Trial 10: 0.7 + 0.08 sin(8 / 5), at epoch 9 of 23.
     summary = page.inner_text("#summary")
-    assert summary.startswith("Trial 10 is the best of 14 trials: macro-F1 0.7800 on validation")
+    assert summary.startswith(
+        "Trial 10 is the best of the 13 trials that have ended: macro-F1 0.7800 on validation"
+    )
     assert page.locator("#trials table.sortable tbody tr").count() == 14
     assert "meronym" in page.inner_text("#classes")
     assert BAD_CLASS in page.inner_text("#classes table")
@@ -279,3 +281,19 @@ def test_figures_have_their_size_again_after_printing(page: "Page") -> None:
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     page.wait_for_timeout(300)
     assert page.evaluate(sizes) == before
+
+
+def test_paper_is_the_same_after_the_window_had_another_size(page: "Page") -> None:
+    width = 1280 if page.viewport_size == {"width": 400, "height": 900} else 1100
+    page.set_viewport_size({"width": width, "height": 900})
+    # Plotly waits 0.1 s before it draws for another size.
+    page.wait_for_timeout(500)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    heights = page.evaluate(
+        """() => [...document.querySelectorAll(".plot")].map((each) => [
+            each.shownHeight, each.layout.height, each.offsetHeight,
+        ])"""
+    )
+    for shown, printed, taken in heights:
+        assert printed == pytest.approx(0.8 * shown, abs=1)
+        assert taken == printed

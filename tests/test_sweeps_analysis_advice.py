@@ -15,6 +15,7 @@ from sweeps.analysis.range_advice import Advice
 from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
 from sweeps.config_files import load_config
 
+NONE = rate_advice.RateVerdicts()
 SPACE = parse_space(
     {
         "optimizer": ["adam", "sgd"],
@@ -57,7 +58,7 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
 
 
 def judged(verdict: str, n: int, *, needed: list[int] | None = None) -> pd.DataFrame:
-    columns = {"verdicts": [verdict] * n, "epochs_needed": needed or [10] * n}
+    columns = {"verdicts": [verdict] * n, "advice": "", "epochs_needed": needed or [10] * n}
     columns["evidence"] = [""] * n
     return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
 
@@ -343,13 +344,12 @@ def test_rates_from_which_most_trials_diverged_are_lowered(
 ) -> None:
     rows = [MIDDLE | each for each in params] + [MIDDLE]
     frame = results([0.1] * 3 + [0.8], rows, outcome=["diverged"] * 3 + ["stalled"])
-    (found,) = rate_advice.find_high_rates(frame, SPACE)
+    (found,) = rate_advice.find_wrong_rates(frame, SPACE, NONE)
     low, high = options
     bounds = (f"low={low}", f"high={high}", "log=true")
-    path = "space.learning_rate"
-    assert found.option == " ".join(f"--set {path}.{bound}" for bound in bounds)
+    assert found.option == " ".join(f"--set space.learning_rate.{bound}" for bound in bounds)
     half = frame.assign(outcome=["diverged"] * 2 + ["stalled"] * 2)
-    assert list(rate_advice.find_high_rates(half, SPACE)) == []
+    assert list(rate_advice.find_wrong_rates(half, SPACE, NONE)) == []
 
 
 def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> None:
@@ -357,12 +357,12 @@ def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> No
     frame = results(
         [0.1] * 4, [sgd] * 2 + [MIDDLE] * 2, outcome=["diverged"] * 2 + ["stalled"] * 2
     )
-    (found,) = rate_advice.find_high_rates(frame, SPACE)
+    (found,) = rate_advice.find_wrong_rates(frame, SPACE, NONE)
     assert found.option is not None
     assert found.option.startswith("--set space.learning_rate.by_optimizer.sgd.low=0.003 ")
     fixed = {"optimizer": "sgd", "learning_rate": 1e6}
     frame = results([0.1] * 2, [MIDDLE | fixed] * 2, outcome=["diverged"] * 2)
-    (found,) = rate_advice.find_high_rates(frame, fixed)
+    (found,) = rate_advice.find_wrong_rates(frame, fixed, NONE)
     assert "--set space.learning_rate.high=0.5" in str(found.option)
 
 

@@ -34,7 +34,7 @@ def results(scores: list[float], **columns: Any) -> pd.DataFrame:
 
 def judged(*verdicts: str, needed: int = 10) -> pd.DataFrame:
     n = len(verdicts)
-    columns = {"verdicts": verdicts, "epochs_needed": [needed] * n, "evidence": [""] * n}
+    columns = {"verdicts": verdicts, "epochs_needed": [needed] * n, "evidence": "", "advice": ""}
     return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
 
 
@@ -213,3 +213,25 @@ def test_what_spoils_scores_comes_before_epochs_and_epochs_before_overfitting() 
     plan = epoch_advice.plan_epochs(frame, verdicts, max_epochs=23, patience=6)
     found = advice.advise(frame, {}, verdicts, epochs=plan, error=0.014)
     assert [each.about for each in found] == ["class_weights", "max_epochs", "label_smoothing"]
+
+
+def test_patience_that_would_have_cost_the_best_score_is_doubled() -> None:
+    held = {
+        "would_stop_epoch": [9, pd.NA, pd.NA],
+        "would_stop_outcome": ["stalled", pd.NA, pd.NA],
+        "would_stop_macro_f1": [0.7, pd.NA, pd.NA],
+    }
+    frame = results([0.9, 0.85, 0.8], outcome=["exhausted", "stalled", "stalled"], **held)
+    flat, limits = judged(*["converged"] * 3), {"max_epochs": 23, "patience": 6}
+    plan = epoch_advice.plan_epochs(frame, flat, margin=0.04, **limits)
+    assert plan is not None
+    assert option_of(plan.advice) == "--set patience=12"
+    said = "ended the best trial, 0, at epoch 9 with 0.7000 instead of 0.9000, and the best score"
+    assert said in plan.text
+    assert "0.0500 lower" in plan.text
+    # Another trial is as good as it, to within what ties.
+    assert epoch_advice.find_costly_patience(frame, patience=6, margin=0.06) is None
+    # The pruner would have ended it: more patience would change nothing.
+    pruned = frame.assign(would_stop_outcome=["behind", pd.NA, pd.NA])
+    assert epoch_advice.find_costly_patience(pruned, patience=6, margin=0.04) is None
+    assert epoch_advice.find_costly_patience(frame, patience=None, margin=0.04) is None

@@ -1,5 +1,6 @@
 """Figures from literal frames: what is drawn, what is left out, and how it is thinned."""
 
+import itertools
 import json
 import math
 from typing import Any
@@ -9,10 +10,10 @@ import pytest
 
 from storage import frames
 from sweeps.analysis import (
+    curve_figure,
     figures,
     figures_classes,
     figures_curves,
-    figures_importances,
     figures_parameters,
 )
 
@@ -117,18 +118,6 @@ def spread(num_trials: int) -> pd.DataFrame:
     return make_results(rows)
 
 
-def test_what_decides_the_score_is_the_most_important() -> None:
-    shares = figures_importances.measure_importances(spread(41), SPACE)
-    assert next(iter(shares)) == "learning_rate"
-    assert set(shares) == {"learning_rate", "dropout", "optimizer", "momentum", "batch_size"}
-    assert sum(shares.values()) == pytest.approx(1.0)
-    assert shares["learning_rate"] > 3 * shares["dropout"]
-
-
-def test_few_trials_have_no_importances() -> None:
-    assert figures_importances.measure_importances(spread(9), SPACE) == {}
-
-
 def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
     (lines,) = figures_parameters.parallel_coordinates(spread(13), SPACE).data
     axes = {axis.label: axis for axis in lines.dimensions}
@@ -147,6 +136,73 @@ def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
     assert list(axes["batch size"].ticktext) == ["50", "100"]
     # Of a log range the axis holds the logarithms.
     assert -4.01 < min(axes["learning rate"].values) < max(axes["learning rate"].values) < -1
+
+
+def rated(rates: list[float]) -> pd.DataFrame:
+    """Trials that differ in their learning rate alone."""
+    rows = [
+        {"best_macro_f1": 0.5 + 0.01 * i, "params": json.dumps({"learning_rate": rate})}
+        for i, rate in enumerate(rates)
+    ]
+    return make_results(rows)
+
+
+@pytest.mark.parametrize(
+    ("rates", "expected"),
+    [
+        ([0.0989, 0.117, 0.159, 0.238, 0.251, 0.311, 0.43], ["0.0989", "0.2", "0.3", "0.43"]),
+        ([1e-4 * 10 ** (i / 4) for i in range(13)], ["0.0001", "0.001", "0.01", "0.1"]),
+        # No round number lies between them.
+        ([0.211 + 0.01 * i for i in range(7)], ["0.211", "0.271"]),
+    ],
+)
+def test_ticks_of_a_log_axis_go_from_its_lowest_to_its_highest_value(
+    rates: list[float], expected: list[str]
+) -> None:
+    (lines,) = figures_parameters.parallel_coordinates(rated(rates), SPACE).data
+    axis = lines.dimensions[0]
+    assert set(expected) <= set(axis.ticktext)
+    ends = math.log10(min(rates)), math.log10(max(rates))
+    assert (axis.tickvals[0], axis.tickvals[-1]) == pytest.approx(ends)
+    assert list(axis.range) == pytest.approx(ends)
+    for place, text in zip(axis.tickvals, axis.ticktext, strict=True):
+        assert 10**place == pytest.approx(float(text), rel=0.005)
+    gaps = [after - before for before, after in itertools.pairwise(axis.tickvals)]
+    assert min(gaps) >= 0.07 * (ends[1] - ends[0])
+
+
+def test_slice_of_less_than_a_decade_has_ticks_all_along() -> None:
+    rates = [0.0989, 0.117, 0.159, 0.238, 0.251, 0.311, 0.43]
+    ((_, figure),) = figures_parameters.slices(rated(rates), SPACE)
+    assert list(figure.layout.xaxis.ticktext) == ["0.1", "0.2", "0.3", "0.4"]
+
+
+def test_slice_of_a_few_trials_has_the_digits_of_their_scores() -> None:
+    rows = [
+        {"best_macro_f1": each, "params": json.dumps({"optimizer": "sgd", "momentum": i / 10})}
+        for i, each in enumerate([0.4316, 0.4322, 0.4358])
+    ]
+    rows += [
+        {"best_macro_f1": each, "params": json.dumps({"optimizer": "adam"})}
+        for each in (0.79, 0.6)
+    ]
+    drawn = dict(figures_parameters.slices(make_results(rows), SPACE))
+    assert drawn["momentum"].layout.yaxis.tickformat == ".4f"
+    assert drawn["optimizer"].layout.yaxis.tickformat == ".2f"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.3, 4000.0, ["0.3", "1", "3", "10", "30", "100", "300", "1,000", "3,000"]),
+        (0.0002, 25.0, ["0.001", "0.01", "0.1", "1", "10"]),
+        (2e-5, 3e-3, ["3e-05", "0.0001", "0.0003", "0.001", "0.003"]),
+    ],
+)
+def test_ticks_of_a_log_axis_are_written_in_full(
+    low: float, high: float, expected: list[str]
+) -> None:
+    assert figures.log_ticks(low, high)["ticktext"] == expected
 
 
 def test_slices_have_an_axis_that_fits_the_values() -> None:
@@ -250,8 +306,6 @@ def test_constant_rate_and_no_clipping_are_drawn_as_choices() -> None:
     assert list(axes["gradient clipping"].ticktext) == ["5", "none"]
     drawn = dict(figures_parameters.slices(schedules(), SCHEDULES))
     assert sorted(drawn["schedule"].data[0].x) == sorted(["constant", "plateau", "warmup"] * 4)
-    shares = figures_importances.measure_importances(schedules(), SCHEDULES)
-    assert set(shares) == {"learning_rate", "schedule", "clip_norm"}
 
 
 def test_names_of_an_axis_do_not_run_into_each_other() -> None:
@@ -262,72 +316,6 @@ def test_names_of_an_axis_do_not_run_into_each_other() -> None:
     (lines,) = figures_parameters.parallel_coordinates(make_results(rows), SPACE).data
     (axis,) = (each for each in lines.dimensions if each.label == "momentum")
     assert list(axis.ticktext) == ["0", "0.5", "0.9"]
-
-
-def test_all_that_tie_at_the_cut_are_among_the_best() -> None:
-    best = figures_importances.find_best(schedules())
-    assert (best.number, best.num_ranked, best.lowest, best.is_tie) == (7, 12, 1.0, False)
-    best = figures_importances.find_best(spread(13))
-    assert (best.number, best.is_tie) == (5, False)
-    assert 0.6 < best.lowest < 0.7
-
-
-def decided_by_rate(num_low: int) -> pd.DataFrame:
-    """24 trials: a low rate loses by far; of the others, dropout decides a thousandth."""
-    rows = []
-    for i in range(24):
-        is_low, dropout = i < num_low, 0.7 * ((7 * i) % 24) / 24
-        params = {
-            "optimizer": "adam",
-            "learning_rate": (2e-4 if is_low else 2e-2) * (1 + i / 100),
-            "dropout": dropout,
-        }
-        score = (0.5 if is_low else 0.99) + 0.001 * dropout
-        rows.append({"best_macro_f1": score, "params": json.dumps(params)})
-    return make_results(rows)
-
-
-def test_what_decides_between_trials_that_tie_is_not_important() -> None:
-    results = decided_by_rate(5)
-    # Told apart by their scores, the best 5 are those of the largest dropout.
-    assert next(iter(figures_importances.measure_importances(results, SPACE))) == "dropout"
-    shares = figures_importances.measure_importances(results, SPACE, margin=0.015)
-    assert next(iter(shares)) == "learning_rate"
-    assert shares["learning_rate"] > 5 * shares["dropout"]
-    best = figures_importances.find_best(results, margin=0.015)
-    assert (best.number, best.is_tie) == (19, True)
-    assert "Here the best one and the 18 that tie with it count as the best: those of the 24" in (
-        figures_importances.say_best(best)
-    )
-
-
-@pytest.mark.parametrize(
-    ("num_low", "sentence"),
-    [
-        (0, "the best one and the 23 that tie with it are all that are ranked"),
-        (4, "beside the best one and the 19 that tie with it, the 4 other ranked trials are"),
-    ],
-)
-def test_importances_are_not_said_where_too_many_tie(num_low: int, sentence: str) -> None:
-    results = decided_by_rate(num_low)
-    assert figures_importances.measure_importances(results, SPACE, margin=0.015) == {}
-    best = figures_importances.find_best(results, margin=0.015)
-    assert sentence in figures_importances.say_no_importances(best)
-
-
-def test_what_shows_no_effect_has_a_grey_bar_and_leads_no_chart() -> None:
-    shares = {"dropout": 0.7, "beta1": 0.297, "rho": 0.003}
-    figure = figures_importances.importances(shares, {"beta1", "rho"})
-    bars = {bar.marker.color: (list(bar.y), list(bar.text)) for bar in figure.data}
-    assert bars == {
-        figures.BLUE: (["dropout"], ["70%"]),
-        figures.FAINT: (["beta 1", "rho"], ["30%", "&lt;1%"]),
-    }
-    assert list(figure.layout.yaxis.categoryarray) == ["dropout", "beta 1", "rho"]
-    assert figures_importances.say_idle_leader(shares, {"beta1"}) is None
-    said = figures_importances.say_idle_leader(shares, {"dropout"})
-    assert said is not None
-    assert "most in dropout (70% by PED-ANOVA), which shows no effect" in said
 
 
 def test_curves_of_trials_without_a_rank_are_grey_and_the_caption_says_so() -> None:
@@ -361,3 +349,13 @@ def test_timeline_of_one_outcome_has_a_legend() -> None:
     ended = begun + pd.Timedelta(seconds=7)
     results = make_results([{"best_macro_f1": 0.7, "started_at": begun, "finished_at": ended}])
     assert figures.timeline(results).layout.showlegend
+
+
+def test_log_axis_of_a_metric_has_full_numbers_and_the_title_of_any_other() -> None:
+    rows = [(0, 1, 3917.0), (0, 2, 0.7), (0, 3, 0.31)]
+    curves = pd.DataFrame(rows, columns=["trial", "epoch", "train_loss"])
+    figure = curve_figure.metric_curves(curves, {0: 2}, "train_loss", outcomes={})
+    axis = figure.layout.yaxis
+    assert {"0.3", "1", "10", "1,000"} < set(axis.ticktext)
+    assert axis.title.text.endswith("logarithmic axis")
+    assert axis.title.font.size == figure.layout.xaxis.title.font.size == 13

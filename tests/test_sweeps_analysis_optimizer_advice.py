@@ -49,7 +49,8 @@ def results(
 
 def judged(*losers: str) -> pd.DataFrame:
     verdicts = ["converged"] * 7 + list(losers)
-    columns = {"verdicts": verdicts, "evidence": "", "epochs_needed": 9, "sampling_error": 0.014}
+    texts = {"verdicts": verdicts, "evidence": "", "advice": ""}
+    columns = {**texts, "epochs_needed": 9, "sampling_error": 0.014}
     return pd.DataFrame({"trial": range(len(verdicts)), **columns})
 
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from sweeps import reporting
-from sweeps.analysis import report, report_facts, report_words
+from sweeps.analysis import report, report_facts, report_words, sweep_progress
+from sweeps.analysis.findings import TrialCurve
 from sweeps.analysis.report_facts import StudyData
 from sweeps.audit import HeldStop
 from sweeps.stopping import Outcome
@@ -77,10 +78,11 @@ def test_recommended_cap_is_the_same_everywhere(write_study: Write) -> None:
 def test_audited_trials_are_told_among_epochs_and_time(write_study: Write) -> None:
     held = {0: HeldStop(Outcome.STALLED, 3, 0.36)}
     data = read(write_study, [RISING, FLAT], outcomes={0: "exhausted"}, held=held)
-    said = "Audited: 1 trial ran on where it would have been stopped; 1 rose later"
-    assert said in text_of(data)
+    text = text_of(data)
+    assert "Audited: 1 trial ran on where it would have been stopped. The best trial" in text
+    assert "; stopping would have cost" in text
     assert any(
-        "Of 1 trial that ran on to check, 1 rose" in each
+        "Of 1 trial that ran on to check, 1 rose further. The best trial, 1, is none of" in each
         for each in report_facts.gather(data).findings
     )
 
@@ -103,5 +105,78 @@ def test_few_scores_of_a_run_that_goes_on_ask_for_no_fewer_trials(write_study: W
     data = reporting.read_study("bestepoch.db", "mine")
     assert report_facts.gather(data).next_option == "--trials 10"
     going = report_facts.gather(replace(data, target=30))
-    assert going.next_option == "--trials 30"
+    assert going.next_option is None  # it is its target already
     assert "tell too little yet: let the sweep run on" in going.next_step
+
+
+def test_killed_sweep_says_how_far_it_came_and_what_carries_it_on(write_study: Write) -> None:
+    data = read(write_study, [FLAT, RISING, FLAT])
+    ends = ["interrupted" if trial == 2 else "stalled" for trial in data.results["trial"]]
+    results = data.results.assign(outcome=pd.Series(ends, dtype="string"))
+    results.loc[results["trial"] == 2, "rank"] = pd.NA
+    command = "bestepoch run relation-cnn --trials 7"
+    data = replace(data, results=results, target=7, command=command)
+    facts = report_facts.gather(data)
+    assert facts.headline.startswith("Trial 0 is the best of the 2 trials that have ended: ")
+    start = "2 of 7 trials have ended. The sweep was interrupted: 1 trial was cut off"
+    assert facts.findings[0].startswith(start)
+    page = text_of(data)
+    assert "The command that carries it on: bestepoch run relation-cnn --trials 7 " in page
+
+
+@pytest.mark.parametrize(
+    ("left", "target", "said", "is_left"),
+    [
+        ([], 3, "", False),  # it has come to its end
+        ([], None, "", False),
+        ([], 7, "3 of 7 trials have ended: the same command carries the sweep on.", True),
+        ([None], 7, "3 of 7 trials have ended. This is not the end: 1 trial has", False),
+        ([None], None, "This is not the end: 1 trial has", False),
+        (["interrupted"], None, "The sweep was interrupted: 1 trial was", True),
+        (["cut off"], 31, "3 of 31 trials have ended. 1 trial was cut off: the process", True),
+        ([None, "cut off"], 5, "3 of 5 trials have ended. This is not the end", False),
+    ],
+)
+def test_sweep_is_carried_on_where_nobody_trains_it(
+    left: list[str | None], target: int | None, said: str, is_left: bool
+) -> None:
+    ends = ["stalled", "diverged", "failed", *left]
+    results = pd.DataFrame({"outcome": pd.Series(ends, dtype="string")})
+    told = sweep_progress.say_unfinished(results, target=target)
+    assert " ".join(told).startswith(said)
+    assert (told == []) is (said == "")
+    assert sweep_progress.is_stopped_short(results, target=target) is is_left
+
+
+def test_report_has_the_command_that_follows_all_advice(write_study: Write) -> None:
+    outcomes = dict.fromkeys(range(5), "exhausted")
+    write_study("mine", [RISING] * 5, outcomes=outcomes, config={"space": {}, "patience": 6})
+    page = unescape(reporting.report_html("bestepoch.db", "mine", now=NOW))
+    (command,) = re.findall(r'id="next-command"><code>(.*)</code>', page)
+    assert command == "bestepoch run SWEEP_FILE --study mine-2 --trials 5 --set max_epochs=40"
+    assert "All of it, as a study of its own; SWEEP_FILE is the one" in page
+    assert 'id="carry-on"' not in page
+    write_study("flat", [FLAT] * 11, config={"space": {}, "patience": 6})
+    assert 'id="next-command"' not in reporting.report_html("bestepoch.db", "flat", now=NOW)
+
+
+def test_optimizer_at_the_start_of_a_sentence_keeps_its_name() -> None:
+    said = report_words.plain("adam always loses: see learning_rate.")
+    assert said == "adam always loses: see learning rate."
+    assert report_words.plain("adamant trials") == "Adamant trials"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("part", "kind"), "kind"),
+        (("3", "7"), "class 7"),
+        ((), "class 1"),
+        (("-1", "2.5"), "class 2.5"),
+    ],
+)
+def test_class_without_a_word_for_a_name_is_called_a_class(
+    names: tuple[str, ...], expected: str
+) -> None:
+    curve = TrialCurve(0, (0.5,), (0.5,), (0.5,), class_names=names)
+    assert curve.name_class(1) == expected

@@ -144,14 +144,14 @@ def test_study_calls_its_stuck_trial_by_name(write_study: Any) -> None:
     stuck, good, _ = judge_study(*frames)
     assert stuck.verdicts == (Verdict.RATE_TOO_HIGH,)
     assert "Lower the learning rate" in stuck.leading.advice
-    assert "Trials 1 (learning_rate 0.01), 2" in stuck.leading.beside
+    assert "Trials 1 (learning rate 0.01), 2" in stuck.leading.beside
     assert good.leading.verdict is Verdict.CONVERGED
 
 
 def test_trial_whose_rate_was_too_high_is_no_example(write_study: Any) -> None:
     # Both peaked at 0.97, and then lost what they had learned: theirs explains nothing.
     lost = [*FALLS[:5], *[1.3] * 8]
-    rates = {0: params(0.1), 1: params(0.01), 2: params(0.003), 3: params(0.05), 4: params(0.05)}
+    rates = {0: params(0.08), 1: params(0.01), 2: params(0.003), 3: params(0.05), 4: params(0.05)}
     losses = {0: FLAT, 1: FALLS, 2: FALLS, 3: lost, 4: lost}
     write_study("gru", [STUCK, *[LEARNS] * 4], params=rates, train_losses=losses)
     frames: list[pd.DataFrame] = [

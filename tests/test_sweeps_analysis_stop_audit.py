@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 
 from storage import frames
-from sweeps.analysis.stop_audit import STOP_AUDIT, add_up, describe_stops, stop_audit
+from sweeps.analysis.stop_audit import (
+    STOP_AUDIT,
+    add_up,
+    audit_best,
+    describe_audit,
+    describe_stops,
+    stop_audit,
+)
 
 #: Trial, outcome, epochs, seconds, would-be end.
 TRIALS = [
@@ -72,6 +79,7 @@ def test_totals_count_a_trial_that_did_not_rise_as_no_loss() -> None:
     assert said.startswith("stopping saved 12 epochs in 2 of 4 trials (1 that diverged left out)")
     assert (totals.num_audited, totals.num_wrong, totals.num_wrong_for_sure) == (2, 1, 1)
     assert totals.mean_loss == pytest.approx(0.05)
+    assert totals.median_loss == pytest.approx(0.05)
 
 
 def test_diverged_trials_alone_saved_nothing() -> None:
@@ -87,3 +95,74 @@ def test_study_without_an_ended_trial_has_no_rows() -> None:
     totals = add_up(frame)
     assert (totals.num_ended, totals.share_saved) == (0, 0.0)
     assert math.isnan(totals.mean_loss)
+
+
+def scored(*rows: tuple[object, ...]) -> pd.DataFrame:
+    """Results of trials: outcome, best score, best epoch, would-be end, epoch and score."""
+    names = ("outcome", "best_macro_f1", "best_epoch", *HELD)
+    same = {"attempt": 1, "seed": 0, "epochs_run": 11}
+    known = [
+        same | {"trial": i} | dict(zip(names, row, strict=False)) for i, row in enumerate(rows)
+    ]
+    table = [[one.get(name) for name in frames.RESULTS] for one in known]
+    return frames.to_frame(table, frames.RESULTS)
+
+
+HELD = ("would_stop_outcome", "would_stop_epoch", "would_stop_macro_f1")
+
+
+@pytest.mark.parametrize(
+    ("rows", "leader", "cost", "said"),
+    [
+        (
+            [("exhausted", 0.79, 9, "stalled", 5, 0.70), ("stalled", 0.75, 3)],
+            1,
+            0.04,
+            "0, is one of them: ended at epoch 5 it would have had 0.7000 instead of 0.7900, and "
+            "trial 1 would lead with 0.7500; stopping would have cost the best score 0.0400",
+        ),
+        (
+            [("exhausted", 0.79, 9, "stalled", 5, 0.76), ("stalled", 0.75, 3)],
+            0,
+            0.03,
+            "instead of 0.7900 and would still lead; stopping would have cost the best score 0.03",
+        ),
+        # Another has exactly its score.
+        (
+            [("exhausted", 0.79, 9, "stalled", 5, 0.7), ("stalled", 0.79, 11)],
+            1,
+            0.0,
+            "stopping would have cost the best score nothing",
+        ),
+        # It had its best score by then.
+        (
+            [("exhausted", 0.79, 3, "stalled", 5, 0.79), ("stalled", 0.75, 3)],
+            0,
+            0.0,
+            "0, is one of them and would have had its 0.7900, ended at epoch 5, too",
+        ),
+        (
+            [("exhausted", 0.75, 9, "stalled", 5, 0.7), ("stalled", 0.79, 3)],
+            1,
+            0.0,
+            "1, is none of them: stopping them would have cost the best score nothing",
+        ),
+    ],
+)
+def test_audit_says_what_stopping_would_have_cost_the_best_score(
+    rows: list[tuple[object, ...]], leader: int, cost: float, said: str
+) -> None:
+    best = audit_best(scored(*rows))
+    assert best is not None
+    assert (best.leader, best.cost) == (leader, pytest.approx(cost))
+    totals = add_up(audit(margin=0.05))
+    told = describe_audit(totals, best=best)
+    assert told.startswith("audited: 2 trials ran on where they would have been stopped. The best")
+    assert said in told
+
+
+def test_best_trial_of_a_study_without_an_audit_is_not_spoken_of() -> None:
+    assert audit_best(scored(("stalled", 0.5, 3))) is None
+    # Diverged trials are not ranked.
+    assert audit_best(scored(("stalled", 0.5, 3), ("diverged", 0.9, 1, "behind", 1, 0.3))) is None
+    assert audit_best(scored()) is None

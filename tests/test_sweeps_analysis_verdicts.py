@@ -286,8 +286,8 @@ def test_rate_too_high_names_the_trials_that_are_free_of_it() -> None:
     params = [HIGH, HIGH | {"learning_rate": 0.02}, HIGH | {"clip_norm": 0.5}]
     names = ["rnn_rate_too_high", "rnn_lower_rate", "rnn_clipped"]
     first, second, third = judge_study(*study(names, params))
-    assert "Trial 1 (learning_rate 0.02) of this sweep does not show it" in first.leading.beside
-    assert "Trial 1 (learning_rate 0.02, clip_norm none)" in third.leading.beside
+    assert "Trial 1 (learning rate 0.02) of this sweep does not show it" in first.leading.beside
+    assert "Trial 1 (learning rate 0.02, no clipping)" in third.leading.beside
     assert "Trial" not in second.leading.beside
 
 
@@ -295,19 +295,19 @@ def test_trial_that_has_not_learned_is_no_example() -> None:
     lower = HIGH | {"learning_rate": 1e-5}
     tables = study(["rnn_rate_too_high", "rnn_lower_rate"], [HIGH, lower])
     high, low = judge_study(*tables)
-    assert "Trial 1 (learning_rate 1e-05) of this sweep does not show it" in high.leading.beside
+    assert "Trial 1 (learning rate 1e-05) of this sweep does not show it" in high.leading.beside
     curves, scores, results = tables
     # Half of the classes are never called: whatever its rate, it shows nobody the way.
     rows = curves["trial"] == 1
     curves.loc[rows, "class_f1"] = "[0.9, 0.9, 0.0, 0.0]"
     high, low = judge_study(curves, scores, results)
     assert Verdict.CLASS_COLLAPSE in low.verdicts
-    assert high.leading.beside == "No other trial of this sweep that learns is free of it."
+    assert high.leading.beside == "No trial of this sweep has learned enough to be an example."
 
 
 def test_no_neighbour_is_invented() -> None:
     (alone,) = judge_study(*study(["rnn_rate_too_high"], [HIGH]))
-    assert "No other trial of this sweep that learns is free of it." in alone.leading.beside
+    assert "No trial of this sweep has learned enough to be an example." in alone.leading.beside
     frame = verdicts(*study(["rnn_rate_too_high", "rnn_lower_rate"], [HIGH, HIGH]), study="s")
     assert "No trial that learns and is free of it differs" in frame["advice"][0]
 

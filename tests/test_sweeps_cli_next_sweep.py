@@ -1,17 +1,23 @@
 """What ``diagnose`` says of the next sweep where the study asks for nothing: as in the report."""
 
 import json
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 
+import optuna
 import pandas as pd
 import pytest
 
-from sweeps import reporting
+from sweeps import notebook, reporting, studies
 from sweeps.analysis import report_facts, verdicts
 from sweeps.analysis.findings import Finding, Verdict
+from sweeps.config_files import load_config
 
 FLAT = [0.3, 0.5, 0.8, *[0.82, 0.81] * 6]
+#: Within its range.
+MIDDLE = {trial: {"learning_rate": 0.001} for trial in range(3)}
 Call = Callable[..., int]
 Write = Callable[..., None]
 
@@ -26,7 +32,10 @@ def test_hint_of_the_best_trial_is_that_of_the_report(
     option = "--set space.label_smoothing=0.1"
     judge = verdicts.judge_study
 
-    def judge_overfit(*frames: pd.DataFrame) -> list[verdicts.TrialVerdict]:
+    def judge_overfit(
+        *frames: pd.DataFrame, class_names: Sequence[str]
+    ) -> list[verdicts.TrialVerdict]:
+        assert tuple(class_names) == ("a", "b", "c")
         found = (Finding(Verdict.OVERFIT, "seen", asked, option=option),)
         return [replace(each, findings=found) for each in judge(*frames)]
 
@@ -55,3 +64,87 @@ def test_study_that_decides_over_epochs_leaves_other_trials_to_try(
     assert call("diagnose", "mine") == 0
     said = "ask for no other settings. To try next: more trials or other models."
     assert said in " ".join(capsys.readouterr().out.split())
+
+
+def tell(study: str, **told: object) -> None:
+    """What the last run of a study was told."""
+    stored = optuna.create_study(
+        study_name=study, storage="sqlite:///bestepoch.db", load_if_exists=True
+    )
+    stored.set_user_attr(studies.RUN_ATTRIBUTE, told)
+
+
+def test_audit_of_the_last_run_is_in_the_next_command(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rising = [0.30 + 0.03 * epoch for epoch in range(17)]
+    config = load_config("relation-cnn", seed=3).settings() | {"max_epochs": 17}
+    for name, given in (("mine", {"config": config}), ("filed", {})):
+        write_study(name, [rising] * 5, outcomes=dict.fromkeys(range(5), "exhausted"), **given)
+        tell(name, trials=5, audit=0.25)
+        assert call("diagnose", name, "--json") == 0
+        command = json.loads(capsys.readouterr().out)["command"]
+        assert command.endswith(" --audit 0.25")
+    tell("mine", trials=5, audit=0.0)
+    assert call("diagnose", "mine", "--json") == 0
+    assert "--audit" not in json.loads(capsys.readouterr().out)["command"]
+
+
+def test_killed_sweep_is_carried_on_by_its_own_command(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config("relation-cnn", ["space.dropout=0.5"], seed=3).settings()
+    write_study("mine", [FLAT] * 3, outcomes={2: None}, config=config, params=MIDDLE)
+    with closing(sqlite3.connect("bestepoch.db")) as connection, connection:
+        connection.execute("update trial_results set outcome = 'interrupted' where trial = 2")
+    tell("mine", trials=31, audit=0.25)
+    assert call("diagnose", "mine") == 0
+    out = capsys.readouterr().out
+    assert "2 of 31 trials have ended. The sweep was interrupted: 1 trial" in " ".join(out.split())
+    (command,) = [line.strip() for line in out.splitlines() if "--study mine --trials 31" in line]
+    assert command.startswith("bestepoch run relation-cnn ")
+    assert command.endswith("--seed 3 --set space.dropout=0.5 --audit 0.25")
+    assert "let the sweep run on" in " ".join(out.split())
+    # Its target is no change, so it stands behind no piece of advice.
+    assert "\n      --trials" not in out
+    assert call("diagnose", "mine", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_ended"], found["target"], found["carry_on"]) == (2, 31, command)
+    assert found["command"] is None
+
+
+def test_sweep_that_another_process_trains_is_not_to_be_carried_on(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load_config("relation-cnn", seed=3).settings()
+    write_study("mine", [FLAT] * 3, outcomes={2: None}, config=config, params=MIDDLE)
+    tell("mine", trials=31, audit=0.0)
+    assert call("diagnose", "mine") == 0
+    out = capsys.readouterr().out
+    assert "2 of 31 trials have ended. This is not the end" in " ".join(out.split())
+    assert "bestepoch run" not in out
+    assert "\n      --trials" not in out
+
+
+def test_classes_have_names_before_a_trial_has_ended(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("mine", [[0.0] * 11], outcomes={0: None})
+    assert call("diagnose", "mine", "--json") == 0
+    (found,) = json.loads(capsys.readouterr().out)["trials"]
+    lost = [each for each in found["verdicts"] if each["verdict"] == "class collapse"]
+    assert [each["classes"] for each in lost] == [["a", "b", "c"]]
+    assert "rightly called a or b or c" in notebook.verdicts("mine")["evidence"].iloc[0]
+    shown = reporting.read_study("bestepoch.db", "mine").verdicts["evidence"].iloc[0]
+    assert "rightly called a or b or c" in shown
+
+
+def test_sweep_in_which_nothing_learns_has_no_example(
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nan = float("nan")
+    outcomes = dict.fromkeys(range(2), "diverged")
+    write_study("mine", [[0.2, nan]] * 2, outcomes=outcomes, train_losses={0: [0.5, nan]})
+    assert call("diagnose", "mine", "--json") == 0
+    found = json.loads(capsys.readouterr().out)["trials"][0]["verdicts"][0]
+    assert found["beside"] == "No trial of this sweep has learned enough to be an example."

@@ -169,7 +169,7 @@ def test_command_names_the_trials_that_a_sweep_file_named(call: Call, folder: Pa
     study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={"fixed": values}))
     assert call("report", "relation") == 0
     page = html.unescape((folder / "report.html").read_text())
-    (command,) = re.findall(r"<code>(bestepoch run .*)</code>", page)
+    *_, command = re.findall(r"<code>(bestepoch run .*)</code>", page)
     words = shlex.split(command)
     assert parse_trial(words[words.index("--try") + 1]) == values
 
@@ -181,6 +181,7 @@ def test_command_of_an_interrupted_sweep_has_its_target(folder: Path) -> None:
     study.set_user_attr(studies.RUN_ATTRIBUTE, {"trials": 31, "audit": 0.2})
     data = reporting.read_study("bestepoch.db", "relation")
     assert "--trials 31 " in str(data.command)
+    assert str(data.command).endswith(" --audit 0.2")
     assert (data.target, data.audit) == (31, 0.2)
 
 

@@ -369,3 +369,10 @@ def test_a_grid_has_as_many_trials_as_points_unless_told() -> None:
     assert config.tries == ({"dropout": 0.5}, {"model.filters": 50})
     assert config.trials == whole.trials + 2
     assert SweepConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("key", ["space.learning_rate.by_optimizer", "space.model", "sampler"])
+def test_empty_table_is_refused_since_it_would_change_nothing(key: str) -> None:
+    (line,) = find_lines(RELATION, f"{key}={{}}")
+    assert line.startswith(f"--set {key}={{}}: an empty table changes nothing")
+    assert f"set the keys of {key} that are to change" in line

@@ -1,8 +1,9 @@
 """The frames of a study: as the README's table says, equal to its SQL, writable to Parquet."""
 
+import json
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from storage.locations import StorageError
 from sweeps import notebook
 from sweeps.analysis.comparison import COMPARISON
 from sweeps.analysis.stop_audit import STOP_AUDIT
+from sweeps.analysis.sweep_plan import ADVICE
 from sweeps.analysis.verdicts import VERDICTS
 from sweeps.audit import HeldStop
 from sweeps.stopping import Outcome
@@ -25,6 +27,7 @@ COLUMNS: dict[str, Mapping[str, str]] = {
     "curves": frames.CURVES,
     "class_scores": frames.CLASS_SCORES,
     "verdicts": VERDICTS,
+    "advice": ADVICE,
     "compare": COMPARISON,
     "stop_audit": STOP_AUDIT,
 }
@@ -36,6 +39,7 @@ SQL = dict(
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
 PEAKED = [0.3, 0.5, 0.83, *[0.6] * 8]
 NAMES = sorted(COLUMNS)
+IN_SQL = [name for name in NAMES if name != "advice"]  # all of which is computed
 
 
 @pytest.fixture
@@ -77,7 +81,7 @@ def test_readme_describes_every_column_and_no_other(name: str) -> None:
     assert told == dict(COLUMNS[name])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_SQL)
 def test_frame_equals_the_sql_of_the_readme(name: str, study: str) -> None:
     frame = read(name, study)
     with sqlite3.connect("bestepoch.db") as connection:
@@ -138,6 +142,8 @@ def test_study_of_another_program_has_no_stopping_to_audit(write_study: Any) -> 
         connection.execute(STUDIES.update().values(config="{}"))
     with pytest.raises(StorageError, match="no max_epochs"):
         notebook.stop_audit("foreign")
+    with pytest.raises(StorageError, match="no settings of a sweep"):
+        notebook.advice("foreign")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +165,7 @@ def test_no_study_to_compare_is_a_mistake() -> None:
         notebook.compare([])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", IN_SQL)
 def test_readme_names_the_columns_that_are_no_sql(name: str, study: str) -> None:
     with sqlite3.connect("bestepoch.db") as connection:
         plain = pd.read_sql(SQL[name], connection)
@@ -168,3 +174,15 @@ def test_readme_names_the_columns_that_are_no_sql(name: str, study: str) -> None
     told = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE))
     computed = set(re.findall(r"`(\w+)`", told.get(name, "")))
     assert computed == set(COLUMNS[name]) - set(plain.columns)
+
+
+def test_advice_is_that_of_diagnose(
+    study: str, call: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("diagnose", study, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["advice"]
+    frame = notebook.advice(study)
+    assert len(found) == len(frame) > 0
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    names = ("about", "text", "option")
+    assert rows == [{"study": study, **{name: each[name] for name in names}} for each in found]

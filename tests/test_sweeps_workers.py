@@ -83,17 +83,23 @@ def raw_epochs(data: Path, trial: int, attempt: int) -> list[tuple[float, ...]]:
 def kill_a_worker_at(epoch: int) -> tuple[Callable[[Event], None], list[int]]:
     """Return a listener that kills one worker of this process once, when a trial is so far."""
     killed: list[int] = []
+    seen: set[int] = set()
 
     def listen(event: Event) -> None:
-        if isinstance(event, EpochDone) and event.epoch >= epoch and not killed:
+        if not isinstance(event, EpochDone):
+            return
+        seen.add(event.worker)
+        if event.epoch >= epoch and not killed:
             import psutil
 
             started = psutil.Process().children()
             forkers = [c for c in started if "sweeps.forker" in c.cmdline()]
             forked = [c for each in forkers for c in each.children()]
             workers = [c for c in started if "sweeps.worker" in c.cmdline()] + forked
-            killed.append(workers[0].pid)
-            workers[0].kill()
+            # Not one that has trained nothing yet, while another is ahead.
+            if len(seen) == len(workers):
+                killed.append(workers[0].pid)
+                workers[0].kill()
 
     return listen, killed
 

@@ -12,14 +12,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sweeps.analysis.epoch_advice import EpochPlan
-from sweeps.analysis.findings import Verdict
+from sweeps.analysis.findings import LOWER_RATE
 from sweeps.analysis.fit_advice import find_collapse, find_overfit
 from sweeps.analysis.noise import Floats
 from sweeps.analysis.optimizer_advice import find_losing_optimizers
-from sweeps.analysis.range_advice import SCORED, Advice, find_edges, find_idle_parameters
-from sweeps.analysis.rate_advice import find_high_rates
+from sweeps.analysis.range_advice import (
+    SCORED,
+    Advice,
+    best_trials,
+    find_edges,
+    find_idle_parameters,
+)
+from sweeps.analysis.rate_advice import (
+    are_most_spoiled,
+    find_spoiled,
+    find_wrong_rates,
+    judge_rates,
+)
 from sweeps.analysis.report_words import count
-from sweeps.analysis.space_table import list_ranges, list_sampled, trials_with
+from sweeps.analysis.space_table import list_ranges, list_sampled, trials_told
 from sweeps.stopping import Outcome
 
 if TYPE_CHECKING:
@@ -57,19 +68,24 @@ def advise(
             (``noise.macro_f1_error_from_scores`` of its best trial).
         target: Trials that the last run was to end with; None: not known, those that there are.
     """
-    too_high = trials_with(verdicts, Verdict.RATE_TOO_HIGH.value)
-    rates = list(find_high_rates(results, space, too_high=too_high))
+    judged = judge_rates(verdicts)
+    rates = list(find_wrong_rates(results, space, judged))
     collapse, overfit = (
         find_collapse(results, space, verdicts),
         find_overfit(results, space, verdicts),
     )
-    lowered = {each.about for each in (*rates, collapse, overfit) if each is not None}
-    # Not to widen what is to be lowered, nor to fix what is to be either.
-    edges = [each for each in find_edges(results, space) if each.about not in lowered]
-    own = _list_moved_ranges([*rates, *edges], space)
+    # Not to widen what is to be moved, nor to fix what is to be either.
+    edges = _find_free_edges(results, space, verdicts, (*rates, collapse, overfit))
+    own = _list_moved_optimizers([*rates, *edges], space)
     losing = list(find_losing_optimizers(results, space, verdicts, error=error, moved=own))
-    moved = lowered | {each.about for each in (*edges, *losing)}
     target = max(target or 0, len(results))
+    few = find_few_trials(results, space, error=error, target=target)
+    moved = {each.about for each in (*rates, collapse, *edges, overfit, *losing) if each}
+    # What has no effect on trials that learn nothing may have one on others.
+    sound = results[~results["trial"].isin(find_spoiled(results, judged))]
+    idle = [each for each in find_idle_parameters(sound, space) if each.about not in moved]
+    # Nothing of this can be said before most trials learn.
+    is_soon = bool(rates) and are_most_spoiled(results, verdicts)
     checks = (
         *rates,
         None if rates else find_unscored(results, target=target),
@@ -77,18 +93,48 @@ def advise(
         None if epochs is None else epochs.advice,
         *edges,
         overfit,
-        find_few_trials(results, space, error=error, target=target),
+        None if is_soon else few,
         *losing,
-        *(each for each in find_idle_parameters(results, space) if each.about not in moved),
+        *([] if is_soon else idle),
     )
     return [advice for advice in checks if advice is not None]
 
 
-def _list_moved_ranges(found: Sequence[Advice], space: Mapping[str, Any]) -> set[str]:
-    """Return the optimizers whose own ranges the advice moves."""
-    options = " ".join(each.option or "" for each in found)
-    ranges = [each for each in list_ranges(space) if each.optimizer is not None]
-    return {str(each.optimizer) for each in ranges if f" space.{each.path}." in options}
+def _find_free_edges(
+    results: "pd.DataFrame",
+    space: Mapping[str, Any],
+    verdicts: "pd.DataFrame",
+    others: Sequence[Advice | None],
+) -> list[Advice]:
+    """Return the ranges to widen that other advice does not move, nor the best trial's own."""
+    taken = {_name_setting(each.option) for each in others if each is not None}
+    best = best_trials(results)["trial"].head(1)
+    is_lowered = best.isin(trials_told(verdicts, LOWER_RATE)).any()
+    return [
+        each
+        for each in find_edges(results, space)
+        if _name_setting(each.option) not in taken
+        and not (is_lowered and each.about == "learning_rate" and "high" in each.numbers)
+    ]
+
+
+def _name_setting(option: str | None) -> str:
+    """Return what the first ``--set`` of an option sets, without the end of a range."""
+    path = (option or "").removeprefix("--set ").partition("=")[0]
+    return path.removesuffix(".low").removesuffix(".high")
+
+
+def _list_moved_optimizers(found: Sequence[Advice], space: Mapping[str, Any]) -> set[str]:
+    """Return the optimizers whose learning rates the advice moves, in a range shared or not."""
+    paths = {_name_setting(each.option) for each in found}
+    start = "space.learning_rate.by_optimizer."
+    named = {path.removeprefix(start) for path in paths if path.startswith(start)}
+    if "space.learning_rate" not in paths:
+        return named
+    own = {each.optimizer for each in list_ranges(space) if each.name == "learning_rate"}
+    choices = space.get("optimizer")
+    listed = choices if isinstance(choices, list) else [choices]
+    return named | {str(each) for each in listed if each not in own}
 
 
 def find_unscored(results: "pd.DataFrame", *, target: int) -> Advice | None:

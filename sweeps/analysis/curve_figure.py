@@ -9,6 +9,7 @@ from sweeps.analysis.figures import (
     BEST_COLOURS,
     INK,
     OUTCOME_MARKS,
+    log_ticks,
     new_figure,
     pad_epochs,
 )
@@ -111,7 +112,10 @@ def metric_curves(
     known = [value for value in _finite(every) if value is not None]
     flat = flat_range(known, metric)
     if is_drawn_log(known, metric):
-        figure.update_yaxes(type="log", title=f"{METRICS[metric]}, logarithmic axis")
+        text = f"{METRICS[metric]}, logarithmic axis"
+        # A little more: Plotly leaves room beyond the ends.
+        ticks = log_ticks(0.8 * min(known), 1.25 * max(known))
+        figure.update_yaxes(type="log", title_text=text, **ticks)
     elif flat is not None:
         figure.update_yaxes(range=flat)
     figure.update_layout(showlegend=True)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from sweeps.analysis.findings import Verdict
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials
+from sweeps.analysis.rate_advice import are_most_spoiled
 from sweeps.analysis.report_words import count, listing, part
 from sweeps.analysis.space_table import trials_with
+from sweeps.analysis.stop_audit import audit_best
 from sweeps.analysis.trends import MIN_EPOCHS
 from sweeps.stopping import Outcome
 
@@ -60,26 +62,34 @@ def plan_epochs(
     *,
     max_epochs: int,
     patience: int | None = None,
+    margin: float = math.nan,
 ) -> EpochPlan | None:
     """Return what to do about a study's epochs; the first of these that holds.
 
     Fewer than 8 epochs are allowed: 16. The best trials still improve where ``max_epochs`` ends
-    them: twice as many (``find_low_cap``). None reached it, and the best still improve where
-    patience ended them: twice the patience (``find_low_patience``). They needed far fewer, and
-    trials ran on to ``max_epochs``: fewer (``find_high_cap``). Else the settings stay.
+    them: twice as many (``find_low_cap``). Without an audit patience would have cost the best
+    score more than what ties: twice the patience (``find_costly_patience``). None reached
+    ``max_epochs``, and the best still improve where patience ended them: the same
+    (``find_low_patience``). They needed far fewer, and trials ran on to ``max_epochs``: fewer
+    (``find_high_cap``). Else the settings stay.
 
     Args:
         results: ``queries.results``.
         verdicts: ``analysis.verdicts.verdicts``.
         max_epochs: The study's.
         patience: The study's; None: not known, and nothing is said of it.
+        margin: Difference below which two scores tie (``comparison.tie_margin``); NaN: not known.
 
     Returns:
-        None where too few trials were scored, or none of the best has 8 epochs.
+        None where too few trials were scored, or none of the best has 8 epochs, or most trials had
+        a wrong learning rate and say nothing of epochs.
     """
+    if are_most_spoiled(results, verdicts):
+        return None
     checks = (
         find_few_epochs(results, max_epochs=max_epochs),
         find_low_cap(results, verdicts, max_epochs=max_epochs),
+        find_costly_patience(results, patience=patience, margin=margin),
         find_low_patience(results, verdicts, patience=patience),
         find_high_cap(results, verdicts, max_epochs=max_epochs),
     )
@@ -142,6 +152,35 @@ def find_low_cap(
     text = f"{who} reached max_epochs = {max_epochs} and still {verb}: allow {cap}."
     numbers = {"num_cut": float(len(cut)), "cap": float(cap)}
     return Advice("max_epochs", text, f"--set max_epochs={cap}", numbers)
+
+
+def find_costly_patience(
+    results: "pd.DataFrame", *, patience: int | None, margin: float
+) -> Advice | None:
+    """Find a ``patience`` that would have cost the best score more than what ties.
+
+    Definition: an audit let the best trial run on where patience would have ended it, and had each
+    audited trial been stopped, the best score of the study would be lower by more than ``margin``.
+
+    Args:
+        results: ``queries.results``.
+        patience: The study's; None: not known.
+        margin: Difference below which two scores tie, NaN: not known.
+    """
+    if patience is None or math.isnan(margin):
+        return None
+    best = audit_best(results)
+    if best is None or best.would_stop_outcome != Outcome.STALLED.value or best.cost <= margin:
+        return None
+    twice = 2 * patience
+    text = (
+        f"without the audit the patience of {patience} epochs would have ended the best trial, "
+        f"{best.trial}, at epoch {best.would_stop_epoch} with {best.would_stop_macro_f1:.4f} "
+        f"instead of {best.best_macro_f1:.4f}, and the best score would be {best.cost:.4f} lower, "
+        f"more than what ties: allow {twice} epochs without a better score."
+    )
+    numbers = {"cost": best.cost, "patience": float(twice)}
+    return Advice("patience", text, f"--set patience={twice}", numbers)
 
 
 def find_low_patience(

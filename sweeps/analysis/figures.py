@@ -34,6 +34,14 @@ OUTCOME_MARKS: Mapping[str, tuple[str, str]] = {
 }
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _MOST_TIMELINE_LABELS = 40
+#: Ticks of a decade of a log axis, by the most decades that it has.
+_TICKS_A_DECADE = (
+    (1, (1, 2, 3, 4, 6, 8)),
+    (2, (1, 2, 5)),
+    (4.5, (1, 3)),
+    (math.inf, (1,)),
+)
+_MOST_LOG_TICKS = 12
 
 
 def new_figure(*, height: int, x: str = "", y: str = "") -> "go.Figure":
@@ -91,6 +99,34 @@ def score_format(low: float, high: float) -> str:
     span = high - low
     digits = 2 if span >= 0.08 else 3 if span >= 0.008 else 4 if span >= 0.0008 else 5
     return f".{digits}f"
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Return ticks at round numbers, written in full: the shorter the axis, the more a decade.
+
+    Plotly names those between two powers of ten by their first digit alone.
+
+    Args:
+        low: Lower end of the axis, above 0.
+        high: Upper end, not below it.
+
+    Returns:
+        ``tickvals`` and ``ticktext`` of an axis; the ends where less than two lie between them.
+    """
+    decades = math.log10(high / low)
+    factors = next(each for most, each in _TICKS_A_DECADE if decades <= most)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    marks = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    inside = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
+    if len(inside) < 2:
+        inside = sorted({low, high})
+    inside = inside[:: math.ceil(len(inside) / _MOST_LOG_TICKS)]
+    return {"tickvals": inside, "ticktext": [name_tick(mark) for mark in inside]}
+
+
+def name_tick(value: float) -> str:
+    """Return a number on an axis in three digits, from 1,000 on as a whole one."""
+    return f"{value:,.0f}" if 1e3 <= value < 1e9 else f"{value:.3g}"
 
 
 def escape(text: str) -> str:

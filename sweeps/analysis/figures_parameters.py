@@ -14,6 +14,8 @@ from sweeps.analysis.figures import (
     OUTCOME_MARKS,
     by_outcome,
     escape,
+    log_ticks,
+    name_tick,
     new_figure,
     score_format,
 )
@@ -173,13 +175,17 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
             )
         elif axis.is_log:
             numbers = [axis.number(one[axis.name]) for one in every.values() if axis.name in one]
-            figure.update_xaxes(type="log", **_log_ticks(min(numbers), max(numbers)))
+            figure.update_xaxes(type="log", **log_ticks(min(numbers), max(numbers)))
             thinned = _few(figure.layout.xaxis.tickvals), _few(figure.layout.xaxis.ticktext)
             figure.update_xaxes(tickvals=thinned[0], ticktext=thinned[1], tickangle=0)
         else:
             figure.update_xaxes(nticks=_MOST_SLICE_TICKS, tickangle=0)
-        scores = scored["best_macro_f1"]
-        figure.update_yaxes(tickformat=score_format(scores.min(), scores.max()), nticks=6)
+        scores = [
+            best
+            for trial, best in zip(scored["trial"], scored["best_macro_f1"], strict=True)
+            if axis.name in every[trial]
+        ]
+        figure.update_yaxes(tickformat=score_format(min(scores), max(scores)), nticks=6)
         figure.update_layout(showlegend=True, legend={"font": {"size": 12}})
         found.append((words.label(axis.name), figure))
     return found
@@ -222,17 +228,21 @@ def _ticks(axis: Axis, params: Sequence[Mapping[str, Any]]) -> dict[float, str]:
     if axis.choices:
         return {float(i): escape(name) for i, name in enumerate(axis.choices)}
     numbers = sorted({axis.number(one[axis.name]) for one in params if axis.name in one})
-    if len(numbers) <= _MOST_TICKS:
-        names = {(math.log10(n) if axis.is_log else n): f"{n:.3g}" for n in numbers}
-        return {place: names[place] for place in _spread(list(names))}
-    low, high = numbers[0], numbers[-1]
-    if axis.is_log:
-        found = _log_ticks(low, high)
-        marks = zip(found.get("tickvals", []), found.get("ticktext", []), strict=True)
-        return {math.log10(value): text for value, text in marks}
+    named = numbers
+    if len(numbers) > _MOST_TICKS:
+        # The ends too: Plotly draws an axis from its first tick to its last one.
+        low, high = numbers[0], numbers[-1]
+        between = log_ticks(low, high)["tickvals"] if axis.is_log else _round_numbers(low, high)
+        named = [low, *(n for n in between if low < n < high), high]
+    names = {(math.log10(n) if axis.is_log else n): name_tick(n) for n in named}
+    return {place: names[place] for place in _spread(list(names))}
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return about five round numbers from ``low`` to ``high``."""
     step = _nice_step((high - low) / 5)
     first, last = math.ceil(low / step), math.floor(high / step)
-    return {float(f"{i * step:.6g}"): f"{i * step:.3g}" for i in range(first, last + 1)}
+    return [float(f"{i * step:.6g}") for i in range(first, last + 1)]
 
 
 def _spread(places: Sequence[float]) -> list[float]:
@@ -249,18 +259,6 @@ def _nice_step(least: float) -> float:
     """Return the smallest of 1, 2 and 5 times a power of ten that is not below ``least``."""
     power = 10.0 ** math.floor(math.log10(least))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * 0.999)
-
-
-def _log_ticks(low: float, high: float) -> dict[str, Any]:
-    """Return ticks at 1, 2 and 5 times powers of ten, fewer over many decades."""
-    decades = math.log10(high / low) if high > low else 0.0
-    factors = (1, 2, 5) if decades <= 2 else (1, 3) if decades <= 3.5 else (1,)
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    marks = [float(f"{factor}e{power}") for power in powers for factor in factors]
-    inside = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
-    if len(inside) < 2:
-        inside = sorted({low, high})
-    return {"tickvals": inside, "ticktext": [f"{mark:.3g}" for mark in inside]}
 
 
 def _few(values: Sequence[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ Knows no rule and no database. Shapes: E epochs, C classes.
 import enum
 import functools
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -33,8 +34,12 @@ class Verdict(enum.Enum):
     TOO_SHORT = "too short"
 
 
+#: How advice on a learning rate begins.
+LOWER_RATE, RAISE_RATE = "Lower the learning rate", "Raise the learning rate"
 #: Which verdict leads where a trial shows several: the earlier one.
 PRECEDENCE: tuple[Verdict, ...] = tuple(Verdict)
+#: A name of a class that reads like a count.
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +108,9 @@ class TrialCurve:
         return min(self.epochs, max(at_least, round(self.epochs * share)))
 
     def name_class(self, index: int) -> str:
-        """Return the name of a class, or its number where names are not known."""
-        return self.class_names[index] if self.class_names else f"number {index}"
+        """Return a class's name; ``class 7`` where that is a number, or names are not known."""
+        name = self.class_names[index] if self.class_names else str(index)
+        return f"class {name}" if _NUMBER.fullmatch(name) else name
 
 
 def score_error(curve: TrialCurve) -> float:
@@ -160,7 +166,9 @@ def describe_fit(loss: float, scale: LossScale) -> str:
 
 
 def describe_explained(explained: float) -> str:
-    """Return McFadden's pseudo R2 in words: ``9 % above``, ``42 % below``."""
+    """Return McFadden's pseudo R2 in words: ``9 % above``, ``42 % below``, ``18 times``."""
+    if explained <= -1:
+        return f"{1 - explained:,.0f} times"
     return f"{abs(100 * explained):.0f} % {'below' if explained >= 0 else 'above'}"
 
 

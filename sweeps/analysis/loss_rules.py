@@ -11,6 +11,8 @@ from statistics import median
 import numpy as np
 
 from sweeps.analysis.findings import (
+    LOWER_RATE,
+    RAISE_RATE,
     Finding,
     LossScale,
     TrialCurve,
@@ -52,9 +54,7 @@ OVERFIT_NOISES = 3.0
 UNDERFIT_EXPLAINED = 0.2
 #: What is seen of a loss that falls surely, and by little, and what to do about it.
 IN_SMALL_STEPS = "falls at every epoch, in small steps"
-SMALL_STEPS = (
-    "Raise the learning rate, by 10 times: its loss falls surely, and by little an epoch."
-)
+SMALL_STEPS = f"{RAISE_RATE}, by 10 times: its loss falls surely, and by little an epoch."
 
 
 def find_divergence(curve: TrialCurve) -> Finding | None:
@@ -76,7 +76,7 @@ def find_divergence(curve: TrialCurve) -> Finding | None:
     evidence = f"the training loss is {tail[-1]:.3g} at epoch {curve.epochs}"
     if broken:
         evidence = f"the {' and '.join(broken)} loss is not finite at epoch {curve.epochs}"
-    advice = "Lower the learning rate, clip the gradient (clip_norm = 1) or warm up."
+    advice = f"{LOWER_RATE}, clip the gradient (clip_norm = 1) or warm up."
     numbers = {"epoch": float(curve.epochs), "train_loss": tail[-1], "limit": limit}
     return Finding(Verdict.DIVERGED, evidence, advice, numbers)
 
@@ -86,8 +86,9 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
 
     Definition, on the median of three epochs: from its smallest value, at least 3 epochs before
     the end, the loss has risen by a tenth of what it had fallen (from guessing, or from its first
-    epoch if that is higher) and by twice its noise between epochs, and the last fifth of the
-    epochs, at least 3, stays above that. Or it is a spike: since its smallest value the loss rose
+    epoch if that is higher) and by twice its noise between epochs, or by a quarter in each of all
+    epochs after the lowest, at least 4; and the last fifth of the epochs, at least 3, stays above
+    that. Or it is a spike: since its smallest value the loss rose
     to 3 times that and lost a quarter of what was learned, and a tenth of that rise is still there
     at the end. Or it rose to 1.2 times the loss of a uniform guess, ln C, by a tenth of that, and
     at the end explains less than half of what guessing costs: a model that has learned nothing
@@ -110,7 +111,7 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
         return None
     evidence, numbers = seen
     advice = (
-        "Lower the learning rate, or let a schedule lower it (plateau, cosine); then try "
+        f"{LOWER_RATE}, or let a schedule lower it (plateau, cosine); then try "
         "clip_norm = 1 and a beta1 of 0.9."
     )
     return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
@@ -126,13 +127,29 @@ def _find_rise(
     low = float(smooth[lowest])
     length = max(3, round(len(losses) / 5))
     tail = float(smooth[-length:].min())
-    if tail - low <= max(RISE_SHARE * (start - low), RISE_NOISES * epoch_noise(losses)):
+    if tail - low <= RISE_SHARE * (start - low):
+        return None
+    if tail - low <= RISE_NOISES * epoch_noise(losses) and not _is_lost(losses, start):
         return None
     evidence = (
         f"the training loss fell to {low:.3g} at epoch {lowest + 1}, rose and has not been below "
         f"{tail:.3g} since epoch {len(losses) - length + 1}"
     )
     return evidence, {"lowest_epoch": lowest + 1.0, "lowest_loss": low, "tail_loss": tail}
+
+
+def _is_lost(losses: Floats, start: float) -> bool:
+    """Return whether all epochs after the lowest loss, at least 4, lost a quarter of it again.
+
+    In a curve of a few epochs such a rise is most of what their noise is measured from. False
+    where less than a fifth of the loss had been learned.
+    """
+    lowest = int(losses.argmin())
+    after, low = losses[lowest + 1 :], float(losses[lowest])
+    learned = start - low
+    if len(after) <= 3 or learned <= UNDERFIT_EXPLAINED * start:
+        return False
+    return float(after.min()) - low > SPIKE_SHARE * learned
 
 
 def _find_spike(
@@ -261,7 +278,7 @@ def ask_for_more_steps(curve: TrialCurve, evidence: str, numbers: Mapping[str, f
     end = median(curve.train_losses[-3:])
     if scale is not None and scale.explained(end) < UNDERFIT_EXPLAINED:
         advice = (
-            f"Raise the learning rate, by 3 to 10 times, or train for far more than "
+            f"{RAISE_RATE}, by 3 to 10 times, or train for far more than "
             f"{2 * curve.epochs} epochs: it knows hardly more than the shares of the classes."
         )
     elif curve.outcome == Outcome.STALLED.value:
@@ -300,7 +317,7 @@ def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     if explained >= UNDERFIT_EXPLAINED or further > FLAT_SHARE:
         return None
     evidence = f"at the end, {describe_fit(end, scale)}"
-    advice = "Raise the learning rate or the model's size, or lower dropout and weight_decay."
+    advice = f"{RAISE_RATE} or the model's size, or lower dropout and weight_decay."
     if fall is not None and fall.is_steady:
         evidence += f"; it {IN_SMALL_STEPS}"
         advice = SMALL_STEPS

@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.presets import OWN_SPACE
 from sweeps.analysis.findings import Verdict
 from sweeps.analysis.noise import TIE_ERRORS
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials, count_at_edge
 from sweeps.analysis.report_words import part
 from sweeps.analysis.space_table import NamedRange, list_ranges, read_params, trials_with
+from sweeps.analysis.usual_rates import usual_rates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def find_losing_optimizers(
     2 standard errors of the score. It may be its range that loses, where its best trials lie at
     an end of that (as in ``find_edges``, of its own trials alone); or where half or more of those
     that are not ``too short``, at least 3, are ``rate too high``, or are ``underfit`` in a range
-    that ends below the usual one of the optimizer (``OWN_SPACE``). The proposed range is the
+    that ends below the usual one of the optimizer (``usual_rates``). The proposed range is the
     usual one if that reaches further than this: from the middle of the present one to half its
     width beyond its end, on its scale.
 
@@ -130,7 +130,7 @@ def _look_at_verdicts(
         shown = telling & trials_with(verdicts, verdict.value)
         if len(shown) < MIN_SHOWN or len(shown) < SHOWN_SHARE * len(telling):
             continue
-        if verdict is Verdict.UNDERFIT and where.high >= _usual_rates(name)[1]:
+        if verdict is Verdict.UNDERFIT and where.high >= usual_rates(name)[1]:
             continue  # the usual rates fit no better
         short = f" that are not {Verdict.TOO_SHORT.value}" if telling < trials else ""
         say = "underfit" if verdict is Verdict.UNDERFIT else "had too high a rate"
@@ -141,7 +141,7 @@ def _look_at_verdicts(
 
 def _propose(name: str, where: NamedRange, end: str) -> tuple[float, float] | None:
     """Return the ends of other learning rates, further out at an end; None: there are none."""
-    (low, high), wider = _usual_rates(name), where.widened(end)
+    (low, high), wider = usual_rates(name), where.widened(end)
     if end == "high":
         is_further = high > where.high and (wider is None or high >= wider)
     else:
@@ -153,9 +153,3 @@ def _propose(name: str, where: NamedRange, end: str) -> tuple[float, float] | No
     middle = math.sqrt(where.low * where.high) if where.is_log else (where.low + where.high) / 2
     middle = float(f"{middle:.2g}")
     return (middle, wider) if end == "high" else (wider, middle)
-
-
-def _usual_rates(name: str) -> tuple[float, float]:
-    usual = OWN_SPACE["learning_rate"]
-    own = usual["by_optimizer"].get(name, usual)
-    return own["low"], own["high"]

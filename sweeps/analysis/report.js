@@ -30,7 +30,9 @@ function draw(place) {
       figure.layout.height += 22 * Math.max(0, Math.ceil(shown / 2) - 1);
     }
   }
-  place.style.height = figure.layout.height + "px";
+  // Kept here: Plotly forgets it where the window changes its size, and paper is made from it.
+  place.shownHeight = figure.layout.height;
+  place.style.height = place.shownHeight + "px";
   const config = { responsive: true, displayModeBar: false, displaylogo: false };
   return Plotly.newPlot(place, figure.data, figure.layout, config);
 }
@@ -143,7 +145,6 @@ function resize(place, zoom, size) {
 window.addEventListener("beforeprint", () => {
   if (document.documentElement.dataset.drawn === undefined) return;
   for (const place of places) {
-    place.shownHeight ??= place.layout.height;
     const height = Math.round(place.shownHeight * PRINTED_HEIGHT);
     resize(place, PRINTED_ZOOM, { width: printedWidth(place) / PRINTED_ZOOM, height });
   }

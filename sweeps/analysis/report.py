@@ -52,18 +52,29 @@ class Drawing:
     fit: str = "fits"
 
 
-def render(data: StudyData, *, now: datetime) -> str:
+def render(
+    data: StudyData,
+    *,
+    now: datetime,
+    facts: Facts | None = None,
+    next_command: str | None = None,
+) -> str:
     """Return the report of a study, one HTML page that asks for nothing over a network.
 
     Args:
         data: The study.
         now: When the report is written, UTC.
+        facts: ``report_facts.gather`` of it, None: gathered here.
+        next_command: A ``bestepoch run`` that does all that the study asks for, None: there is
+            none.
     """
-    facts = gather(data)
+    facts = gather(data) if facts is None else facts
     return _fill(
         "report.html.jinja",
         data=data,
         facts=facts,
+        next_command=next_command,
+        is_same_study=all("--set" not in each for each in facts.options),
         written=words.moment(now),
         created=words.moment(data.created_at),
         trials=report_tables.trial_table(data, facts),
@@ -178,29 +189,27 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
 
 
 def _importances(data: StudyData, facts: Facts) -> dict[str, Any]:
-    """Return the figure of importances, which trials are its best ones, and what is idle.
+    """Return the figure of importances, which trials are its best ones, and what has no share.
 
-    Idle is what the advice says to show no effect. Where that leads, or too many trials tie to
-    say anything, there is a sentence in place of the figure.
+    What the advice says to show no effect has none. Where nothing is left, or too many trials
+    tie to say anything, there is a sentence in place of the figure.
     """
-    results = data.results
-    best = figures_importances.find_best(results, margin=facts.margin)
-    shares = figures_importances.measure_importances(
-        results, data.config["space"], margin=facts.margin
-    )
-    idle = {each.about for each in facts.advice if "variance_share" in each.numbers}
-    why_not = (
-        figures_importances.say_idle_leader(shares, idle)
-        if shares
-        else figures_importances.say_no_importances(best)
+    best = figures_importances.find_best(data.results, margin=facts.margin)
+    found = figures_importances.measure_importances(
+        data.results,
+        data.config["space"],
+        margin=facts.margin,
+        idle={each.about for each in facts.advice if "variance_share" in each.numbers},
     )
     return {
-        "importances": None
-        if why_not
-        else _draw("Parameter importances", figures_importances.importances(shares, idle)),
-        "why_no_importances": why_not,
+        "importances": _draw(
+            "Parameter importances", figures_importances.importances(found.shares)
+        )
+        if found.shares
+        else None,
+        "why_no_importances": figures_importances.say_no_importances(best, found),
         "best_of_importances": figures_importances.say_best(best),
-        "idle": [words.label(name) for name in shares if name in idle],
+        "left_out_of_importances": figures_importances.say_left_out(found),
     }
 
 

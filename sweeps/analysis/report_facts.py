@@ -4,17 +4,26 @@ Takes the frames of ``storage.queries``; opens no database.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
-from sweeps.analysis.advice import Advice, advise
-from sweeps.analysis.comparison import luck_of_best_epochs, tie_margin, validation_error
-from sweeps.analysis.epoch_advice import EpochPlan, plan_epochs
-from sweeps.analysis.next_step import NextStep, find_next
-from sweeps.analysis.stop_audit import STOPPED, StopTotals, add_up, describe_audit, stop_audit
+from sweeps.analysis.advice import Advice
+from sweeps.analysis.comparison import luck_of_best_epochs
+from sweeps.analysis.epoch_advice import EpochPlan
+from sweeps.analysis.next_step import NextStep
+from sweeps.analysis.stop_audit import (
+    STOPPED,
+    BestAudit,
+    StopTotals,
+    add_up,
+    describe_audit,
+    describe_best,
+)
+from sweeps.analysis.sweep_plan import plan_sweep
+from sweeps.analysis.sweep_progress import count_ended, is_stopped_short, say_unfinished
 from sweeps.analysis.trial_params import describe_trial
 
 if TYPE_CHECKING:
@@ -32,7 +41,8 @@ class StudyData:
         config: Settings of the sweep, as ``SweepConfig.settings``.
         data_fingerprint: SHA-256 over the data's arrays, None while no data was loaded.
         versions: Versions of the libraries of the best trial's worker, by name.
-        command: A command that starts this sweep anew, None where no single one does.
+        command: A command that starts this sweep anew, or carries it on, None where no single one
+            does.
         results: ``queries.results``, ranked by the best epoch; trials that nobody trains any
             more have the outcome ``report_words.CUT_OFF``.
         curves: ``queries.curves``.
@@ -41,6 +51,7 @@ class StudyData:
         verdicts: ``analysis.verdicts.verdicts``.
         target: Trials that the last run was to end with, None where that is not stored.
         audit: Share of the trials that it audited, None: none, or not stored.
+        class_names: Names of the classes by index, empty while no data was loaded.
     """
 
     study: str
@@ -57,17 +68,12 @@ class StudyData:
     verdicts: "pd.DataFrame"
     target: int | None = None
     audit: float | None = None
+    class_names: Sequence[str] = ()
 
     @property
     def max_epochs(self) -> int:
         """Epochs that a trial may have."""
         return int(self.config["max_epochs"])
-
-    @property
-    def patience(self) -> int | None:
-        """Epochs without a better score that end a trial, None where it is not known."""
-        patience = self.config.get("patience")
-        return None if patience is None else int(patience)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ class Facts:
             "" without one.
         epochs: What to do about the study's epochs, None where too few trials tell.
         audited: What stopping cost, or why that is not known; "" where none was stopped.
+        options: The options that follow the advice, or else the best trial's.
+        carry_on: The command that goes on with a sweep that was stopped short, None where nothing
+            is left to train, a process still trains, or no single command does.
     """
 
     headline: str
@@ -100,43 +109,49 @@ class Facts:
     ranks: "pd.DataFrame"
     cap: int | None
     savings: list[tuple[str, StopTotals]] = field(default_factory=list)
-    advice: list[Advice] = field(default_factory=list)
+    advice: Sequence[Advice] = ()
     next_step: str = ""
     next_option: str | None = None
     configuration: str = ""
     epochs: EpochPlan | None = None
     audited: str = ""
+    options: Sequence[str] = ()
+    carry_on: str | None = None
 
 
 def gather(data: StudyData) -> Facts:
     """Return what a report says at its top; an empty study and one without a score are fine."""
-    error = validation_error(data.results, data.class_scores)
-    margin = tie_margin(error)
+    plan = plan_sweep(
+        data.results,
+        data.curves,
+        data.class_scores,
+        data.verdicts,
+        study=data.study,
+        config=data.config,
+        target=data.target,
+    )
+    error, margin, epochs, totals = plan.error, plan.margin, plan.epochs, plan.totals
     ranks = rank_trials(data.results, margin=margin)
-    limits: dict[str, Any] = {"max_epochs": data.max_epochs, "patience": data.patience}
-    epochs = plan_epochs(data.results, data.verdicts, **limits)
-    known: dict[str, Any] = {"epochs": epochs, "error": error, "target": data.target}
-    advice = advise(data.results, data.config.get("space", {}), data.verdicts, **known)
-    step = find_next(data.results, data.verdicts, advice=advice, epochs=epochs)
-    next_step = _say_next(step, epochs)
-    audit = _audit_stops(data, margin)
-    totals = add_up(audit)
-    is_stopped = totals.num_stopped or totals.num_audited
+    next_step = _say_next(plan.step, epochs)
+    is_audited = totals.num_stopped or totals.num_audited
+    is_short = is_stopped_short(data.results, target=data.target)
     facts = Facts(
         headline=_no_answer(data),
-        findings=_say_unfinished(data.results),
+        findings=say_unfinished(data.results, target=data.target),
         tiles=[],
         error=error,
         margin=margin,
         ranks=ranks,
         cap=None,
-        savings=measure_savings(audit),
-        advice=advice,
+        savings=measure_savings(plan.stops),
+        advice=plan.advice,
+        options=plan.options,
         next_step=next_step,
-        next_option=None if step is None else step.option,
+        next_option=None if plan.step is None else plan.step.option,
         configuration=_say_configuration(data, ranks),
         epochs=epochs,
-        audited=describe_audit(totals, audit=data.audit) if is_stopped else "",
+        audited=describe_audit(totals, audit=data.audit, best=plan.best) if is_audited else "",
+        carry_on=data.command if is_short else None,
     )
     if ranks.empty:
         return facts
@@ -147,7 +162,7 @@ def gather(data: StudyData) -> Facts:
         *_say_last(data.results),
         *_say_luck(data, int(data.results["trial"].iloc[0])),
         *_say_epochs(epochs, next_step),
-        *_say_savings(totals, data.max_epochs),
+        *_say_savings(totals, plan.best, data.max_epochs),
     ]
     return replace(
         facts,
@@ -169,7 +184,7 @@ def _say_next(step: NextStep | None, epochs: EpochPlan | None) -> str:
 
 def _say_best(results: "pd.DataFrame") -> str:
     """Return which trial won; of several with exactly its score, which had it first."""
-    first, trials = results.iloc[0], len(results)
+    first, trials = results.iloc[0], count_ended(results)
     name, score = first["trial"], words.score(first["best_macro_f1"])
     epoch, last = words.whole(first["best_epoch"]), words.whole(first["last_epoch"])
     until = ", its last" if last == epoch else f" of the {last} it ran"
@@ -179,7 +194,11 @@ def _say_best(results: "pd.DataFrame") -> str:
             f"{num_equal:,} of {trials:,} trials share the best macro-F1, {score} on validation; "
             f"trial {name} got there first, at epoch {epoch}{until}."
         )
-    of = "the only trial" if trials == 1 else f"the best of {trials:,} trials"
+    if trials < len(results):
+        of = "the only trial that has ended"
+        of = of if trials == 1 else f"the best of the {trials:,} trials that have ended"
+    else:
+        of = "the only trial" if trials == 1 else f"the best of {trials:,} trials"
     return f"Trial {name} is {of}: macro-F1 {score} on validation, at epoch {epoch}{until}."
 
 
@@ -189,35 +208,6 @@ def _say_configuration(data: StudyData, ranks: "pd.DataFrame") -> str:
         return ""
     trial = int(data.results["trial"].iloc[0])
     return f"It is {describe_trial(data.results, trial, data.config.get('space', {}))}."
-
-
-def _say_unfinished(results: "pd.DataFrame") -> list[str]:
-    """Return that the sweep still runs, or was cut off."""
-    ends = results["outcome"].map(words.outcome, na_action=None).value_counts()
-    running, interrupted, gone = (
-        int(ends.get(name, 0)) for name in ("running", "interrupted", words.CUT_OFF)
-    )
-    said = []
-    if running:
-        have = "has" if running == 1 else "have"
-        said.append(
-            f"This is not the end: {words.count(running, 'trial')} {have} begun and not ended. "
-            "The sweep still runs, or was killed on another machine; the same command carries it "
-            "on."
-        )
-    if interrupted:
-        was = "was" if interrupted == 1 else "were"
-        said.append(
-            f"The sweep was interrupted: {words.count(interrupted, 'trial')} {was} cut off and "
-            "will start again when the same command carries it on."
-        )
-    if gone:
-        was, them, they = ("was", "it", "It") if gone == 1 else ("were", "them", "They")
-        said.append(
-            f"{words.count(gone, 'trial')} {was} cut off: the process that trained {them} is "
-            f"gone. {they} will start again when the same command carries the sweep on."
-        )
-    return said
 
 
 def rank_trials(results: "pd.DataFrame", *, margin: float) -> "pd.DataFrame":
@@ -239,17 +229,6 @@ def measure_savings(audit: "pd.DataFrame") -> list[tuple[str, StopTotals]]:
     """Return what stopping saved and cost (``stop_audit``), by outcome."""
     parts = [(name, audit[audit["outcome"] == name]) for name in STOPPED]
     return [(name, add_up(part)) for name, part in parts if len(part)]
-
-
-def _audit_stops(data: StudyData, margin: float) -> "pd.DataFrame":
-    return stop_audit(
-        data.results,
-        data.curves,
-        study=data.study,
-        max_epochs=data.max_epochs,
-        min_delta=float(data.config.get("min_delta", 0.0)),
-        margin=margin,
-    )
 
 
 def _no_answer(data: StudyData) -> str:
@@ -342,7 +321,7 @@ def _say_epochs(epochs: EpochPlan | None, next_step: str) -> list[str]:
     return [words.plain(epochs.text)]
 
 
-def _say_savings(totals: StopTotals, max_epochs: int) -> list[str]:
+def _say_savings(totals: StopTotals, best: BestAudit | None, max_epochs: int) -> list[str]:
     if not totals.epochs_saved:
         return []
     said = (
@@ -353,6 +332,8 @@ def _say_savings(totals: StopTotals, max_epochs: int) -> list[str]:
     if totals.num_audited:
         some = words.count(totals.num_audited, "trial")
         said += f" Of {some} that ran on to check, {totals.num_wrong} rose further."
+    if best is not None:
+        said += f" {describe_best(best)}."
     return [said]
 
 

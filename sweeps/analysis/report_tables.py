@@ -116,7 +116,7 @@ def class_columns() -> list[Column]:
 def verdict_rows(data: StudyData) -> list[dict[str, str]]:
     """Return what each trial's curve shows, why it ended and what to do, in the ranked order."""
     judged = {int(row.trial): row for row in data.verdicts.itertuples()}
-    classes = {str(name) for name in data.class_scores["class_name"]}
+    classes = {*data.class_names, *(str(name) for name in data.class_scores["class_name"])}
     rows = []
     for row in data.results.to_dict(orient="records"):
         found = judged.get(row["trial"])

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import OPTIMIZERS, Hparams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,6 +178,8 @@ def listing(parts: list[str]) -> str:
 def plain(text: str, *, kept: Collection[str] = ()) -> str:
     """Return advice in people's names; ``name = value`` stays as it is typed.
 
+    It begins with a capital letter, but for an optimizer's name.
+
     Args:
         text: With keys, as findings and pieces of advice have them.
         kept: Names of the user's own, such as classes, which stay as they are.
@@ -191,4 +193,6 @@ def plain(text: str, *, kept: Collection[str] = ()) -> str:
         return found.group() if is_own else label(found.group())
 
     named = names.sub(name, text)
-    return named[:1].upper() + named[1:]
+    first = re.match(r"\w*", named)
+    is_kept = first is not None and first.group() in OPTIMIZERS
+    return named if is_kept else named[:1].upper() + named[1:]

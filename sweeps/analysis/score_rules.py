@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sweeps.analysis.findings import Finding, TrialCurve, Verdict, loss_scale, score_error
+from sweeps.analysis.findings import (
+    LOWER_RATE,
+    Finding,
+    TrialCurve,
+    Verdict,
+    loss_scale,
+    score_error,
+)
 from sweeps.analysis.loss_fall import LossFall
 from sweeps.analysis.loss_rules import UNDERFIT_EXPLAINED, ask_for_more_steps
 from sweeps.analysis.noise import epoch_noise, epochs_to_best, finite, moving_median
@@ -158,7 +165,7 @@ def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding
         f"standard deviation {swing:.3f}; the validation set's own is {error:.3f}"
     )
     advice = (
-        "Lower the learning rate, let a schedule lower it, or raise batch_size; the best epoch of "
+        f"{LOWER_RATE}, let a schedule lower it, or raise batch_size; the best epoch of "
         "such a curve is partly luck."
     )
     numbers = {"swing": swing, "sampling_error": error, "low": low, "high": high}

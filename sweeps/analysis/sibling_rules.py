@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 from sweeps.analysis.findings import (
+    LOWER_RATE,
+    RAISE_RATE,
     Finding,
     TrialCurve,
     Verdict,
@@ -28,6 +30,8 @@ STUCK_ERRORS = 5.0
 STUCK_SHARE = 0.5
 #: Fewest others that learn.
 MIN_LEARNERS = 2
+#: Share of the loss of guessing that they explain at least.
+LEARNED_EXPLAINED = 0.05
 #: Times the rate of those that learn, above or below which the rate is to blame.
 HIGH_RATE = 3.0
 
@@ -61,7 +65,8 @@ def describe_sibling(curve: TrialCurve, params: Mapping[str, Any]) -> Sibling | 
 def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> Finding | None:
     """Find a flat trial that has hardly learned what others of its study learn.
 
-    Definition: at least two other trials have a best macro-F1 that is higher by more than 5
+    Definition: at least two other trials that have learned (they explain a twentieth or more of
+    the loss of guessing) have a best macro-F1 that is higher by more than 5
     standard errors; the training loss explains less than half of what theirs do (the median of
     McFadden's pseudo R2, which allows for class weights and label smoothing); and it does not
     fall: as many epochs again would take off less than a tenth of the loss's scale, or its slope
@@ -74,12 +79,16 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     Args:
         curve: The trial.
         own: The same, as siblings are.
-        siblings: Other trials of the study whose rate was not too high.
+        siblings: Other trials of the study whose rate was neither too high nor too low.
     """
     error, scale = score_error(curve), loss_scale(curve)
     if scale is None or curve.epochs < 6:
         return None
-    learners = [each for each in siblings if each.best - own.best > STUCK_ERRORS * error]
+    learners = [
+        each
+        for each in siblings
+        if each.best - own.best > STUCK_ERRORS * error and each.explained >= LEARNED_EXPLAINED
+    ]
     if len(learners) < MIN_LEARNERS:
         return None
     theirs = median(each.explained for each in learners)
@@ -101,15 +110,14 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     rate = _find_other_rate(own, learners)
     if rate is not None and own.params["learning_rate"] > rate:
         advice = (
-            f"Lower the learning rate: those with this optimizer that learn have {rate:.3g} in "
-            "the middle."
+            f"{LOWER_RATE}: those with this optimizer that learn have {rate:.3g} in the middle."
         )
         return Finding(
             Verdict.RATE_TOO_HIGH, evidence, advice, {**numbers, "rate_of_others": rate}
         )
     if end > WORSE_FACTOR * scale.uniform and not is_steady:
         advice = (
-            "Lower the learning rate, by 10 times: its loss is above that of a model that knows "
+            f"{LOWER_RATE}, by 10 times: its loss is above that of a model that knows "
             "nothing, as only too large steps make it."
         )
         return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
@@ -118,8 +126,7 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
         advice = SMALL_STEPS
     elif rate is not None:
         advice = (
-            f"Raise the learning rate: those with this optimizer that learn have {rate:.3g} in "
-            "the middle."
+            f"{RAISE_RATE}: those with this optimizer that learn have {rate:.3g} in the middle."
         )
     return Finding(Verdict.UNDERFIT, evidence, advice, numbers)
 

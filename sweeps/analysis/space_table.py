@@ -134,6 +134,11 @@ def list_sampled(space: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def trials_told(verdicts: "pd.DataFrame", start: str) -> set[int]:
+    """Return the numbers of the trials whose advice begins so."""
+    return {int(each) for each in verdicts.loc[verdicts["advice"].str.startswith(start), "trial"]}
+
+
 def trials_with(verdicts: "pd.DataFrame", verdict: str) -> set[int]:
     """Return the numbers of the trials that have a verdict among theirs, leading or not.
 

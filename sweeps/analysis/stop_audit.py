@@ -41,7 +41,10 @@ STOP_AUDIT: Mapping[str, str] = {
 }
 #: Ends before ``max_epochs`` that are the sweep's choice.
 STOPPED = (Outcome.STALLED.value, Outcome.BEHIND.value)
-_ENDED = (*STOPPED, Outcome.EXHAUSTED.value, Outcome.DIVERGED.value)
+_RANKED = (*STOPPED, Outcome.EXHAUSTED.value)
+_ENDED = (*_RANKED, Outcome.DIVERGED.value)
+#: Fewest audited trials whose median tells more than their mean.
+_MIN_MEDIAN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class StopTotals:
         mean_loss: Mean macro-F1 that stopping the audited trials would have lost, a trial that
             did not rise counting 0; NaN without an audited trial.
         num_diverged: Trials that diverged.
+        median_loss: Their median, which a few hopeless trials do not move.
     """
 
     num_ended: int
@@ -72,11 +76,40 @@ class StopTotals:
     num_wrong_for_sure: int
     mean_loss: float
     num_diverged: int = 0
+    median_loss: float = math.nan
 
     @property
     def share_saved(self) -> float:
         """Share of the epochs that ``max_epochs`` allows those that ended, 0 without a trial."""
         return self.epochs_saved / max(self.epochs_run + self.epochs_saved, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class BestAudit:
+    """What the audit says of the best trial of a study, and of the best score.
+
+    Attributes:
+        trial: Number of the best trial.
+        best_macro_f1: Its best score.
+        would_stop_outcome: The end that it would have had, None where none was put off.
+        would_stop_epoch: When, likewise.
+        would_stop_macro_f1: Its best score by then, NaN likewise.
+        leader: Number of the trial that would lead, had each audited one been stopped.
+        leader_macro_f1: The best score of that one.
+    """
+
+    trial: int
+    best_macro_f1: float
+    would_stop_outcome: str | None
+    would_stop_epoch: int | None
+    would_stop_macro_f1: float
+    leader: int
+    leader_macro_f1: float
+
+    @property
+    def cost(self) -> float:
+        """How much lower the best score of the study would be, 0 or more."""
+        return self.best_macro_f1 - self.leader_macro_f1
 
 
 def stop_audit(
@@ -138,15 +171,53 @@ def add_up(audit: "pd.DataFrame") -> StopTotals:
         num_wrong_for_sure=int(audited["is_wrong_for_sure"].fillna(False).sum()),
         mean_loss=float(audited["missed"].clip(lower=0.0).mean()),
         num_diverged=len(audit) - len(kept),
+        median_loss=float(audited["missed"].clip(lower=0.0).median()),
     )
 
 
-def describe_stops(totals: StopTotals, *, audit: float | None = None) -> list[str]:
+def audit_best(results: "pd.DataFrame") -> BestAudit | None:
+    """Return what the audit says of the best trial; None where no ranked trial was audited.
+
+    The other trials are taken as they are: a sampler that had been told other scores would have
+    asked for others.
+
+    Args:
+        results: ``queries.results``.
+    """
+    import pandas as pd
+
+    is_ranked = results["outcome"].isin(_RANKED) & results["best_macro_f1"].notna()
+    ranked = results[is_ranked].sort_values(
+        ["best_macro_f1", "best_epoch", "trial"], ascending=[False, True, True]
+    )
+    held = ranked["would_stop_epoch"].notna()
+    if not held.any():
+        return None
+    first = ranked.iloc[0]
+    is_held = bool(held.iloc[0])
+    by_then = ranked["best_macro_f1"].mask(held, ranked["would_stop_macro_f1"])
+    leader = ranked.loc[by_then.sort_values(ascending=False, kind="stable").index[0]]
+    outcome = first["would_stop_outcome"]
+    return BestAudit(
+        trial=int(first["trial"]),
+        best_macro_f1=float(first["best_macro_f1"]),
+        would_stop_outcome=str(outcome) if is_held and not pd.isna(outcome) else None,
+        would_stop_epoch=int(first["would_stop_epoch"]) if is_held else None,
+        would_stop_macro_f1=float(first["would_stop_macro_f1"]) if is_held else math.nan,
+        leader=int(leader["trial"]),
+        leader_macro_f1=float(by_then.max()),
+    )
+
+
+def describe_stops(
+    totals: StopTotals, *, audit: float | None = None, best: BestAudit | None = None
+) -> list[str]:
     """Return what stopping saved, and what the audited trials say it cost, a sentence each.
 
     Args:
         totals: ``add_up`` of all trials.
         audit: Share that the last run audited, None where it audited none or that is not known.
+        best: ``audit_best``.
     """
     if not totals.num_stopped and not totals.num_audited:
         return []
@@ -156,15 +227,20 @@ def describe_stops(totals: StopTotals, *, audit: float | None = None) -> list[st
         f"{count(totals.num_ended, 'trial')}{left_out}, {totals.share_saved:.0%} of what "
         f"max_epochs allows: about {duration(totals.seconds_saved)} at each trial's own pace"
     )
-    return [saved, describe_audit(totals, audit=audit)]
+    return [saved, describe_audit(totals, audit=audit, best=best)]
 
 
-def describe_audit(totals: StopTotals, *, audit: float | None = None) -> str:
+def describe_audit(
+    totals: StopTotals, *, audit: float | None = None, best: BestAudit | None = None
+) -> str:
     """Return what the audited trials say that stopping cost, or why that is not known.
+
+    What it would have cost the best score comes first, then what it would have cost the others.
 
     Args:
         totals: ``add_up`` of all trials.
         audit: Share that the last run audited, None where it audited none or that is not known.
+        best: ``audit_best``.
     """
     if totals.num_audited:
         ran = (
@@ -172,11 +248,14 @@ def describe_audit(totals: StopTotals, *, audit: float | None = None) -> str:
             if totals.num_audited == 1
             else f"{totals.num_audited} trials ran on where they would"
         )
-        return (
-            f"audited: {ran} have been stopped; {totals.num_wrong} rose later by more than "
-            f"min_delta, {totals.num_wrong_for_sure} by more than what ties; stopping would have "
-            f"cost {totals.mean_loss:.4f} macro-F1 on average"
+        parts = [f"audited: {ran} have been stopped"]
+        if best is not None:
+            parts.append(describe_best(best))
+        parts.append(
+            f"{totals.num_wrong} rose later by more than min_delta, {totals.num_wrong_for_sure} "
+            f"by more than what ties; {_describe_loss(totals)}"
         )
+        return ". ".join(parts)
     if audit:
         which = (
             "not the trial that was"
@@ -185,6 +264,36 @@ def describe_audit(totals: StopTotals, *, audit: float | None = None) -> str:
         )
         return f"what it cost is not known: the audit ({audit:g}) drew {which} stopped"
     return "what it cost is not known: no trial was audited; run with --audit 0.05"
+
+
+def describe_best(best: BestAudit) -> str:
+    """Return what the audit says of the best trial, in a sentence without its full stop."""
+    who = f"The best trial, {best.trial}, is"
+    if best.would_stop_epoch is None:
+        return f"{who} none of them: stopping them would have cost the best score nothing"
+    when = f"ended at epoch {best.would_stop_epoch}"
+    if best.would_stop_macro_f1 == best.best_macro_f1:
+        return f"{who} one of them and would have had its {best.best_macro_f1:.4f}, {when}, too"
+    own = (
+        f"{who} one of them: {when} it would have had {best.would_stop_macro_f1:.4f} instead of "
+        f"{best.best_macro_f1:.4f}"
+    )
+    cost = "nothing" if best.cost < 0.00005 else f"{best.cost:.4f}"
+    if best.leader == best.trial:
+        return f"{own} and would still lead; stopping would have cost the best score {cost}"
+    return (
+        f"{own}, and trial {best.leader} would lead with {best.leader_macro_f1:.4f}; stopping "
+        f"would have cost the best score {cost}"
+    )
+
+
+def _describe_loss(totals: StopTotals) -> str:
+    if totals.num_audited < _MIN_MEDIAN:
+        return f"stopping would have cost {totals.mean_loss:.4f} macro-F1 on average"
+    return (
+        f"stopping would have cost half of them at most {totals.median_loss:.4f} macro-F1, and "
+        f"{totals.mean_loss:.4f} on average"
+    )
 
 
 def _best_after(frame: "pd.DataFrame", curves: "pd.DataFrame") -> "pd.Series[float]":

@@ -9,7 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sweeps.analysis.findings import PRECEDENCE, Finding, TrialCurve, Verdict, score_error
+from sweeps.analysis.findings import (
+    PRECEDENCE,
+    RAISE_RATE,
+    Finding,
+    TrialCurve,
+    Verdict,
+    score_error,
+)
 from sweeps.analysis.loss_fall import measure_fall
 from sweeps.analysis.loss_rules import (
     find_divergence,
@@ -18,7 +25,7 @@ from sweeps.analysis.loss_rules import (
     find_rate_too_high,
     find_underfit,
 )
-from sweeps.analysis.neighbours import RATE_PARAMS, describe_neighbours, drop_contrary
+from sweeps.analysis.neighbours import DECIDING, look_beside, measure_gains
 from sweeps.analysis.noise import epochs_to_best
 from sweeps.analysis.score_rules import (
     find_collapse,
@@ -29,9 +36,10 @@ from sweeps.analysis.score_rules import (
     find_too_short,
     measure_rise,
 )
-from sweeps.analysis.sibling_rules import describe_sibling, find_stuck
+from sweeps.analysis.sibling_rules import Sibling, describe_sibling, find_stuck
 from sweeps.analysis.trends import MIN_EPOCHS, Gain
 from sweeps.analysis.trial_params import fill_unstored
+from sweeps.analysis.usual_rates import find_unusual_rate, name_usual_rates
 from sweeps.curves import epochs_to_fraction
 
 if TYPE_CHECKING:
@@ -63,26 +71,12 @@ VERDICTS: Mapping[str, str] = {
     "predicted_gain_high": "float64",
 }
 
-#: What decides over each verdict that other trials of a study may be free of.
-DECIDING: Mapping[Verdict, tuple[str, ...]] = {
-    Verdict.RATE_TOO_HIGH: RATE_PARAMS,
-    Verdict.DIVERGED: RATE_PARAMS,
-    Verdict.OSCILLATING: ("learning_rate", "optimizer", "batch_size", "schedule", "clip_norm"),
-    Verdict.CLASS_COLLAPSE: ("class_weights", "learning_rate", "optimizer"),
-    Verdict.OVERFIT: ("dropout", "weight_decay", "label_smoothing", "learning_rate", "model"),
-    Verdict.UNDERFIT: ("learning_rate", "optimizer", "dropout", "weight_decay", "model"),
-}
-#: What the advice of a verdict moves, and whether up.
-_MOVED: Mapping[Verdict, Mapping[str, bool]] = {
-    Verdict.RATE_TOO_HIGH: {"learning_rate": False},
-    Verdict.DIVERGED: {"learning_rate": False},
-    Verdict.OSCILLATING: {"learning_rate": False},
-    Verdict.OVERFIT: {"dropout": True, "weight_decay": True, "label_smoothing": True},
-}
 #: Verdicts that say already why a trial learned little.
 _EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
 #: Verdicts on trials that are no example to any other.
-_NOT_LEARNING = {Verdict.DIVERGED, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT}
+_NOT_LEARNING = {
+    *(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT)
+}
 #: Verdicts that give way to what the trials beside it tell.
 _REPLACED = {Verdict.UNDERFIT, Verdict.CONVERGED, Verdict.TOO_SHORT}
 
@@ -183,7 +177,11 @@ def _drop_contradicted(findings: list[Finding]) -> list[Finding]:
 
 
 def judge_study(
-    curves: "pd.DataFrame", class_scores: "pd.DataFrame", results: "pd.DataFrame"
+    curves: "pd.DataFrame",
+    class_scores: "pd.DataFrame",
+    results: "pd.DataFrame",
+    *,
+    class_names: Sequence[str] = (),
 ) -> list[TrialVerdict]:
     """Return the verdicts on each trial that has an epoch, by number.
 
@@ -194,14 +192,21 @@ def judge_study(
         curves: ``queries.curves``.
         class_scores: ``queries.class_scores``; one trial's supports serve for all.
         results: ``queries.results``.
+        class_names: Names of the study's classes, for while no trial has ended.
     """
-    facts = trial_curves(curves, class_scores, results)
+    facts = trial_curves(curves, class_scores, results, class_names=class_names)
     params = {int(row.trial): json.loads(row.params) for row in results.itertuples()}
     judged = _judge_beside_siblings(facts, params)
     # Beside a trial that clips, one that does not has "none".
     params = dict(zip(params, fill_unstored(list(params.values())), strict=True))
     free = {verdict: _params_without(verdict, judged, params) for verdict in DECIDING}
-    return [_look_beside(each, free, params[each.trial]) for each in judged]
+    scores = dict(zip(results["trial"], results["best_macro_f1"], strict=True))
+    found = []
+    for each in judged:
+        gains = measure_gains(scores, each.trial)
+        findings = look_beside(each.findings, free, params[each.trial], gains=gains)
+        found.append(replace(each, findings=findings))
+    return found
 
 
 def verdicts(
@@ -210,6 +215,7 @@ def verdicts(
     results: "pd.DataFrame",
     *,
     study: str,
+    class_names: Sequence[str] = (),
 ) -> "pd.DataFrame":
     """Return one row a trial that has an epoch (``VERDICTS``), by number.
 
@@ -218,8 +224,9 @@ def verdicts(
         class_scores: ``queries.class_scores``.
         results: ``queries.results``.
         study: Name of the study, for the first column.
+        class_names: Names of the study's classes, for while no trial has ended.
     """
-    return to_frame(judge_study(curves, class_scores, results), study)
+    return to_frame(judge_study(curves, class_scores, results, class_names=class_names), study)
 
 
 def to_frame(judged: Sequence[TrialVerdict], study: str) -> "pd.DataFrame":
@@ -237,7 +244,11 @@ def to_frame(judged: Sequence[TrialVerdict], study: str) -> "pd.DataFrame":
 
 
 def trial_curves(
-    curves: "pd.DataFrame", class_scores: "pd.DataFrame", results: "pd.DataFrame"
+    curves: "pd.DataFrame",
+    class_scores: "pd.DataFrame",
+    results: "pd.DataFrame",
+    *,
+    class_names: Sequence[str] = (),
 ) -> list[TrialCurve]:
     """Return the facts of each trial that has an epoch, by number.
 
@@ -246,7 +257,7 @@ def trial_curves(
     """
     first = class_scores[class_scores["trial"] == class_scores["trial"].min()]
     supports = tuple(int(each) for each in first["support"])
-    names = tuple(str(each) for each in first["class_name"])
+    names = tuple(str(each) for each in first["class_name"]) or tuple(class_names)
     known = {int(row.trial): (json.loads(row.params), row.outcome) for row in results.itertuples()}
     # Columns once, and pieces of them: a frame a trial takes longer than all rules together.
     columns = ("train_loss", "val_loss", "macro_f1", "class_f1")
@@ -275,17 +286,14 @@ def _judge_beside_siblings(
     curves: Sequence[TrialCurve], params: Mapping[int, Mapping[str, Any]]
 ) -> list[TrialVerdict]:
     """Return the verdicts on each trial, those on stuck ones by what its siblings learned."""
-    judged = [judge(curve) for curve in curves]
-    siblings = [
-        describe_sibling(curve, params[curve.trial])
-        for curve, each in zip(curves, judged, strict=True)
-        if not {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH} & set(each.verdicts)
-    ]
-    known = {each.trial: each for each in siblings if each is not None}
+    described = {curve.trial: describe_sibling(curve, params[curve.trial]) for curve in curves}
+    known = {trial: each for trial, each in described.items() if each is not None}
+    judged = [_blame_rate(judge(curve), curve, known.get(curve.trial)) for curve in curves]
+    learners = [known[each.trial] for each in judged if each.trial in known and _is_example(each)]
     found = []
     for curve, each in zip(curves, judged, strict=True):
         if curve.trial in known and not _EXPLAINED & set(each.verdicts):
-            others = [one for one in known.values() if one.trial != curve.trial]
+            others = [one for one in learners if one.trial != curve.trial]
             stuck = find_stuck(curve, known[curve.trial], others)
             if stuck is not None:
                 kept = [one for one in each.findings if one.verdict not in _REPLACED]
@@ -295,32 +303,35 @@ def _judge_beside_siblings(
     return found
 
 
+def _blame_rate(judged: TrialVerdict, curve: TrialCurve, own: Sibling | None) -> TrialVerdict:
+    """Return the verdicts on a trial; what follows from an unusual rate gives way to it."""
+    if own is None or {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH} & set(judged.verdicts):
+        return judged
+    unusual = find_unusual_rate(curve, own)
+    if unusual is None:
+        findings = tuple(name_usual_rates(each, own) for each in judged.findings)
+        return replace(judged, findings=findings)
+    kept = [each for each in judged.findings if each.verdict is Verdict.OSCILLATING]
+    return replace(judged, findings=(unusual, *kept))
+
+
+def _is_example(judged: TrialVerdict) -> bool:
+    """Return whether a trial learns: no other is measured by one that does not."""
+    is_slow = judged.leading.advice.startswith(RAISE_RATE)
+    return not is_slow and _NOT_LEARNING.isdisjoint(judged.verdicts)
+
+
 def _params_without(
     verdict: Verdict, study: Sequence[TrialVerdict], params: Mapping[int, Mapping[str, Any]]
 ) -> dict[int, Mapping[str, Any]]:
     """Return the hyperparameters of the trials that learn and are free of a verdict, by number."""
-    bad = {verdict, *_NOT_LEARNING}
     return {
         each.trial: params[each.trial]
         for each in study
-        if bad.isdisjoint(each.verdicts) and each.verdicts != (Verdict.TOO_SHORT,)
+        if _is_example(each)
+        and verdict not in each.verdicts
+        and each.verdicts != (Verdict.TOO_SHORT,)
     }
-
-
-def _look_beside(
-    judged: TrialVerdict,
-    free: Mapping[Verdict, Mapping[int, Mapping[str, Any]]],
-    params: Mapping[str, Any],
-) -> TrialVerdict:
-    """Return the verdicts on a trial, each with the trials beside it that do not show it."""
-    findings = []
-    for finding in judged.findings:
-        if finding.verdict in DECIDING:
-            deciding = DECIDING[finding.verdict]
-            others = drop_contrary(params, free[finding.verdict], _MOVED.get(finding.verdict, {}))
-            finding = replace(finding, beside=describe_neighbours(params, others, deciding))
-        findings.append(finding)
-    return replace(judged, findings=tuple(findings))
 
 
 def _row(judged: TrialVerdict, study: str) -> Sequence[object]:

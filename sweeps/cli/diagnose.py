@@ -16,7 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.cli.evidence import short_evidence
-from sweeps.cli.next_sweep import NextSweep, StudyRead, look_ahead, read_study
 from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
@@ -27,6 +26,7 @@ from sweeps.cli.output import (
     score,
     whole,
 )
+from sweeps.next_sweep import NextSweep, StudyRead, look_ahead, read_study
 
 if TYPE_CHECKING:
     from sweeps.analysis.next_step import NextStep
@@ -116,6 +116,7 @@ def _print_study(printer: Console, read: StudyRead, url: str, storage: str | Non
     _print_wrapped(printer, some)
     next_ = look_ahead(read, url)
     if next_ is not None:
+        _print_unfinished(printer, next_, storage)
         _print_advice(printer, next_, storage)
     stops = [] if next_ is None else next_.stops
     if stops:
@@ -149,10 +150,23 @@ def _explain_table(shown: Sequence[str], *, unended: Sequence[str]) -> list[str]
     return lines
 
 
+def _print_unfinished(printer: Console, next_: NextSweep, storage: str | None) -> None:
+    """Print how far a sweep has come that has not come to its end, and what carries it on."""
+    if next_.unfinished:
+        printer.print()
+    for line in next_.unfinished:
+        _print_wrapped(printer, line)
+    if next_.carry_on is not None:
+        words = shlex.split(next_.carry_on)[1:]
+        printer.print(
+            f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan"
+        )
+
+
 def _print_advice(printer: Console, next_: NextSweep, storage: str | None) -> None:
     from sweeps.analysis.trial_params import explain_names
 
-    epochs = next_.epochs
+    plan, epochs = next_.plan, next_.plan.epochs
     if epochs is not None and epochs.cap != next_.max_epochs:
         allowed = f"(this sweep allowed {next_.max_epochs})"
         printer.print(f"\nrecommended max_epochs: {epochs.cap} {allowed}")
@@ -160,20 +174,24 @@ def _print_advice(printer: Console, next_: NextSweep, storage: str | None) -> No
     elif epochs is not None and epochs.advice is None:
         printer.print()
         _print_wrapped(printer, explain_names(epochs.text))
-    if not next_.advice:
-        _print_hint(printer, next_.hint)
+    if not plan.advice:
+        _print_hint(printer, plan.hint)
     else:
         printer.print("\nfor the next sweep", style="bold")
-    for each in next_.advice:
+    for each in plan.advice:
         _print_asked(printer, each.text, each.option)
     if next_.command is None:
         return
-    words = shlex.split(next_.command)[1:]
-    is_same = all("--set" not in each for each in next_.options)
+    is_same = all("--set" not in each for each in plan.options)
     about = "this study goes on with" if is_same else "all of it, as a study of its own"
-    if "SWEEP_FILE" in words:
+    if " SWEEP_FILE " in next_.command:
         about += "; SWEEP_FILE is the one that this study was begun with"
     _print_wrapped(printer, f"{about}:", indent=2)
+    _print_command(printer, next_.command, storage)
+
+
+def _print_command(printer: Console, command: str, storage: str | None) -> None:
+    words = shlex.split(command)[1:]
     printer.print(f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan")
 
 
@@ -277,19 +295,29 @@ def _write_json(read: StudyRead, url: str, trial: int | None) -> None:
             if trial is None or each.trial == trial
         ],
     }
-    next_ = look_ahead(read, url) if trial is None else None
     if trial is None:
-        found["advice"] = [] if next_ is None else [asdict(each) for each in next_.advice]
-        hint = None if next_ is None else next_.hint
-        found["hint"] = None if hint is None else {"text": hint.text, "option": hint.option}
-        found["command"] = None if next_ is None else next_.command
-        found["recommended_max_epochs"] = _cap(next_)
-        found["stopping"] = None if next_ is None else asdict(next_.totals)
+        found |= _describe_next(look_ahead(read, url))
     typer.echo(json.dumps(_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _cap(next_: NextSweep | None) -> int | None:
-    return None if next_ is None or next_.epochs is None else next_.epochs.cap
+def _describe_next(next_: NextSweep | None) -> dict[str, Any]:
+    """Return what the JSON says of the next sweep; null of a foreign study."""
+    if next_ is None:
+        names = ("num_ended", "target", "carry_on", "hint", "command", "recommended_max_epochs")
+        return {"advice": [], **dict.fromkeys((*names, "stopping"))}
+    plan = next_.plan
+    best = None if plan.best is None else {**asdict(plan.best), "cost": plan.best.cost}
+    hint = plan.hint
+    return {
+        "num_ended": next_.num_ended,
+        "target": next_.target,
+        "carry_on": next_.carry_on,
+        "advice": [asdict(each) for each in plan.advice],
+        "hint": None if hint is None else {"text": hint.text, "option": hint.option},
+        "command": next_.command,
+        "recommended_max_epochs": None if plan.epochs is None else plan.epochs.cap,
+        "stopping": {**asdict(plan.totals), "best": best},
+    }
 
 
 def _jsonable(value: Any) -> Any:
