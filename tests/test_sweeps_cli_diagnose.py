@@ -314,6 +314,10 @@ def test_numbers_are_in_words() -> None:
     assert short_evidence(stuck) == (
         "training loss 20 % above guessing, others 42 % below guessing"
     )
+    numbers = {"explained": -0.31, "rate": 0.231, "usual_high": 0.03}
+    assert short_evidence(Finding(Verdict.RATE_TOO_HIGH, "", "", numbers)) == (
+        "rate 0.23, usual to 0.03; loss 31 % above guessing"
+    )
     lost = Finding(Verdict.CLASS_COLLAPSE, "", "", classes=("part", "kind", "whole"))
     assert short_evidence(lost) == "none right in the last 5 epochs: part, kind and 1 more"
     assert short_evidence(Finding(Verdict.TOO_SHORT, "", "", {"epochs": 1.0})) == (

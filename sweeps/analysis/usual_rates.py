@@ -64,7 +64,7 @@ def find_unusual_rate(curve: TrialCurve, own: "Sibling") -> Finding | None:
         f"of {optimizer} ({low:g} to {high:g})"
     )
     advice = f"{LOWER_RATE}: the usual ones of {optimizer} are {low:g} to {high:g}."
-    numbers = {"explained": own.explained, "train_loss": end, "usual_high": high}
+    numbers = {"explained": own.explained, "train_loss": end, "rate": rate, "usual_high": high}
     return Finding(Verdict.RATE_TOO_HIGH, evidence, advice, numbers)
 
 

@@ -21,6 +21,7 @@ _SHORT = {
 }
 #: The same where a verdict has several grounds, by a number that one of them alone has.
 _SHORT_BY_GROUND = {
+    "usual_high": "rate {rate:.2g}, usual to {usual_high:g}; loss {far}",
     "explained_by_others": "training loss {far}, others {far_of_others}",
     "peak_loss": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, {peak_loss:.2g} at "
     "{peak_epoch:.0f}, {end_loss:.2g} at the end",
