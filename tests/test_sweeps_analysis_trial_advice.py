@@ -124,3 +124,24 @@ def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:
     assert collapse.verdict is Verdict.CLASS_COLLAPSE
     assert collapse.advice.startswith("Train longer or at another rate first")
     assert collapse.option is None
+
+
+def test_spike_is_measured_from_the_lowest_loss_of_all_epochs() -> None:
+    # A GRU with betas of 0.5 and 0.999 at a rate of 0.057; the lowest of three epochs' medians
+    # is 0.246, of which the peak is not three times.
+    losses = [1.1, 0.5, 0.35, 0.25, 0.168, 0.4, 0.246, 0.259, 0.305, 0.387, 0.251, 0.33, 0.407]
+    losses += [0.485, 0.462, 0.554, 0.315]
+    curve = make([0.9] * 17, train=losses, val=losses, supports=RNN, outcome="stalled")
+    assert judge(curve).leading.verdict is Verdict.RATE_TOO_HIGH
+    assert "fell to 0.168 at epoch 5, rose to 0.554 by epoch 16" in judge(curve).leading.evidence
+
+
+def test_training_loss_that_dropout_keeps_up_is_no_underfit() -> None:
+    # An MLP with a dropout of 0.9 and balanced weights, best of its sweep at 0.78.
+    facts: dict[str, Any] = {"supports": (4944, 1568), "has_balanced_weights": True}
+    high, low = [0.65] + [0.625] * 13, [0.6] + [0.556] * 13
+    knows = make([0.7, 0.75, *[0.78] * 12], train=high, val=low, **facts)
+    assert "underfit" not in shown(knows)
+    # Its score is not halfway to 1; or its validation is no better.
+    assert shown(make([0.5] * 14, train=high, val=low, **facts)) == ["underfit"]
+    assert "underfit" in shown(make([0.78] * 14, train=high, val=high, **facts))

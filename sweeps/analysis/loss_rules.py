@@ -52,6 +52,8 @@ OVERFIT_EPOCHS = 3
 OVERFIT_NOISES = 3.0
 #: Pseudo R2 of the training loss below which a model has not fitted its data.
 UNDERFIT_EXPLAINED = 0.2
+#: Times the validation loss, above which dropout is what keeps the training loss up.
+DROPOUT_FACTOR = 1.1
 #: What is seen of a loss that falls surely, and by little, and what to do about it.
 IN_SMALL_STEPS = "falls at every epoch, in small steps"
 SMALL_STEPS = f"{RAISE_RATE}, by 10 times: its loss falls surely, and by little an epoch."
@@ -105,7 +107,7 @@ def find_rate_too_high(curve: TrialCurve) -> Finding | None:
     smooth = moving_median(losses)
     scale = loss_scale(curve)
     start = max(float(losses[0]), 0.0 if scale is None else scale.guessing)
-    seen = _find_rise(losses, smooth, start) or _find_spike(losses, smooth, start)
+    seen = _find_rise(losses, smooth, start) or _find_spike(losses, start)
     seen = seen or _find_worse_than_guessing(losses, smooth, scale)
     if seen is None:
         return None
@@ -131,6 +133,9 @@ def _find_rise(
         return None
     if tail - low <= RISE_NOISES * epoch_noise(losses) and not _is_lost(losses, start):
         return None
+    # What is told are the epochs' own losses, which a person can look up.
+    lowest = int(losses[:-length].argmin())
+    low, tail = float(losses[lowest]), float(losses[-length:].min())
     evidence = (
         f"the training loss fell to {low:.3g} at epoch {lowest + 1}, rose and has not been below "
         f"{tail:.3g} since epoch {len(losses) - length + 1}"
@@ -152,14 +157,12 @@ def _is_lost(losses: Floats, start: float) -> bool:
     return float(after.min()) - low > SPIKE_SHARE * learned
 
 
-def _find_spike(
-    losses: Floats, smooth: Floats, start: float
-) -> tuple[str, dict[str, float]] | None:
+def _find_spike(losses: Floats, start: float) -> tuple[str, dict[str, float]] | None:
     """Return the evidence of a loss that rose by far and came back in part, and its numbers."""
-    lowest = int(smooth.argmin())
+    lowest = int(losses.argmin())
     if lowest > len(losses) - 1 - 3:
         return None
-    low = float(smooth[lowest])
+    low = float(losses[lowest])
     highest = lowest + int(losses[lowest:].argmax())
     peak, end = float(losses[highest]), median(losses[-3:].tolist())
     left = max(SPIKE_LEFT * (peak - low), RISE_NOISES * epoch_noise(losses))
@@ -274,9 +277,7 @@ def ask_for_more_steps(curve: TrialCurve, evidence: str, numbers: Mapping[str, f
     """
     # What ended it decides whether a higher cap would have changed anything.
     option = None
-    scale = loss_scale(curve)
-    end = median(curve.train_losses[-3:])
-    if scale is not None and scale.explained(end) < UNDERFIT_EXPLAINED:
+    if knows_little(curve):
         advice = (
             f"{RAISE_RATE}, by 3 to 10 times, or train for far more than "
             f"{2 * curve.epochs} epochs: it knows hardly more than the shares of the classes."
@@ -303,8 +304,9 @@ def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     Definition: McFadden's pseudo R2 of the training loss, 1 - loss / loss of guessing with the
     shares of the classes, is below 0.2 at the end (McFadden 1979: 0.2 to 0.4 "represent an
     excellent fit"), and at its present slope as many epochs again would take off less than a
-    tenth of the scale. Dropout counts against the training loss; class weights and label
-    smoothing are allowed for. There is no training score: an epoch records the loss alone.
+    tenth of the scale; and it is not dropout alone that keeps the loss up (``knows_little``).
+    Class weights and label smoothing are allowed for. There is no training score: an epoch records
+    the loss alone.
     """
     scale = loss_scale(curve)
     losses = finite(curve.train_losses)
@@ -314,7 +316,7 @@ def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     explained = scale.explained(end)
     slope = fit_slope(losses[-curve.last(1 / 2, 5) :]).per_epoch
     further = -slope * curve.epochs / (scale.guessing - scale.perfect)
-    if explained >= UNDERFIT_EXPLAINED or further > FLAT_SHARE:
+    if further > FLAT_SHARE or not knows_little(curve):
         return None
     evidence = f"at the end, {describe_fit(end, scale)}"
     advice = f"{RAISE_RATE} or the model's size, or lower dropout and weight_decay."
@@ -322,6 +324,25 @@ def find_underfit(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
         evidence += f"; it {IN_SMALL_STEPS}"
         advice = SMALL_STEPS
     return Finding(Verdict.UNDERFIT, evidence, advice, {"explained": explained, "train_loss": end})
+
+
+def knows_little(curve: TrialCurve) -> bool:
+    """Return whether a trial knows hardly more than the shares of the classes.
+
+    Definition: McFadden's pseudo R2 of the training loss is below 0.2 at the end. Strong dropout
+    keeps that loss near guessing however much the model knows: not where it is more than 1.1 times
+    the validation loss, and macro-F1 (medians of the last 3 epochs) is halfway from that of always
+    giving the largest class to 1. False where the examples of each class are not known.
+    """
+    scale, trained = loss_scale(curve), median(curve.train_losses[-3:])
+    if scale is None or scale.explained(trained) >= UNDERFIT_EXPLAINED:
+        return False
+    if trained <= DROPOUT_FACTOR * median(curve.val_losses[-3:]):
+        return True
+    largest = max(curve.supports) / sum(curve.supports)
+    trivial = 2 * largest / (1 + largest) / len(curve.supports)
+    scores = finite(curve.macro_f1s[-3:])
+    return not len(scores) or float(np.median(scores)) < (1 + trivial) / 2
 
 
 def _is_far_up(rise: float, absolute: float, scale: LossScale | None) -> bool:

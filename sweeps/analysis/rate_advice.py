@@ -209,9 +209,10 @@ def _raise_range(rated: Sequence[_Rated], where: NamedRange | None) -> Advice | 
     highest = max(each.rate for each in slow)
     above = [each.rate for each in told if each.rate > highest and not each.is_bad]
     path = "learning_rate" if where is None else where.path
+    who = part(len(slow), len(told), f"trials{_long_enough(rated)}")
     seen = (
-        f"{part(len(slow), len(told), 'trials')} learn too little an epoch, at learning rates"
-        f"{_of(where, told)} up to {setting(highest)}"
+        f"{who} learn too little an epoch, at learning rates{_of(where, told)} up to "
+        f"{setting(highest)}"
     )
     numbers = {"num_too_low": float(len(slow)), "highest": highest}
     if above and where is not None:
@@ -242,9 +243,10 @@ def _move_ends(rated: Sequence[_Rated], where: NamedRange) -> Iterator[Advice]:
     bottom = _find_end(told, [each.rate for each in told if each.is_too_low], is_high=False)
     if bottom is not None and where.low < bottom.value < where.high:
         text = (
-            f"{bottom.which} trials with learning rates{_of(where, rated)} up to "
-            f"{setting(bottom.edge)} learn too little an epoch, {bottom.others} above: raise the "
-            f"bottom of the range from {setting(where.low)} to {bottom.value:g}."
+            f"{bottom.which} trials{_long_enough(rated)} with learning "
+            f"rates{_of(where, rated)} up to {setting(bottom.edge)} learn too little an epoch, "
+            f"{bottom.others} above: raise the bottom of the range from {setting(where.low)} to "
+            f"{bottom.value:g}."
         )
         option = f"--set space.{where.path}.low={bottom.value:g}"
         numbers = {"num_too_low": float(len(bottom.bad)), "low": bottom.value}
@@ -313,6 +315,11 @@ def _count(bad: Sequence[_Rated]) -> dict[str, float]:
         "num_too_high": float(len(bad) - diverged),
         "lowest": min(each.rate for each in bad),
     }
+
+
+def _long_enough(rated: Sequence[_Rated]) -> str:
+    """Return which trials are counted, where those that are too short are left out."""
+    return " that are not too short" if any(each.is_short for each in rated) else ""
 
 
 def _of(where: NamedRange | None, rated: Sequence[_Rated]) -> str:

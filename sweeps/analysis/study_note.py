@@ -112,7 +112,9 @@ def _say_winner(facts: Facts) -> list[str]:
     # A paragraph of its own: within a line the option may break after its two hyphens, and a block
     # of code makes the page wider than a phone.
     code = [f"`{facts.next_option}`", ""] if facts.next_option else []
-    return [*lines, escape_markdown(facts.next_step), "", *code]
+    more = len(facts.advice) - 1
+    rest = [f"{words.count(more, 'more piece')} of advice in the report.", ""] if more > 0 else []
+    return [*lines, escape_markdown(facts.next_step), "", *code, *rest]
 
 
 def _say_other_best(data: StudyData) -> str:
