@@ -362,7 +362,8 @@ def _tiles(
         ("trials", words.whole(len(data.results)), left_out),
     ]
     if not math.isnan(error):
-        tiles.append(("ties with the best", words.whole(num_tied), "too near to tell apart"))
+        near = "too near to tell apart" if num_tied else "none is too near"
+        tiles.append(("ties with the best", words.whole(num_tied), near))
     if cap is not None:
         tiles.append(
             ("recommended cap", words.count(cap, "epoch"), f"{data.max_epochs:,} allowed")
