@@ -103,11 +103,13 @@ def look_ahead(read: StudyRead, url: str) -> NextSweep | None:
     is_short = is_stopped_short(read.results, target=last_run.trials)
     return NextSweep(
         plan=plan,
-        command=suggest_command(url, read.study, plan.options, num_begun=num_begun),
+        command=suggest_command(url, read.study, plan.options, last_run, num_begun=num_begun),
         max_epochs=int(config["max_epochs"]),
         stops=describe_stops(plan.totals, audit=last_run.audit, best=plan.best),
         num_ended=count_ended(read.results),
         target=last_run.trials,
         unfinished=say_unfinished(read.results, target=last_run.trials),
-        carry_on=restate_command(url, read.study, num_begun=num_begun) if is_short else None,
+        carry_on=restate_command(url, read.study, last_run, num_begun=num_begun)
+        if is_short
+        else None,
     )

@@ -17,7 +17,7 @@ from sweeps.analysis import report
 from sweeps.analysis.report_facts import StudyData, gather
 from sweeps.analysis.verdicts import verdicts
 from sweeps.config_errors import ConfigError
-from sweeps.rerun import name_first_trials, read_last_run
+from sweeps.rerun import LastRun, name_first_trials, read_last_run
 from sweeps.unfinished import mark_cut_off
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def report_html(url: str, study: str, *, now: datetime | None = None) -> str:
     """
     data = read_study(url, study)
     facts = gather(data)
-    command = suggest_command(url, study, facts.options, num_begun=len(data.results))
+    last_run = LastRun(data.target, data.audit)
+    command = suggest_command(url, study, facts.options, last_run, num_begun=len(data.results))
     return report.render(data, now=now or datetime.now(UTC), facts=facts, next_command=command)
 
 
@@ -71,7 +72,7 @@ def read_study(url: str, study: str) -> StudyData:
         config=settings.config,
         data_fingerprint=settings.data_fingerprint,
         versions=versions,
-        command=restate_command(url, study, num_begun=len(results)),
+        command=restate_command(url, study, last_run, num_begun=len(results)),
         results=results,
         curves=curves,
         class_scores=scores,
@@ -98,7 +99,7 @@ def leave_out_newer(curves: "pd.DataFrame", results: "pd.DataFrame") -> "pd.Data
     return curves[curves["epoch"] <= curves["trial"].map(last).fillna(0)]
 
 
-def restate_command(url: str, study: str, *, num_begun: int) -> str | None:
+def restate_command(url: str, study: str, last_run: LastRun, *, num_begun: int) -> str | None:
     """Return the ``bestepoch run`` that starts a study anew, or carries it on. Does not write.
 
     It has the target and the audit of the last run, and the trials that a person named.
@@ -106,12 +107,12 @@ def restate_command(url: str, study: str, *, num_begun: int) -> str | None:
     Args:
         url: The database.
         study: Name of the study.
+        last_run: What its last run was told.
         num_begun: Trials that it has.
 
     Returns:
         None where there is none (``find_command``, ``rerun.name_first_trials``).
     """
-    last_run = read_last_run(url, study)
     settings = queries.study_settings(url, study)
     command = find_command(settings, num_trials=last_run.trials or num_begun)
     if command is None:
@@ -119,19 +120,21 @@ def restate_command(url: str, study: str, *, num_begun: int) -> str | None:
     return name_first_trials(" ".join([command, *_write_audit(last_run.audit)]), url, study)
 
 
-def suggest_command(url: str, study: str, options: Sequence[str], *, num_begun: int) -> str | None:
+def suggest_command(
+    url: str, study: str, options: Sequence[str], last_run: LastRun, *, num_begun: int
+) -> str | None:
     """Return the one ``bestepoch run`` that does what a study asks for. Does not write.
 
     Args:
         url: The database.
         study: Name of the study.
         options: Of each piece of advice.
+        last_run: What the study's last run was told.
         num_begun: Trials that it has.
 
     Returns:
         None without an option (``next_command``).
     """
-    last_run = read_last_run(url, study)
     return next_command(
         queries.study_settings(url, study),
         options,

@@ -207,6 +207,7 @@ class FusedLane:
             balanced_C=self._balanced_C,
             batches=batches,
             keys_TS=keys,
+            dropouts=self._dropouts,
             num_lengths=None if self._record is None else _RECORDED_LENGTHS,
         )
         self._program.model.train()

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from objectives.training import layers, line_search, losses, optimizers
+from objectives.training import line_search, losses, optimizers
 from objectives.training.batches import Rows, TensorSplit
 from objectives.training.fusion import Program
 from objectives.training.lane_trial import LaneTrial
@@ -60,6 +60,7 @@ class Steps:
         balanced_C: The data's ``losses.balanced_weights``.
         batches: Examples of each step, T arrays.
         keys_TS: ``random.step_keys``.
+        dropouts: Names of the model's dropout layers.
         num_lengths: Most lengths that batches are trimmed to; None: each to its own longest.
     """
 
@@ -73,6 +74,7 @@ class Steps:
         balanced_C: torch.Tensor,
         batches: Sequence[Rows],
         keys_TS: npt.NDArray[np.int32],
+        dropouts: Sequence[str],
         num_lengths: int | None = None,
     ) -> None:
         device = train.targets.device
@@ -85,11 +87,7 @@ class Steps:
         self._trials = trials
         self._trained = trained
         self._criterion = losses.criterion([each.hparams for each in trials], balanced_C)
-        self._dropouts = [
-            name
-            for name, module in program.model.named_modules()
-            if isinstance(module, layers.Dropout)
-        ]
+        self._dropouts = dropouts
         table_TB = np.zeros((len(batches), max(map(len, batches))), dtype=np.int64)
         for row, batch in zip(table_TB, batches, strict=True):
             row[: len(batch)] = batch
