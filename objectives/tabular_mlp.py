@@ -69,7 +69,7 @@ class TabularMlpModel(nn.Module):
         layers: list[nn.Module] = []
         width = num_features
         for _ in range(hidden_depth):
-            layers += [nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, hidden_width), nn.ReLU(True), nn.Dropout(dropout)]
             width = hidden_width
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(width, 1 if num_classes == 2 else num_classes)

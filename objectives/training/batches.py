@@ -70,11 +70,12 @@ class TensorSplit:
             index: The examples, (B,).
             longest: Steps to trim their arrays to, no fewer than any has.
         """
-        inputs = tuple(array[index] for array in self.inputs)
+        # Not array[index], which takes up to three times as long for the same rows.
+        inputs = tuple(array.index_select(0, index) for array in self.inputs)
         if self.lengths is not None:
             trimmed = (x[:, :longest] if x.dim() > 1 else x for x in inputs)
-            inputs = (*trimmed, self.lengths[index])
-        return inputs, self.targets[index]
+            inputs = (*trimmed, self.lengths.index_select(0, index))
+        return inputs, self.targets.index_select(0, index)
 
     def evaluation_batches(self) -> list[Rows]:
         """Return every example once, those of alike lengths together."""

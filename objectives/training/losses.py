@@ -87,14 +87,14 @@ def _of_classes(
 ) -> torch.Tensor:
     log_shares_SCB = _log_shares(logits_SBC)
     index = targets_B.view(1, 1, -1).expand(logits_SBC.shape[0], -1, -1)
-    losses_SB = -log_shares_SCB.gather(1, index).squeeze(1)
+    true_SB = log_shares_SCB.gather(1, index).squeeze(1)
     if weights_SC is None:
         total_S: float | torch.Tensor = float(len(targets_B))
-        plain_S = losses_SB.sum(dim=1) / total_S
+        plain_S = true_SB.sum(dim=1) / -total_S
     else:
         weights_SB = weights_SC[:, targets_B]
         total_S = weights_SB.sum(dim=1)
-        plain_S = (losses_SB * weights_SB).sum(dim=1) / total_S
+        plain_S = (true_SB * weights_SB).sum(dim=1) / -total_S
     if smoothing_S is None:
         return plain_S
     # PyTorch weighs the spread part by each class's own weight, but divides by the true ones'.

@@ -149,7 +149,8 @@ def norms(grads: Mapping[str, torch.Tensor], scratch: Mapping[str, torch.Tensor]
         torch.mul(grad, grad, out=scratch[name]).view(len(grad), -1).sum(dim=1)
         for name, grad in grads.items()
     ]
-    return torch.stack(squares_S, dim=1).sum(dim=1).sqrt_()
+    sums_S = squares_S[0] if len(squares_S) == 1 else torch.stack(squares_S, dim=1).sum(dim=1)
+    return sums_S.sqrt_()
 
 
 def clip(
