@@ -258,7 +258,7 @@ def test_self_check_leaves_the_generator_and_the_dropout_rates_alone() -> None:
     program = fusion.program(build, (features(),), C)
     assert torch.equal(torch.rand(1), expected)
     dropouts = [m for m in program.model.modules() if isinstance(m, layers.Dropout)]
-    assert [float(dropout.rate) for dropout in dropouts] == [0.25]
+    assert [float(dropout.scale) for dropout in dropouts] == [pytest.approx(1 / 0.75)]
 
 
 class OneOutput(nn.Module):

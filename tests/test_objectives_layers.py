@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 from torch.nn import functional
 
-from objectives.training import layers
+from objectives.training import layers, random
 
 S = 5
 WIDE = st.integers(min_value=12, max_value=67)
@@ -256,21 +256,27 @@ def test_frozen_embedding_is_looked_up_by_each_slot() -> None:
 def test_dropout_equals_a_loop(width: int, keys: list[int]) -> None:
     generator = torch.Generator().manual_seed(width)
     x = torch.randn(S, 7, width, generator=generator)
-    rate_S = torch.tensor([0.0, 0.5, 0.9, 0.3, 0.1])
+    rates = [0.0, 0.5, 0.9, 0.3, 0.1]
+    last_S, scale_S = (
+        torch.stack(each) for each in zip(*map(random.dropout_numbers, rates), strict=True)
+    )
     key_S = torch.tensor(keys, dtype=torch.int32)
     layer = layers.Dropout(0.5, salt=2)
 
-    def drop(rate: torch.Tensor, key: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
-        return functional_call(layer, {"rate": rate, "key": key}, (one,))
+    def drop(
+        last: torch.Tensor, scale: torch.Tensor, key: torch.Tensor, one: torch.Tensor
+    ) -> torch.Tensor:
+        own = {"last_dropped": last, "scale": scale, "key": key}
+        return functional_call(layer, own, (one,))
 
     leaf = x.clone().requires_grad_()
-    outputs = vmap(drop)(rate_S, key_S, leaf)
+    outputs = vmap(drop)(last_S, scale_S, key_S, leaf)
     (grads,) = torch.autograd.grad(outputs.sum(), leaf)
     for slot in range(S):
-        alone = drop(rate_S[slot], key_S[slot], x[slot])
+        alone = drop(last_S[slot], scale_S[slot], key_S[slot], x[slot])
         assert torch.equal(outputs[slot], alone)
         kept = alone != 0
-        scale = 1 / (1 - rate_S[slot])
+        scale = 1 / (1 - rates[slot])
         torch.testing.assert_close(alone[kept], x[slot][kept] * scale)
         torch.testing.assert_close(grads[slot], kept * scale)
     assert torch.equal(outputs[0], x[0])
@@ -334,7 +340,7 @@ def test_batchable_replaces_plain_layers_and_keeps_their_names() -> None:
     ]
     assert [type(child) for child in fused[1]] == [layers.Dropout, layers.Linear]
     assert {fused[1][0].salt, fused[2].salt} == {0, 1}
-    assert float(fused[1][0].rate) == 0.25
+    assert float(fused[1][0].scale) == pytest.approx(1 / 0.75)
     after = dict(fused.named_parameters())
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)

@@ -22,7 +22,9 @@ def key_of(seed: int, epoch: int, step: int) -> torch.Tensor:
 def mask_of(
     seed: int = 1, epoch: int = 1, step: int = 0, salt: int = 0, rate: float = 0.5
 ) -> torch.Tensor:
-    factors = random.dropout_factors(key_of(seed, epoch, step), torch.tensor(rate), PLACES, salt)
+    factors = random.dropout_factors(
+        key_of(seed, epoch, step), *random.dropout_numbers(rate), PLACES, salt
+    )
     kept = factors > 0
     torch.testing.assert_close(factors[kept], torch.full_like(factors, 1 / (1 - rate))[kept])
     return kept
@@ -80,13 +82,21 @@ def test_hundreds_of_steps_are_uncorrelated() -> None:
 
 def test_mask_is_a_function_of_its_names_alone() -> None:
     pinned = random.dropout_factors(
-        torch.tensor(12345, dtype=torch.int32), torch.tensor(0.5), 16, salt=3
+        torch.tensor(12345, dtype=torch.int32), *random.dropout_numbers(0.5), 16, salt=3
     )
     assert (pinned > 0).int().tolist() == [1, 0, 1, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
     torch.rand(3)
     assert torch.equal(mask_of(5, 3, 2, 1), mask_of(5, 3, 2, 1))
-    few = random.dropout_factors(key_of(5, 3, 2), torch.tensor(0.5), 35, salt=1)
+    few = random.dropout_factors(key_of(5, 3, 2), *random.dropout_numbers(0.5), 35, salt=1)
     assert torch.equal(few > 0, mask_of(5, 3, 2, 1)[:35])
+
+
+def test_words_of_a_layer_stay_where_they_are_however_many_there_are() -> None:
+    # A recorded step reads them there.
+    first = random._words(64, 0, "cpu")
+    for salt in range(1, 200):
+        random._words(64, salt, "cpu")
+    assert random._words(64, 0, "cpu") is first
 
 
 def splitmix64(state: int) -> int:

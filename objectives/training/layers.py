@@ -76,10 +76,12 @@ class Embedding(nn.Embedding):
 class Dropout(nn.Module):
     """``nn.Dropout`` whose rate and mask are the trial's own: a hash of its step's key.
 
-    ``rate`` and ``key`` are buffers, so that a lane passes one of each a slot.
+    What it needs of its rate (``random.dropout_numbers``) and ``key`` are buffers, so that a lane
+    passes one of each a slot.
     """
 
-    rate: torch.Tensor
+    last_dropped: torch.Tensor
+    scale: torch.Tensor
     key: torch.Tensor
 
     def __init__(self, rate: float, salt: int = 0) -> None:
@@ -87,20 +89,27 @@ class Dropout(nn.Module):
         self.salt = salt
         self._calls = 0
         self._last_key: weakref.ref[torch.Tensor] | None = None
-        self.register_buffer("rate", torch.tensor(rate), persistent=False)
+        for name, number in self.numbers(rate).items():
+            self.register_buffer(name, number, persistent=False)
         self.register_buffer("key", torch.zeros((), dtype=torch.int32), persistent=False)
 
+    @staticmethod
+    def numbers(rate: float) -> dict[str, torch.Tensor]:
+        """Return the buffers that hold a rate, by name."""
+        return dict(zip(("last_dropped", "scale"), random.dropout_numbers(rate), strict=True))
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the input with ``rate`` of it zeroed and the rest scaled by 1 / (1 - rate)."""
+        """Return the input with the rate's share zeroed and the rest scaled by 1 / (1 - rate)."""
         if not self.training:
             return input
-        rate, key = self.rate, self.key
+        key, last, scale = self.key, self.last_dropped, self.scale
         count = input.numel()
-        if rate.dim() == 1:  # one a slot: each slot counts its own elements
+        if key.dim() == 1:  # one a slot: each slot counts its own elements
             count = input[0].numel()
-            rate, key = rate.unsqueeze(1), key.unsqueeze(1)
+            key, last, scale = (each.unsqueeze(1) for each in (key, last, scale))
         salt = self.salt + (self._count_call() << 16)
-        return input * random.dropout_factors(key, rate, count, salt).view(input.shape)
+        factors = random.dropout_factors(key, last, scale, count, salt)
+        return input * factors.view(input.shape)
 
     def _count_call(self) -> int:
         """Return how often this step has called the layer before, from the key it brought."""

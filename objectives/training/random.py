@@ -6,7 +6,7 @@ Shapes: S slots, T steps of an epoch, N training examples.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +43,20 @@ def step_keys(
     return (keys >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
-def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int) -> torch.Tensor:
-    """Return what dropout multiplies ``count`` elements by: 0, or 1 / (1 - rate).
+def dropout_numbers(rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what ``dropout_factors`` needs of a rate: the last draw dropped, and the scale.
+
+    Args:
+        rate: Share of elements to drop, in [0, 1), in steps of 2^-16.
+    """
+    rate_f32 = torch.tensor(rate, dtype=torch.float32)
+    return (rate_f32 * 2.0**16).round() - 2.0**15 - 1.0, 1.0 / (1.0 - rate_f32)
+
+
+def dropout_factors(
+    key: torch.Tensor, last_dropped: torch.Tensor, scale: torch.Tensor, count: int, salt: int
+) -> torch.Tensor:
+    """Return what dropout multiplies ``count`` elements by: 0, or the scale, 1 / (1 - rate).
 
     A hash of the element's place, 16 bits of it an element: a word that is fixed for the place,
     xor the key, times an odd number of the key, and one more round. No bool on the way, which
@@ -52,7 +64,8 @@ def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int
 
     Args:
         key: This step's key, () int32; under ``vmap`` one a slot, or (S, 1) for (S, count).
-        rate: Share of elements to drop, in steps of 2^-16, float32 in [0, 1), shaped as the key.
+        last_dropped: See ``dropout_numbers``; shaped as the key.
+        scale: The other.
         count: Elements.
         salt: Number of the dropout layer in its model.
     """
@@ -62,11 +75,10 @@ def dropout_factors(key: torch.Tensor, rate: torch.Tensor, count: int, salt: int
     mixed.bitwise_xor_((mixed >> 15).bitwise_and_(0x1FFFF)).mul_(_ROUND2)
     draws = mixed.view(torch.int16)[..., :count].to(torch.float32)
     # Whole numbers: the difference is 0 or less where an element is dropped, else 1 or more.
-    smallest_kept = (rate * 2.0**16).round() - 2.0**15
-    draws.sub_(smallest_kept - 1)
+    draws.sub_(last_dropped)
     # In place where it can be: vmap has no rule for clamp_.
-    kept = draws.clamp_(0.0, 1.0) if rate.dim() else draws.clamp(0.0, 1.0)
-    return kept.mul_(1.0 / (1.0 - rate))
+    kept = draws.clamp_(0.0, 1.0) if last_dropped.dim() else draws.clamp(0.0, 1.0)
+    return kept.mul_(scale)
 
 
 def batch_order(
@@ -104,7 +116,8 @@ def batch_order(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-@lru_cache(maxsize=64)
+# Without a limit: a recorded step reads them where they were when it was recorded.
+@cache
 def _words(count: int, salt: int, device: str) -> torch.Tensor:
     """Return a random word for each pair of ``count`` places of a layer, int32."""
     places = torch.arange(max(1, count // 2), dtype=torch.int32, device=device)

@@ -88,6 +88,10 @@ class Steps:
         self._trained = trained
         self._criterion = losses.criterion([each.hparams for each in trials], balanced_C)
         self._dropouts = dropouts
+        # In the weights' memory, which optimizers write: gradients are with respect to these.
+        self._leaves = {name: trained.own[name].detach() for name in program.trained}
+        for leaf in self._leaves.values():
+            leaf.requires_grad_()
         table_TB = np.zeros((len(batches), max(map(len, batches))), dtype=np.int64)
         for row, batch in zip(table_TB, batches, strict=True):
             row[: len(batch)] = batch
@@ -119,13 +123,12 @@ class Steps:
                 torch.manual_seed(int(keys_S[0]))
             return self._criterion.losses(program.logits({**own, **weights}, inputs), targets_B)
 
-        leaves = {name: trained.own[name].detach().requires_grad_() for name in program.trained}
-        losses_S = losses_at(leaves, trained.own)
+        losses_S = losses_at(self._leaves, trained.own)
         # Slots are independent, so the gradient of the sum is each trial's own.
         gradients = torch.autograd.grad(
-            losses_S.sum(), list(leaves.values()), materialize_grads=True
+            losses_S.sum(), list(self._leaves.values()), materialize_grads=True
         )
-        grads = dict(zip(leaves, gradients, strict=True))
+        grads = dict(zip(self._leaves, gradients, strict=True))
         if not self.is_search:
             grads = join(grads, program.trained, trained.small)
         # Before clipping, so that a report shows how large the gradients were.
@@ -135,7 +138,7 @@ class Steps:
             line_search.step(
                 # Copies of the buffers: running statistics see each batch once.
                 lambda weights: losses_at(weights, {n: b.clone() for n, b in buffers.items()}),
-                {name: trained.own[name] for name in leaves},
+                {name: trained.own[name] for name in program.trained},
                 grads,
                 losses_S=losses_S.detach(),
                 norms_S=norms_S,
