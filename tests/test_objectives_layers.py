@@ -331,7 +331,7 @@ def test_batchable_replaces_plain_layers_and_keeps_their_names() -> None:
     fused = layers.batchable(model)
     assert [type(child) for child in fused] == [
         layers.Linear,
-        nn.Sequential,
+        layers.Sequential,
         layers.Dropout,
         layers.Embedding,
         nn.Embedding,

@@ -21,6 +21,8 @@ from objectives.training import precision, random
 #: depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
 #: 12 or more no bit differs; with a side of 1 to 10 a third of the shapes do).
 NARROW = 12
+#: Numbers from which a layer's results leave a core's cache, so that each pass over them counts.
+_LARGE = 2**18
 
 
 def batchable(model: nn.Module) -> nn.Module:
@@ -38,6 +40,8 @@ def make_batchable(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if type(module) is nn.Linear:
             module.__class__ = Linear
+        elif type(module) is nn.Sequential:
+            module.__class__ = Sequential
         elif type(module) is nn.Embedding and _is_plain_lookup(module):
             module.__class__ = Embedding
         # Not named_children, which names a layer that stands there twice only once.
@@ -100,16 +104,17 @@ class Dropout(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return the input with the rate's share zeroed and the rest scaled by 1 / (1 - rate)."""
-        if not self.training:
-            return input
+        return input * self.factors(input) if self.training else input
+
+    def factors(self, input: torch.Tensor) -> torch.Tensor:
+        """Return what the input is multiplied by in training, in its shape."""
         key, last, scale = self.key, self.last_dropped, self.scale
         count = input.numel()
         if key.dim() == 1:  # one a slot: each slot counts its own elements
             count = input[0].numel()
             key, last, scale = (each.unsqueeze(1) for each in (key, last, scale))
         salt = self.salt + (self._count_call() << 16)
-        factors = random.dropout_factors(key, last, scale, count, salt)
-        return input * factors.view(input.shape)
+        return random.dropout_factors(key, last, scale, count, salt).view(input.shape)
 
     def _count_call(self) -> int:
         """Return how often this step has called the layer before, from the key it brought."""
@@ -119,6 +124,49 @@ class Dropout(nn.Module):
         self._calls = self._calls + 1 if is_again else 0
         self._last_key = weakref.ref(key)
         return self._calls
+
+
+class Sequential(nn.Sequential):
+    """``nn.Sequential``; where it pays, a ReLU and the dropout behind it are one function."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return what the last layer makes of the input; to the bit what they give one by one."""
+        relu: nn.Module | None = None
+        for layer in self:
+            if relu is not None:
+                if isinstance(layer, Dropout) and layer.training and layer.key.dim() == 1:
+                    input = _ReluDropout.apply(input, layer.factors(input), layer.scale)  # type: ignore[no-untyped-call]
+                    relu = None
+                    continue
+                input, relu = relu(input), None
+            if type(layer) is nn.ReLU and input.numel() >= _LARGE and not _is_watched(layer):
+                relu = layer
+            else:
+                input = layer(input)
+        return input if relu is None else relu(input)
+
+
+class _ReluDropout(torch.autograd.Function):
+    """relu(x) * factors of (S, ...), each factor 0 or its slot's scale, (S,), which is 1 or more.
+
+    Half the passes over memory: 128 slots of 200 x 16 in two processes, an epoch of tabular-mlp
+    1.25 -> 1.10 s. Of small results it is the slower one, by the price of a function in Python.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, factors: torch.Tensor, scale_S: torch.Tensor
+    ) -> torch.Tensor:
+        result = x.clamp_min(0.0).mul_(factors)
+        ctx.save_for_backward(result, scale_S)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        result, scale_S = ctx.saved_tensors
+        # What was above 0 and kept is above 0 still: no scale makes it smaller.
+        kept = torch.ops.aten.threshold_backward(grads[0], result, 0.0)
+        return kept.mul_(scale_S.view(-1, *[1] * (kept.dim() - 1))), None, None
 
 
 class _Affine(torch.autograd.Function):
@@ -295,6 +343,12 @@ def _lookup_of_slots(
     starts = torch.arange(slots, device=indices.device) * rows
     stacked = indices + starts.view(slots, *([1] * lead))
     return functional.embedding(stacked, weight.reshape(slots * rows, -1))
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Return whether a hook wants to see what goes through a layer."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
+    return any((*hooks, layer._backward_hooks, layer._backward_pre_hooks))
 
 
 def _for_slots(tensor: torch.Tensor, dim: int | None, slots: int) -> torch.Tensor:
