@@ -207,11 +207,12 @@ class _Pieces:
 
 def _import_ahead() -> None:
     import optuna_dashboard
+    from plotly.graph_objects import Figure  # plotly imports what is asked for
 
     from sweeps import reporting
     from sweeps.analysis import report_facts, study_note
 
-    assert all((optuna_dashboard, reporting, report_facts, study_note))
+    assert all((optuna_dashboard, Figure, reporting, report_facts, study_note))
 
 
 def _write(url: str, study: str, *, is_last: bool) -> None:

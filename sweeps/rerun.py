@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import optuna
-
+from storage import optuna_reads
 from storage.database import open_database
 from sweeps.fixed_trials import parse_trial
 from sweeps.queued import FIXED_ATTRIBUTE
@@ -32,12 +31,8 @@ class LastRun:
 
 def read_last_run(url: str, study: str) -> LastRun:
     """Return the target and the audit of a study's last run. Does not write."""
-    with open_database(url, create=False) as db:
-        try:
-            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
-        except KeyError:
-            return LastRun()
-        told = stored.user_attrs.get(RUN_ATTRIBUTE, {})
+    with open_database(url, create=False) as db, db.read() as connection:
+        told = optuna_reads.study_attribute(connection, study, RUN_ATTRIBUTE) or {}
     return LastRun(told.get("trials"), told.get("audit") or None)
 
 
@@ -70,14 +65,9 @@ def name_first_trials(command: str, url: str, study: str) -> str | None:
 
 def list_first_trials(url: str, study: str) -> list[Mapping[str, Any]]:
     """Return the values of the trials that were named for a study, by number."""
-    with open_database(url, create=False) as db:
-        try:
-            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
-        except KeyError:
-            return []
-        trials = sorted(stored.get_trials(deepcopy=False), key=lambda trial: trial.number)
-    named = [trial.user_attrs.get(FIXED_ATTRIBUTE) for trial in trials]
-    return [values for values in named if values]
+    with open_database(url, create=False) as db, db.read() as connection:
+        named = optuna_reads.trial_attributes(connection, study, FIXED_ATTRIBUTE)
+    return [values for values in named.values() if values]
 
 
 def _write(value: object) -> str:

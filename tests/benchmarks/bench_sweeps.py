@@ -6,16 +6,18 @@ The same trials (learning rates of Adam at random, no trial stopped early), the 
 same data, each sweep a process of its own that ends with all scores in a database: ours is
 ``bestepoch run``, Optuna's is two processes that train plain PyTorch loops and report each epoch
 (on a GPU: one), Ray Tune's (``pip install 'bestepoch[bench]'``) is two workers with the same loop.
-One thread each. Ray Tune takes seconds a trial, so ``--peer-trials 32`` gives a peer fewer of the
-same trials: rates are compared, and a peer's does not grow with its trials. The peers pad
-every batch to the longest example of the data, as most people do; in cases that end in ``-trim``
-they sort and trim batches as we do.
+One thread each. Ours is timed before and after each peer, and the mean counts: a shared machine is
+not as fast in one minute as in the next. Ray Tune takes seconds a trial, so ``--peer-trials 32``
+gives a peer fewer of the same trials: rates are compared, and a peer's does not grow with its
+trials. The peers pad every batch to the longest example of the data, as most people do; in cases
+that end in ``-trim`` they sort and trim batches as we do.
 """
 
 import argparse
 import csv
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -224,29 +226,33 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--csv", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
-    peers = ["bestepoch", *filter(None, arguments.peers.split(","))]
     versions = [f"{name} {metadata.version(name)}" for name in ("torch", "optuna")]
-    if "ray" in peers:
+    if "ray" in arguments.peers:
         versions.append(f"ray {metadata.version('ray')}")
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print(f"{datetime.now(UTC):%Y-%m-%d}, {machine}, {', '.join(versions)}")
     print(f"{'case':13} {'peer':10} {'trials':>6} {'epochs':>6} {'s':>7} {'epochs/s':>8} ours is")
     rows: list[dict[str, Any]] = []
     for name in arguments.case or CASES:
-        rates: dict[str, float] = {}
-        for peer in peers:
-            case = CASES[name]
-            if peer != "bestepoch" and arguments.peer_trials is not None:
-                case = replace(case, trials=min(case.trials, arguments.peer_trials))
-            took = time_sweep(peer, case, arguments.device)
-            rates[peer] = case.trials * case.epochs / took
-            row = {"case": name, "peer": peer, "trials": case.trials, "epochs": case.epochs}
+        case = CASES[name]
+        own = [time_sweep("bestepoch", case, arguments.device)]
+        others: dict[str, tuple[Case, float]] = {}
+        for peer in filter(None, arguments.peers.split(",")):
+            trials = min(case.trials, arguments.peer_trials or case.trials)
+            peers_case = replace(case, trials=trials)
+            others[peer] = (peers_case, time_sweep(peer, peers_case, arguments.device))
+            own.append(time_sweep("bestepoch", case, arguments.device))
+        times = {"bestepoch": (case, statistics.mean(own)), **others}
+        rates = {peer: each.trials * each.epochs / took for peer, (each, took) in times.items()}
+        for peer, (each, took) in times.items():
+            row = {"case": name, "peer": peer, "trials": each.trials, "epochs": each.epochs}
             row |= {"seconds": round(took, 1)}
             row |= {"trial_epochs_a_second": round(rates[peer], 2)}
             row |= {"ours_is": round(rates["bestepoch"] / rates[peer], 2)}
             rows.append(row)
             line = "{:13} {:10} {:6} {:6} {:7.1f} {:8.2f} {:6.2f} x"
             print(line.format(*row.values()), flush=True)
+        print(f"{'':13} bestepoch in turn: {', '.join(f'{each:.1f} s' for each in own)}")
     if arguments.csv is not None:
         with arguments.csv.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
