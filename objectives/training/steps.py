@@ -88,10 +88,6 @@ class Steps:
         self._trained = trained
         self._criterion = losses.criterion([each.hparams for each in trials], balanced_C)
         self._dropouts = dropouts
-        # In the weights' memory, which optimizers write: gradients are with respect to these.
-        self._leaves = {name: trained.own[name].detach() for name in program.trained}
-        for leaf in self._leaves.values():
-            leaf.requires_grad_()
         table_TB = np.zeros((len(batches), max(map(len, batches))), dtype=np.int64)
         for row, batch in zip(table_TB, batches, strict=True):
             row[: len(batch)] = batch
@@ -123,12 +119,15 @@ class Steps:
                 torch.manual_seed(int(keys_S[0]))
             return self._criterion.losses(program.logits({**own, **weights}, inputs), targets_B)
 
-        losses_S = losses_at(self._leaves, trained.own)
+        # Anew in each step: autograd remembers the stream that it met a leaf on, and a recording
+        # is made on a stream of its own.
+        leaves = {name: trained.own[name].detach().requires_grad_() for name in program.trained}
+        losses_S = losses_at(leaves, trained.own)
         # Slots are independent, so the gradient of the sum is each trial's own.
         gradients = torch.autograd.grad(
-            losses_S.sum(), list(self._leaves.values()), materialize_grads=True
+            losses_S.sum(), list(leaves.values()), materialize_grads=True
         )
-        grads = dict(zip(self._leaves, gradients, strict=True))
+        grads = dict(zip(leaves, gradients, strict=True))
         if not self.is_search:
             grads = join(grads, program.trained, trained.small)
         # Before clipping, so that a report shows how large the gradients were.
