@@ -1,5 +1,6 @@
 """Worker processes that are started ahead: taken, or ended; never left behind."""
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -28,10 +29,25 @@ def starter() -> Iterator[ProcessStarter]:
         yield starter
 
 
+def find_child(module: str) -> psutil.Process:
+    """Return the only child that runs a module; one just started has no command line yet."""
+    for _ in range(100):
+        found = [each for each in psutil.Process().children() if module in command_of(each)]
+        if found:
+            break
+        time.sleep(0.05)
+    (child,) = found
+    return child
+
+
+def command_of(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie, which another test left
+        return list(process.cmdline())
+    return []
+
+
 def find_forker() -> psutil.Process:
-    started = psutil.Process().children()
-    (found,) = (each for each in started if "sweeps.forker" in each.cmdline())
-    return found
+    return find_child("sweeps.forker")
 
 
 def end(process: Process) -> int:
@@ -52,7 +68,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def test_process_without_orders_ends_with_the_block() -> None:
     with ProcessStarter() as starter:
         starter.start_ahead(1)
-        (left,) = (p for p in psutil.Process().children() if "sweeps.worker" in p.cmdline())
+        left = find_child("sweeps.worker")
     assert not left.is_running()
 
 
@@ -94,8 +110,10 @@ def test_worker_is_started_alone_where_the_one_that_forks_has_died(
     forker = find_forker()
     forker.kill()
     alone = starter.take()
-    assert "sweeps.worker" in psutil.Process(alone.pid).cmdline()
-    assert end(alone) == -signal.SIGKILL
+    try:
+        assert find_child("sweeps.worker").pid == alone.pid
+    finally:
+        assert end(alone) == -signal.SIGKILL
     # Whoever killed the one is likely to have killed the other; nobody is left to say.
     assert end(forked) == -signal.SIGKILL
     wait_until(lambda: not psutil.pid_exists(forked.pid))
