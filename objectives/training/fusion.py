@@ -197,8 +197,7 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
             rows[name] = torch.stack(both)
     for name, child in candidate.model.named_modules():
         if isinstance(child, layers.Dropout):
-            for key, number in layers.Dropout.numbers(0.0).items():
-                rows[f"{name}.{key}"].fill_(number)
+            layers.Dropout.fill(rows, name, 0.0)
     leaves = {name: rows[name].requires_grad_() for name in candidate.trained}
     try:
         logits_SBC = candidate.logits(rows, inputs)

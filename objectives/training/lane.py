@@ -109,8 +109,7 @@ class FusedLane:
         own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
         if hparams.dropout is not None:
             for name in self._dropouts:
-                for key, number in layers.Dropout.numbers(hparams.dropout).items():
-                    own[f"{name}.{key}"].fill_(number)
+                layers.Dropout.fill(own, name, hparams.dropout)
         first, second = (
             {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
         )

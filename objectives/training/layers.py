@@ -9,6 +9,7 @@ Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 
 import copy
 import weakref
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -93,13 +94,18 @@ class Dropout(nn.Module):
         self.salt = salt
         self._calls = 0
         self._last_key: weakref.ref[torch.Tensor] | None = None
-        for name, number in self.numbers(rate).items():
+        for name, number in self._numbers(rate).items():
             self.register_buffer(name, number, persistent=False)
         self.register_buffer("key", torch.zeros((), dtype=torch.int32), persistent=False)
 
+    @classmethod
+    def fill(cls, tensors: Mapping[str, torch.Tensor], name: str, rate: float) -> None:
+        """Write a rate into the buffers of the layer of this name in its model."""
+        for key, number in cls._numbers(rate).items():
+            tensors[f"{name}.{key}"].fill_(number)
+
     @staticmethod
-    def numbers(rate: float) -> dict[str, torch.Tensor]:
-        """Return the buffers that hold a rate, by name."""
+    def _numbers(rate: float) -> dict[str, torch.Tensor]:
         return dict(zip(("last_dropped", "scale"), random.dropout_numbers(rate), strict=True))
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
