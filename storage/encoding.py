@@ -32,7 +32,7 @@ def epoch_columns(row: EpochRow) -> dict[str, Any]:
         "epoch": row.epoch,
         "train_loss": row.train_loss,
         "val_loss": row.val_loss,
-        "macro_f1": row.macro_f1,
+        "score": row.score,
         "class_f1": to_json([None if math.isnan(f1) else f1 for f1 in row.class_f1]),
         "learning_rate": row.learning_rate,
         "grad_norm": row.grad_norm,

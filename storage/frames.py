@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 MOMENT = "datetime64[us, UTC]"
 
 #: ``num_unfinished``: running or interrupted trials; ``best_trial``: the one with the highest
-#: ``best_macro_f1`` of those that may be ranked.
+#: ``best_score`` of those that may be ranked.
 STUDIES: Mapping[str, str] = {
     "study": "string",
     "study_uuid": "string",
@@ -23,7 +23,7 @@ STUDIES: Mapping[str, str] = {
     "num_trials": "int64",
     "num_unfinished": "int64",
     "best_trial": "Int64",
-    "best_macro_f1": "float64",
+    "best_score": "float64",
 }
 
 #: ``lane`` and ``step_seconds``: JSON objects.
@@ -49,14 +49,14 @@ HYPERPARAMETERS: Mapping[str, str] = {
     "model": "string",
 }
 
-#: The views: ``macro_f1``, ``train_loss`` and ``val_loss`` are those at ``epoch``.
+#: The views: ``score``, ``train_loss`` and ``val_loss`` are those at ``epoch``.
 EPOCHS: Mapping[str, str] = {
     "study": "string",
     "study_uuid": "string",
     "trial": "int64",
     "attempt": "int64",
     "outcome": "string",
-    "macro_f1": "float64",
+    "score": "float64",
     "epoch": "Int64",
     "train_loss": "float64",
     "val_loss": "float64",
@@ -74,7 +74,7 @@ CURVES: Mapping[str, str] = {
     "epoch": "int64",
     "train_loss": "float64",
     "val_loss": "float64",
-    "macro_f1": "float64",
+    "score": "float64",
     "class_f1": "string",
     "learning_rate": "float64",
     "grad_norm": "float64",
@@ -95,19 +95,19 @@ CLASS_SCORES: Mapping[str, str] = {
 CONFUSIONS: Mapping[str, str] = {"trial": "int64", "confusion": "string"}
 
 #: ``rank``: from 1, equal scores share one, missing where a trial is not ranked;
-#: ``best_epoch``, ``best_macro_f1`` and ``epochs_run`` are those so far while a trial runs.
+#: ``best_epoch``, ``best_score`` and ``epochs_run`` are those so far while a trial runs.
 RESULTS: Mapping[str, str] = {
     "rank": "Int64",
     "trial": "int64",
     "outcome": "string",
     "reason": "string",
     "best_epoch": "Int64",
-    "best_macro_f1": "float64",
+    "best_score": "float64",
     "last_epoch": "Int64",
-    "last_macro_f1": "float64",
-    "tail_macro_f1": "float64",
+    "last_score": "float64",
+    "tail_score": "float64",
     "best_val_loss": "float64",
-    "test_macro_f1": "float64",
+    "test_score": "float64",
     "value": "float64",
     "epochs_run": "int64",
     "epochs_to_95": "Int64",
@@ -115,7 +115,7 @@ RESULTS: Mapping[str, str] = {
     "seconds": "float64",
     "would_stop_outcome": "string",
     "would_stop_epoch": "Int64",
-    "would_stop_macro_f1": "float64",
+    "would_stop_score": "float64",
     **HYPERPARAMETERS,
     "params": "string",
     "attempt": "int64",

@@ -41,7 +41,7 @@ def _add_confusion(connection: Connection) -> None:
 
 def _add_would_stops(connection: Connection) -> None:
     real = "DOUBLE" if connection.dialect.name == "sqlite" else "DOUBLE PRECISION"
-    columns = {"outcome": "TEXT", "epoch": "INTEGER", "macro_f1": real}
+    columns = {"outcome": "TEXT", "epoch": "INTEGER", "score": real}
     for name, kind in columns.items():
         connection.execute(text(f"ALTER TABLE trial_results ADD COLUMN would_stop_{name} {kind}"))
 

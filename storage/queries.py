@@ -65,9 +65,9 @@ def studies(url: str) -> "pd.DataFrame":
     """
     mine = _TRIAL.study_uuid == STUDIES.c.uuid
     best = (
-        select(_TRIAL.trial, _TRIAL.best_macro_f1)
-        .where(mine, _TRIAL.outcome.in_(RANKED), _TRIAL.best_macro_f1.is_not(None))
-        .order_by(_TRIAL.best_macro_f1.desc(), _TRIAL.best_epoch, _TRIAL.trial)
+        select(_TRIAL.trial, _TRIAL.best_score)
+        .where(mine, _TRIAL.outcome.in_(RANKED), _TRIAL.best_score.is_not(None))
+        .order_by(_TRIAL.best_score.desc(), _TRIAL.best_epoch, _TRIAL.trial)
         .limit(1)
     )
     trials = select(func.count()).select_from(TRIAL_RESULTS).where(mine)
@@ -79,7 +79,7 @@ def studies(url: str) -> "pd.DataFrame":
         trials.scalar_subquery(),
         trials.where(_UNFINISHED).scalar_subquery(),
         best.with_only_columns(_TRIAL.trial).scalar_subquery(),
-        best.with_only_columns(_TRIAL.best_macro_f1).scalar_subquery(),
+        best.with_only_columns(_TRIAL.best_score).scalar_subquery(),
     ).order_by(STUDIES.c.created_at, STUDIES.c.name)
     with open_database(url, create=False) as db, db.read() as connection:
         return frames.to_frame(connection.execute(query).all(), frames.STUDIES)
@@ -182,18 +182,18 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
         for name in frames.RESULTS
         if name != "rank"
     }
-    shown |= {"best_epoch": view.epoch, "best_macro_f1": view.macro_f1}
+    shown |= {"best_epoch": view.epoch, "best_score": view.score}
     shown |= {"epochs_run": view.epochs_run}
     same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
     query = select(*shown.values()).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
     query = query.order_by(_TRIAL.trial)
     columns = {name: dtype for name, dtype in frames.RESULTS.items() if name != "rank"}
     frame = _study_frame(url, study, query, _TRIAL.study_uuid, columns)
-    score = frame[f"{by}_macro_f1"].where(frame["outcome"].isin(RANKED))
+    score = frame[f"{by}_score"].where(frame["outcome"].isin(RANKED))
     rank = score.rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", rank)
     is_unfinished = frame["outcome"].isna() | (frame["outcome"] == INTERRUPTED)
-    so_far = -frame["best_macro_f1"].where(is_unfinished)
+    so_far = -frame["best_score"].where(is_unfinished)
     arrival = frame["best_epoch"].where((rank.notna() & (by == "best")) | so_far.notna())
     keys = frame.assign(has_ended=~is_unfinished, so_far=so_far, arrival=arrival)
     order = ["rank", "has_ended", "so_far", "arrival", "trial"]
@@ -302,20 +302,20 @@ def _ended_trials(
         some = numbers[start : start + _TRIALS_A_QUERY]
         these = (_TRIAL.study_uuid == study_uuid) & _TRIAL.trial.in_(some)
         epochs = (
-            select(_EPOCH.trial, _EPOCH.epoch, _EPOCH.macro_f1)
+            select(_EPOCH.trial, _EPOCH.epoch, _EPOCH.score)
             .join(TRIAL_RESULTS, _OF_LAST_ATTEMPT)
             .where(these)
             .order_by(_EPOCH.trial, _EPOCH.epoch)
         )
         curves_by_trial: dict[int, list[float]] = {number: [] for number in some}
-        for number, epoch, macro_f1 in connection.execute(epochs):
+        for number, epoch, score in connection.execute(epochs):
             curve = curves_by_trial[number]
             curve.extend([math.nan] * (epoch - 1 - len(curve)))
-            curve.append(math.nan if macro_f1 is None else macro_f1)
-        names = [name for name in EndedTrial.__dataclass_fields__ if name != "macro_f1"]
+            curve.append(math.nan if score is None else score)
+        names = [name for name in EndedTrial.__dataclass_fields__ if name != "score"]
         query = select(*(_TRIAL[name] for name in names))
         ended.extend(
-            EndedTrial(**row, macro_f1=tuple(curves_by_trial[row["trial"]]))
+            EndedTrial(**row, score=tuple(curves_by_trial[row["trial"]]))
             for row in connection.execute(query.where(these).order_by(_TRIAL.trial)).mappings()
         )
     return ended

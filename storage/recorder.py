@@ -38,7 +38,7 @@ _TRIAL = TRIAL_RESULTS.c
 #: What a new attempt begins without.
 _NO_RESULT: dict[str, Any] = {
     **{field.name: None for field in fields(TrialResult)},
-    "test_macro_f1": None,
+    "test_score": None,
     "finished_at": None,
     "told": False,
 }

@@ -61,7 +61,7 @@ class EpochRow:
         epoch: Epoch of the attempt, from 1.
         train_loss: Mean training loss, nats an example.
         val_loss: Mean validation loss, nats an example.
-        macro_f1: Validation macro-F1, 0 to 1.
+        score: Validation macro-F1, 0 to 1.
         class_f1: Validation F1 of each class by index, 0 to 1.
         learning_rate: Rate of the epoch's last step; for armijo the mean accepted step.
         grad_norm: Mean L2 norm of the gradient.
@@ -72,7 +72,7 @@ class EpochRow:
     epoch: int
     train_loss: float
     val_loss: float
-    macro_f1: float
+    score: float
     class_f1: tuple[float, ...]
     learning_rate: float
     grad_norm: float
@@ -103,17 +103,17 @@ class TrialResult:
         would_stop_outcome: What an audited trial would have ended with; None: it was not audited,
             or nothing would have stopped it.
         would_stop_epoch: Epoch at which it would have been stopped.
-        would_stop_macro_f1: Its best validation macro-F1 up to that epoch.
+        would_stop_score: Its best validation macro-F1 up to that epoch.
     """
 
     outcome: str
     reason: str
     value: float | None = None
     best_epoch: int | None = None
-    best_macro_f1: float | None = None
+    best_score: float | None = None
     last_epoch: int | None = None
-    last_macro_f1: float | None = None
-    tail_macro_f1: float | None = None
+    last_score: float | None = None
+    tail_score: float | None = None
     best_val_loss: float | None = None
     epochs_run: int | None = None
     epochs_to_95: int | None = None
@@ -124,7 +124,7 @@ class TrialResult:
     confusion: tuple[tuple[int, ...], ...] | None = None
     would_stop_outcome: str | None = None
     would_stop_epoch: int | None = None
-    would_stop_macro_f1: float | None = None
+    would_stop_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class EndedTrial:
         value: What Optuna is told; None for failed trials.
         would_stop_outcome: What an audited trial would have ended with; None: see ``TrialResult``.
         would_stop_epoch: Epoch at which it would have been stopped.
-        macro_f1: Validation macro-F1 per epoch, epoch 1 first; NaN where there was none.
+        score: Validation macro-F1 per epoch, epoch 1 first; NaN where there was none.
     """
 
     trial: int
@@ -214,4 +214,4 @@ class EndedTrial:
     value: float | None
     would_stop_outcome: str | None
     would_stop_epoch: int | None
-    macro_f1: tuple[float, ...]
+    score: tuple[float, ...]

@@ -7,7 +7,7 @@ timestamps are UTC. A NaN is stored as NULL in every database (SQLite cannot hol
 PostgreSQL sorts it above all numbers); infinities are stored as they are.
 
 To rank by hand: ``select * from best_epochs where study = '...' and outcome not in
-('diverged', 'failed') order by macro_f1 desc nulls last``.
+('diverged', 'failed') order by score desc nulls last``.
 """
 
 import math
@@ -149,15 +149,15 @@ TRIAL_RESULTS = Table(
     _maybe("value", Real, "what Optuna is told, macro-F1; null for failed trials"),
     _col("told", Boolean, "whether Optuna has been told"),
     _maybe("best_epoch", Integer, "epoch of the highest validation macro-F1, from 1, earliest"),
-    _maybe("best_macro_f1", Real, "validation macro-F1 at the best epoch, 0 to 1"),
+    _maybe("best_score", Real, "validation macro-F1 at the best epoch, 0 to 1"),
     _maybe("last_epoch", Integer, "last epoch that was trained, from 1"),
-    _maybe("last_macro_f1", Real, "validation macro-F1 at the last epoch, 0 to 1"),
-    _maybe("tail_macro_f1", Real, "mean validation macro-F1 of the last 5 epochs, 0 to 1"),
+    _maybe("last_score", Real, "validation macro-F1 at the last epoch, 0 to 1"),
+    _maybe("tail_score", Real, "mean validation macro-F1 of the last 5 epochs, 0 to 1"),
     _maybe("best_val_loss", Real, "validation loss at the best epoch, nats an example"),
     _maybe("epochs_run", Integer, "epochs trained in this attempt"),
     _maybe("epochs_to_95", Integer, "first epoch with 95 % of the best macro-F1, from 1"),
     _maybe("epochs_to_99", Integer, "first epoch with 99 % of the best macro-F1, from 1"),
-    _maybe("test_macro_f1", Real, "macro-F1 on the test set, 0 to 1; null until scored"),
+    _maybe("test_score", Real, "macro-F1 on the test set, 0 to 1; null until scored"),
     _maybe("seconds", Real, "wall-clock share of the trial, seconds"),
     _col("device", Text, "device of the owner, such as cpu or cuda:0"),
     _col("versions", Text, "versions of the libraries, a JSON object"),
@@ -174,7 +174,7 @@ TRIAL_RESULTS = Table(
     ),
     _maybe("would_stop_outcome", Text, "stalled or behind: an audited trial's, which ran on"),
     _maybe("would_stop_epoch", Integer, "epoch at which it would have been stopped, from 1"),
-    _maybe("would_stop_macro_f1", Real, "its best validation macro-F1 up to that epoch, 0 to 1"),
+    _maybe("would_stop_score", Real, "its best validation macro-F1 up to that epoch, 0 to 1"),
     comment="One row a trial: its owner, its outcome and its scores.",
 )
 
@@ -194,7 +194,7 @@ EPOCH_RECORDS = Table(
     _key("epoch", Integer, "epoch of the attempt, from 1"),
     _maybe("train_loss", Real, "mean training loss with dropout, nats an example; null: NaN"),
     _maybe("val_loss", Real, "mean validation loss, nats an example; null: NaN"),
-    _maybe("macro_f1", Real, "validation macro-F1, 0 to 1; null: NaN"),
+    _maybe("score", Real, "validation macro-F1, 0 to 1; null: NaN"),
     _col("class_f1", Text, "validation F1 of each class by index, a JSON list; null: NaN"),
     _maybe("learning_rate", Real, "rate of the epoch's last step; null: NaN"),
     _maybe("grad_norm", Real, "mean L2 norm of the gradient over the steps; null: NaN"),
@@ -249,7 +249,7 @@ _VIEW_COLUMNS: tuple[tuple[str, TypeEngine[Any]], ...] = (
     ("trial", Integer()),
     ("attempt", Integer()),
     ("outcome", Text()),
-    ("macro_f1", Real()),
+    ("score", Real()),
     ("epoch", Integer()),
     ("train_loss", Real()),
     ("val_loss", Real()),
@@ -282,7 +282,7 @@ LAST_EPOCHS = _view("last_epochs")
 
 def create_views(dialect: str) -> tuple[str, ...]:
     """Return the statements that create the views, for ``sqlite`` or ``postgresql``."""
-    best = "macro_f1 DESC NULLS LAST, epoch"
+    best = "score DESC NULLS LAST, epoch"
     return (
         f"CREATE VIEW best_epochs AS {_view_sql(dialect, shown='best', order=best)}",
         f"CREATE VIEW last_epochs AS {_view_sql(dialect, shown='last', order='epoch DESC')}",
@@ -295,7 +295,7 @@ def _view_sql(dialect: str, *, shown: str, order: str) -> str:
     # The subselects run only for trials without a result yet: COALESCE stops at the first value.
     return f"""
 SELECT r.study, r.study_uuid, r.trial, r.attempt, r.outcome,
-    COALESCE(r.{shown}_macro_f1, s.macro_f1) AS macro_f1,
+    COALESCE(r.{shown}_score, s.score) AS score,
     r.shown_epoch AS epoch, s.train_loss, s.val_loss,
     COALESCE(r.epochs_run, (SELECT count(*) FROM epoch_records e WHERE {own})) AS epochs_run,
     {read("optimizer", "TEXT")} AS optimizer,

@@ -23,12 +23,12 @@ class HeldStop:
     Attributes:
         outcome: One of ``AUDITED``.
         epoch: Epoch at which it would have ended, from 1.
-        macro_f1: Its best validation macro-F1 up to that epoch; None if it has none.
+        score: Its best validation macro-F1 up to that epoch; None if it has none.
     """
 
     outcome: Outcome
     epoch: int
-    macro_f1: float | None
+    score: float | None
 
 
 def is_audited(seed: int, trial: int, *, share: float) -> bool:
@@ -46,20 +46,20 @@ def is_audited(seed: int, trial: int, *, share: float) -> bool:
 
 
 def find_held_stop(
-    decision: Decision, macro_f1s: Sequence[float], *, max_epochs: int
+    decision: Decision, scores: Sequence[float], *, max_epochs: int
 ) -> HeldStop | None:
     """Return what is held back of a decision; None: it stands, and the trial ends.
 
     Args:
         decision: Why the trial would end at its last epoch.
-        macro_f1s: Validation macro-F1 per epoch so far; epoch 1 first.
+        scores: Validation macro-F1 per epoch so far; epoch 1 first.
         max_epochs: The study's; a trial that stalls there has no further epoch.
     """
-    if decision.outcome not in AUDITED or len(macro_f1s) >= max_epochs:
+    if decision.outcome not in AUDITED or len(scores) >= max_epochs:
         return None
-    best = best_epoch(macro_f1s)
-    score = None if best is None else macro_f1s[best - 1]
-    return HeldStop(decision.outcome, len(macro_f1s), score)
+    best = best_epoch(scores)
+    score = None if best is None else scores[best - 1]
+    return HeldStop(decision.outcome, len(scores), score)
 
 
 def make_audit_rule(rule: StopRule) -> StopRule:
@@ -75,5 +75,5 @@ def compared_end(ended: EndedTrial) -> tuple[Outcome, Sequence[float]]:
     other trials.
     """
     if ended.would_stop_outcome is None:
-        return Outcome(ended.outcome), ended.macro_f1
-    return Outcome(ended.would_stop_outcome), ended.macro_f1[: ended.would_stop_epoch]
+        return Outcome(ended.outcome), ended.score
+    return Outcome(ended.would_stop_outcome), ended.score[: ended.would_stop_epoch]

@@ -373,7 +373,7 @@ class Bookkeeper:
 
 def _to_ending(trial: EndedTrial) -> optuna_writes.Ending:
     """Return what Optuna is told of a trial that ended."""
-    bests = running_best(trial.macro_f1)
+    bests = running_best(trial.score)
     best = bests[-1] if bests and math.isfinite(bests[-1]) else None
     outcome = Outcome(trial.outcome)
     told = optuna_state_and_value(outcome, trial.value)

@@ -180,11 +180,11 @@ class Engine:
     def _take(self, claims: Claims, thread: WritingThread) -> None:
         """Take in what a claim brought, and place what can be placed."""
         for ended in claims.ended:
-            outcome, macro_f1s = compared_end(ended)
+            outcome, scores = compared_end(ended)
             if outcome in PEER_OUTCOMES:
-                self._peers.add(ended.trial, macro_f1s)
+                self._peers.add(ended.trial, scores)
             elif outcome is Outcome.BEHIND and ended.trial not in self._judged:
-                self._peers.add_behind(macro_f1s)
+                self._peers.add_behind(scores)
         for claimed in claims.trials:
             training = _Training(claimed)
             self._trials[training.number] = training
@@ -268,14 +268,14 @@ class Engine:
     ) -> Decision | None:
         """Take in a trial's epoch; return why the trial ends, or None if it goes on."""
         curve = training.curve
-        if curve.add(report, row.macro_f1):
+        if curve.add(report, row.score):
             lane.keep_best(report.slot)
         self._emit(
             EpochDone(
                 self._worker,
                 training.number,
                 report.epoch,
-                row.macro_f1,
+                row.score,
                 curve.best_epoch,
                 results.last_best(curve),
                 report.seconds,
@@ -283,7 +283,7 @@ class Engine:
         )
         rule = self._rule if training.held is None else self._audit_rule
         decision = rule.decide(
-            curve.train_losses, curve.val_losses, macro_f1s=curve.macro_f1s, peers=self._peers
+            curve.train_losses, curve.val_losses, scores=curve.scores, peers=self._peers
         )
         return self._hold_back(training, decision)
 
@@ -296,12 +296,12 @@ class Engine:
         config, curve = self._config, training.curve
         if decision is None or not is_audited(config.seed, training.number, share=config.audit):
             return decision
-        held = find_held_stop(decision, curve.macro_f1s, max_epochs=config.max_epochs)
+        held = find_held_stop(decision, curve.scores, max_epochs=config.max_epochs)
         if held is None:
             return decision
         training.held = held
         if decision.outcome in PEER_OUTCOMES:
-            self._peers.add(training.number, curve.macro_f1s)
+            self._peers.add(training.number, curve.scores)
         return None
 
     def _finish(self, ended: Sequence[tuple[_Training, Decision]], thread: WritingThread) -> None:
@@ -333,7 +333,7 @@ class Engine:
         )
         scores = results.best_class_scores(curve, self._trainer.class_names)
         if decision.outcome in PEER_OUTCOMES and training.held is None:
-            self._peers.add(training.number, curve.macro_f1s)
+            self._peers.add(training.number, curve.scores)
         if decision.outcome is Outcome.FAILED:
             self._failures_in_a_row += 1
             self._last_failure = decision.reason
@@ -345,9 +345,9 @@ class Engine:
                 training.number,
                 result.outcome,
                 result.reason,
-                len(curve.macro_f1s),
+                len(curve.scores),
                 result.best_epoch,
-                result.best_macro_f1,
+                result.best_score,
             )
         )
         return FinishedTrial(claim, result, scores)

@@ -26,9 +26,9 @@ class EpochDone:
     worker: int
     trial: int
     epoch: int
-    macro_f1: float
+    score: float
     best_epoch: int | None
-    best_macro_f1: float
+    best_score: float
     seconds: float
 
 
@@ -42,7 +42,7 @@ class TrialEnded:
     reason: str
     epochs_run: int
     best_epoch: int | None
-    best_macro_f1: float | None
+    best_score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def from_line(line: str) -> Event:
     values = json.loads(line)
     kind = _TYPES[values.pop("event")]
     if kind is EpochDone:
-        for name in ("macro_f1", "best_macro_f1"):
+        for name in ("score", "best_score"):
             values[name] = math.nan if values[name] is None else values[name]
     event: Event = kind(**values)
     return event

@@ -24,17 +24,17 @@ class Curve:
 
     train_losses: list[float] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
-    macro_f1s: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
     best_confusion: npt.NDArray[np.int64] | None = None
 
-    def add(self, report: EpochReport, macro_f1: float) -> bool:
+    def add(self, report: EpochReport, score: float) -> bool:
         """Take in an epoch; return whether it is the new best (the earliest of equals is)."""
         self.train_losses.append(report.train_loss)
         self.val_losses.append(report.val_loss)
-        self.macro_f1s.append(macro_f1)
+        self.scores.append(score)
         self.seconds += report.seconds
-        is_best = best_epoch(self.macro_f1s) == len(self.macro_f1s)
+        is_best = best_epoch(self.scores) == len(self.scores)
         if is_best:
             self.best_confusion = report.confusion
         return is_best
@@ -42,13 +42,13 @@ class Curve:
     @property
     def best_epoch(self) -> int | None:
         """The epoch with the highest macro-F1, from 1; None if there is none."""
-        return best_epoch(self.macro_f1s)
+        return best_epoch(self.scores)
 
     @property
-    def best_macro_f1(self) -> float | None:
+    def best_score(self) -> float | None:
         """The highest macro-F1; None if there is none."""
         epoch = self.best_epoch
-        return None if epoch is None else self.macro_f1s[epoch - 1]
+        return None if epoch is None else self.scores[epoch - 1]
 
 
 def epoch_row(claim: Claim, report: EpochReport) -> EpochRow:
@@ -61,7 +61,7 @@ def epoch_row(claim: Claim, report: EpochReport) -> EpochRow:
         epoch=report.epoch,
         train_loss=report.train_loss,
         val_loss=report.val_loss,
-        macro_f1=scores.macro_f1 if is_sound else float("nan"),
+        score=scores.score if is_sound else float("nan"),
         class_f1=tuple(float(f1) for f1 in scores.f1),
         learning_rate=report.learning_rate,
         grad_norm=report.grad_norm,
@@ -78,29 +78,29 @@ def trial_result(
     weights_sha256: str | None = None,
 ) -> TrialResult:
     """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
-    best, curve_best = curve.best_epoch, curve.best_macro_f1
+    best, curve_best = curve.best_epoch, curve.best_score
     told = optuna_state_and_value(decision.outcome, curve_best)
-    epochs = len(curve.macro_f1s)
+    epochs = len(curve.scores)
     return TrialResult(
         outcome=decision.outcome.value,
         reason=decision.reason,
         value=None if told is None else told[1],
         best_epoch=best,
-        best_macro_f1=curve_best,
+        best_score=curve_best,
         last_epoch=epochs or None,
-        last_macro_f1=curve.macro_f1s[-1] if epochs else None,
-        tail_macro_f1=tail_mean(curve.macro_f1s) if epochs else None,
+        last_score=curve.scores[-1] if epochs else None,
+        tail_score=tail_mean(curve.scores) if epochs else None,
         best_val_loss=None if best is None else curve.val_losses[best - 1],
         epochs_run=epochs,
-        epochs_to_95=epochs_to_fraction(curve.macro_f1s, 0.95),
-        epochs_to_99=epochs_to_fraction(curve.macro_f1s, 0.99),
+        epochs_to_95=epochs_to_fraction(curve.scores, 0.95),
+        epochs_to_99=epochs_to_fraction(curve.scores, 0.99),
         seconds=curve.seconds,
         weights_file=weights_file,
         weights_sha256=weights_sha256,
         confusion=_best_confusion(curve),
         would_stop_outcome=None if held is None else held.outcome.value,
         would_stop_epoch=None if held is None else held.epoch,
-        would_stop_macro_f1=None if held is None else held.macro_f1,
+        would_stop_score=None if held is None else held.score,
     )
 
 
@@ -131,5 +131,5 @@ def _best_confusion(curve: Curve) -> tuple[tuple[int, ...], ...] | None:
 
 def last_best(curve: Curve) -> float:
     """Return the running best at the last epoch; NaN if there is none."""
-    best = curve.best_macro_f1
+    best = curve.best_score
     return math.nan if best is None else best

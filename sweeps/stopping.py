@@ -83,7 +83,7 @@ class Peers:
     def __contains__(self, trial_number: int) -> bool:
         return trial_number in self._bests
 
-    def add(self, trial_number: int, macro_f1s: Sequence[float]) -> None:
+    def add(self, trial_number: int, scores: Sequence[float]) -> None:
         """Take in a finished trial whose outcome is one of ``PEER_OUTCOMES``.
 
         Diverged trials stay out, although they are COMPLETE in Optuna: their 0.0 would drag the
@@ -91,9 +91,9 @@ class Peers:
 
         Args:
             trial_number: Number of the trial in its study.
-            macro_f1s: Validation macro-F1 per epoch; epoch 1 first.
+            scores: Validation macro-F1 per epoch; epoch 1 first.
         """
-        bests = running_best(macro_f1s)[: self._max_epochs]
+        bests = running_best(scores)[: self._max_epochs]
         if trial_number in self or not bests or math.isnan(bests[-1]):
             return
         bests += [bests[-1]] * (self._max_epochs - len(bests))
@@ -101,16 +101,16 @@ class Peers:
         if self._study is not None:
             _add_to_study(self._study, bests)
 
-    def add_behind(self, macro_f1s: Sequence[float]) -> None:
+    def add_behind(self, scores: Sequence[float]) -> None:
         """Take in a trial that was found to be behind: ``asha`` and ``hyperband`` compare with it.
 
         Without those that it has ended, successive halving would keep a share of the survivors
         and never again one of average score. It stays out of the median, as in Optuna.
 
         Args:
-            macro_f1s: Validation macro-F1 per epoch up to its end; epoch 1 first.
+            scores: Validation macro-F1 per epoch up to its end; epoch 1 first.
         """
-        self._behind.append(running_best(macro_f1s))
+        self._behind.append(running_best(scores))
 
     def find_median(self, epoch: int) -> float | None:
         """Return the median running best at an epoch; None with fewer than ``MIN_PEERS``."""
@@ -118,17 +118,17 @@ class Peers:
         known = [best for best in at_epoch if not math.isnan(best)]
         return statistics.median(known) if len(known) >= MIN_PEERS else None
 
-    def is_pruned_by(self, pruner: "Pruner", macro_f1s: Sequence[float]) -> bool:
+    def is_pruned_by(self, pruner: "Pruner", scores: Sequence[float]) -> bool:
         """Return whether a pruner would end a trial at its last epoch.
 
         Args:
             pruner: It sees running bests only. Optuna's see those of the complete trials;
                 ``asha`` and ``hyperband`` also those of the trials behind that were added.
-            macro_f1s: Validation macro-F1 per epoch of the running trial; epoch 1 first.
+            scores: Validation macro-F1 per epoch of the running trial; epoch 1 first.
         """
         from optuna.trial import TrialState, create_trial
 
-        bests = running_best(macro_f1s)
+        bests = running_best(scores)
         if not bests or math.isnan(bests[-1]):
             return False  # Optuna's pruners end a trial that has no score yet.
         if isinstance(pruner, HalvingPruner):
@@ -168,7 +168,7 @@ class StopRule:
         train_losses: Sequence[float],
         val_losses: Sequence[float],
         *,
-        macro_f1s: Sequence[float],
+        scores: Sequence[float],
         peers: Peers,
     ) -> Decision | None:
         """Return why the trial ends at its last epoch, or None if it goes on.
@@ -180,26 +180,26 @@ class StopRule:
         Args:
             train_losses: Mean training loss per epoch, epoch 1 first.
             val_losses: Mean validation loss per epoch.
-            macro_f1s: Validation macro-F1 per epoch.
+            scores: Validation macro-F1 per epoch.
             peers: The finished trials to compare with.
         """
-        epochs = len(macro_f1s)
+        epochs = len(scores)
         assert epochs == len(train_losses) == len(val_losses), "curves of different lengths"
         if epochs == 0:
             return None
         divergence = self._find_divergence(train_losses, val_losses)
         if divergence is not None:
             return Decision(Outcome.DIVERGED, divergence)
-        waited = epochs_since_best(macro_f1s, self.min_delta)
+        waited = epochs_since_best(scores, self.min_delta)
         if waited >= self.patience:
-            return Decision(Outcome.STALLED, self._describe_stall(macro_f1s, waited))
+            return Decision(Outcome.STALLED, self._describe_stall(scores, waited))
         if epochs >= self.max_epochs:
-            reason = f"reached epoch {epochs}, the last one; {_describe_best(macro_f1s)}"
+            reason = f"reached epoch {epochs}, the last one; {_describe_best(scores)}"
             return Decision(Outcome.EXHAUSTED, reason)
-        behind = self._find_lag(macro_f1s, waited, peers=peers)
+        behind = self._find_lag(scores, waited, peers=peers)
         if behind is None:
             return None
-        peers.add_behind(macro_f1s)
+        peers.add_behind(scores)
         return Decision(Outcome.BEHIND, behind)
 
     def _find_divergence(
@@ -219,25 +219,25 @@ class StopRule:
             f"for {CHANCE_EPOCHS} epochs; {last[-1]:.3g} at epoch {len(train_losses)}"
         )
 
-    def _describe_stall(self, macro_f1s: Sequence[float], waited: int) -> str:
+    def _describe_stall(self, scores: Sequence[float], waited: int) -> str:
         by = f" by more than {self.min_delta:g}" if self.min_delta else ""
-        return f"macro-F1 has not risen{by} for {waited} epochs; {_describe_best(macro_f1s)}"
+        return f"macro-F1 has not risen{by} for {waited} epochs; {_describe_best(scores)}"
 
-    def _find_lag(self, macro_f1s: Sequence[float], waited: int, *, peers: Peers) -> str | None:
+    def _find_lag(self, scores: Sequence[float], waited: int, *, peers: Peers) -> str | None:
         if self.pruner is None:
             return None
-        epoch, best = len(macro_f1s), running_best(macro_f1s)[-1]
+        epoch, best = len(scores), running_best(scores)[-1]
         median = peers.find_median(epoch)
         if waited >= self.prune_patience and median is not None and best < median:
             return (
-                f"{self._describe_stall(macro_f1s, waited)}, below {median:.4f}, the median of "
+                f"{self._describe_stall(scores, waited)}, below {median:.4f}, the median of "
                 f"{len(peers)} complete trials at epoch {epoch}"
             )
-        if not peers.is_pruned_by(self.pruner, macro_f1s):
+        if not peers.is_pruned_by(self.pruner, scores):
             return None
         pruner = self.pruner
         name = pruner.name if isinstance(pruner, HalvingPruner) else type(pruner).__name__
-        return f"{name} ended it at epoch {epoch}; {_describe_best(macro_f1s)}"
+        return f"{name} ended it at epoch {epoch}; {_describe_best(scores)}"
 
 
 def make_pruner(config: PrunerConfig) -> "Pruner | None":
@@ -294,9 +294,9 @@ def optuna_state_and_value(
     return told[outcome]
 
 
-def _describe_best(macro_f1s: Sequence[float]) -> str:
-    epoch = best_epoch(macro_f1s)
-    return "no score" if epoch is None else f"best {macro_f1s[epoch - 1]:.4f} at epoch {epoch}"
+def _describe_best(scores: Sequence[float]) -> str:
+    epoch = best_epoch(scores)
+    return "no score" if epoch is None else f"best {scores[epoch - 1]:.4f} at epoch {epoch}"
 
 
 def _add_to_study(study: "Study", bests: Sequence[float]) -> None:

@@ -226,7 +226,7 @@ def write_study(folder: Path) -> StudyWriter:
                 decision = Decision(Outcome(outcome), f"it {outcome}")
                 held = given.get("held", {}).get(number)
                 result = trial_result(decision, curve, held=held)
-                best = result.best_macro_f1 or 0.0
+                best = result.best_score or 0.0
                 classes = [
                     ClassScore(i, "abc"[i], best, best, best, support)
                     for i, support in enumerate(supports)

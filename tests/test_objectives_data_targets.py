@@ -274,7 +274,7 @@ def test_run_trains_on_the_soft_labels_of_a_file(
     path.write_bytes(as_npz(x=features, labels=shares, class_names=CLASSES))
     assert run(path) == 0, capsys.readouterr().err
     connection = sqlite3.connect(tmp_path / "bestepoch.db")
-    best = connection.execute("select count(*), max(macro_f1) from best_epochs").fetchone()
+    best = connection.execute("select count(*), max(score) from best_epochs").fetchone()
     connection.close()
     assert best[0] == 2
     assert best[1] > 0.2

@@ -23,8 +23,8 @@ def assert_equals_sklearn(pairs: list[tuple[int, int]]) -> None:
     np.testing.assert_allclose(scores.f1, f1, rtol=1e-14)
     assert scores.support.tolist() == support.tolist()
     # Without `labels`, scikit-learn means the classes that it sees.
-    macro_f1 = f1_score(targets, predictions, average="macro", zero_division=0)
-    assert scores.macro_f1 == pytest.approx(macro_f1, rel=1e-14)
+    score = f1_score(targets, predictions, average="macro", zero_division=0)
+    assert scores.score == pytest.approx(score, rel=1e-14)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -62,11 +62,11 @@ def test_scores_by_hand() -> None:
     assert scores.recall.tolist() == pytest.approx([3 / 4, 4 / 6])
     assert scores.f1.tolist() == pytest.approx([6 / 9, 8 / 11])
     assert scores.support.tolist() == [4, 6]
-    assert scores.macro_f1 == pytest.approx((6 / 9 + 8 / 11) / 2)
+    assert scores.score == pytest.approx((6 / 9 + 8 / 11) / 2)
 
 
 def test_empty_table_scores_zero() -> None:
     scores = class_scores(np.zeros((3, 3), dtype=np.int64))
-    assert scores.macro_f1 == 0.0
+    assert scores.score == 0.0
     assert scores.f1.tolist() == [0.0, 0.0, 0.0]
     assert scores.support.tolist() == [0, 0, 0]

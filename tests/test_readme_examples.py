@@ -86,7 +86,7 @@ def test_own_objective_is_swept_as_written(
     with pytest.raises(SystemExit) as exit_:
         main([*shlex.split(command)[1:], "--trials", "2", "--workers", "1", "--quiet"])
     assert exit_.value.code == 0
-    assert queries.results("bestepoch.db", "rings")["best_macro_f1"].max() > 0.8
+    assert queries.results("bestepoch.db", "rings")["best_score"].max() > 0.8
     assert "\n   1 " in capsys.readouterr().out
 
 

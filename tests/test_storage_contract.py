@@ -65,7 +65,7 @@ def restart(db: Database, trial: int = 0, attempt: int = 1, token: str = "other"
     )
 
 
-def epoch(claim: Claim, number: int, macro_f1: float = 0.5, **other: Any) -> EpochRow:
+def epoch(claim: Claim, number: int, score: float = 0.5, **other: Any) -> EpochRow:
     values: dict[str, Any] = {
         "train_loss": 0.7,
         "val_loss": 0.6,
@@ -74,7 +74,7 @@ def epoch(claim: Claim, number: int, macro_f1: float = 0.5, **other: Any) -> Epo
         "grad_norm": 1.5,
         "seconds": 0.11,
     }
-    return EpochRow(claim=claim, epoch=number, macro_f1=macro_f1, **(values | other))
+    return EpochRow(claim=claim, epoch=number, score=score, **(values | other))
 
 
 RESULT = TrialResult(
@@ -82,10 +82,10 @@ RESULT = TrialResult(
     reason="no gain for 3 epochs",
     value=0.5,
     best_epoch=2,
-    best_macro_f1=0.5,
+    best_score=0.5,
     last_epoch=5,
-    last_macro_f1=0.3,
-    tail_macro_f1=0.4,
+    last_score=0.3,
+    tail_score=0.4,
     best_val_loss=0.6,
     epochs_run=5,
     epochs_to_95=2,
@@ -240,11 +240,11 @@ def test_restart_counts_up_and_hides_the_old_curve(db: Database, storage_url: st
     recorder.record_epochs(db, [epoch(again, 1, 0.2), epoch(again, 2, 0.3)])
     for view in (queries.best_epochs, queries.last_epochs):
         frame = view(storage_url, "relation")
-        assert frame[["attempt", "epoch", "macro_f1"]].values.tolist() == [[2, 2, 0.3]]
+        assert frame[["attempt", "epoch", "score"]].values.tolist() == [[2, 2, 0.3]]
     finish(db, again)
     [ended] = queries.finished_curves(db, STUDY)
-    assert ended.macro_f1 == (0.2, 0.3)
-    assert queries.curves(storage_url, "relation")["macro_f1"].tolist() == [0.2, 0.3]
+    assert ended.score == (0.2, 0.3)
+    assert queries.curves(storage_url, "relation")["score"].tolist() == [0.2, 0.3]
     with pytest.raises(recorder.LostTrial):
         restart(db, attempt=2)  # it has ended
     with db.read() as connection:
@@ -285,13 +285,13 @@ def test_nan_reads_as_nan_and_infinity_as_infinity(db: Database, storage_url: st
     )
     row = queries.curves(storage_url, "relation").iloc[0]
     assert (row["train_loss"], row["grad_norm"]) == (INF, -INF)
-    assert row[["val_loss", "learning_rate", "macro_f1"]].isna().all()
+    assert row[["val_loss", "learning_rate", "score"]].isna().all()
     assert row["class_f1"] == "[null, 0.5]"
     result = TrialResult(outcome="diverged", reason="loss", value=0.0, best_val_loss=INF)
     finish(db, claim, result)
     assert queries.trial(storage_url, "relation", 0)["best_val_loss"] == INF
     [ended] = queries.finished_curves(db, STUDY)
-    assert [math.isnan(score) for score in ended.macro_f1] == [True, True, False]
+    assert [math.isnan(score) for score in ended.score] == [True, True, False]
     scores = queries.class_scores(storage_url, "relation")
     assert scores["recall"].isna().tolist() == [True, False]
 
@@ -309,7 +309,7 @@ def test_finished_curves_brings_only_what_is_new(db: Database) -> None:
         recorder.record_epochs(db, [epoch(claim, 1, 0.1 * number)])
     finish(db, Claim(STUDY, 1, 1, "mine"))
     first = queries.finished_curves(db, STUDY)
-    assert [(each.trial, each.macro_f1) for each in first] == [(1, (0.1,))]
+    assert [(each.trial, each.score) for each in first] == [(1, (0.1,))]
     known = {each.trial for each in first}
     assert queries.finished_curves(db, STUDY, known=known) == []
     # An earlier number that ends later must not be missed.
@@ -326,7 +326,7 @@ def test_finished_curves_reads_more_trials_than_a_statement_holds(db: Database) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queries, "_TRIALS_A_QUERY", 3)
         ended = queries.finished_curves(db, STUDY)
-    assert [(each.trial, each.macro_f1) for each in ended] == [(n, (0.5,)) for n in range(7)]
+    assert [(each.trial, each.score) for each in ended] == [(n, (0.5,)) for n in range(7)]
 
 
 def test_delete_takes_one_study_and_names_its_weights(db: Database) -> None:
@@ -390,7 +390,7 @@ def test_person_reads_views_with_plain_pandas(db: Database, storage_url: str, vi
     row = frame.iloc[0]
     expected = {"best_epochs": (2, 0.8), "last_epochs": (4, None)}[view]
     assert row["epoch"] == expected[0]
-    assert row["macro_f1"] == expected[1] or math.isnan(row["macro_f1"])
+    assert row["score"] == expected[1] or math.isnan(row["score"])
     assert (row["optimizer"], row["class_weights"], row["batch_size"]) == ("adam", "none", 50)
     assert (row["learning_rate"], row["beta1"], row["beta2"]) == (0.003, 0.9, 0.995)
     assert row["model"].replace(" ", "") == '{"filters":150}'

@@ -109,7 +109,7 @@ def test_database_of_the_first_version_becomes_as_a_fresh_one(storage_url: str) 
             # PostgreSQL's views hold on to every column of the table they read.
             for view in ("best_epochs", "last_epochs"):
                 connection.execute(text(f"DROP VIEW {view}"))
-            later = ("outcome", "epoch", "macro_f1")
+            later = ("outcome", "epoch", "score")
             for name in ("confusion", *(f"would_stop_{each}" for each in later)):
                 connection.execute(text(f"ALTER TABLE trial_results DROP COLUMN {name}"))
             for statement in schema.create_views(connection.dialect.name):

@@ -41,8 +41,8 @@ PLAIN_SQL = {
             (SELECT count(*) FROM trial_results t WHERE t.study = s.name) AS num_trials,
             (SELECT count(*) FROM trial_results t WHERE t.study = s.name
                 AND COALESCE(outcome, 'interrupted') = 'interrupted') AS num_unfinished,
-            (SELECT max(best_macro_f1) FROM trial_results t WHERE t.study = s.name
-                AND outcome IN ('stalled', 'exhausted', 'behind')) AS best_macro_f1
+            (SELECT max(best_score) FROM trial_results t WHERE t.study = s.name
+                AND outcome IN ('stalled', 'exhausted', 'behind')) AS best_score
         FROM bestepoch_studies s ORDER BY created_at, name""",
     "best_epochs": "SELECT * FROM best_epochs WHERE study = 's' ORDER BY trial",
     "last_epochs": "SELECT * FROM last_epochs WHERE study = 's' ORDER BY trial",
@@ -55,11 +55,11 @@ PLAIN_SQL = {
         ON t.study_uuid = c.study_uuid AND t.trial = c.trial
         WHERE t.study = 's' ORDER BY c.trial, c.class_index""",
     "results": """
-        SELECT trial, outcome, reason, last_epoch, last_macro_f1, tail_macro_f1, best_val_loss,
+        SELECT trial, outcome, reason, last_epoch, last_score, tail_score, best_val_loss,
             value, epochs_to_95, epochs_to_99, seconds, params, attempt, seed, device
         FROM trial_results WHERE study = 's'
         ORDER BY CASE WHEN outcome IN ('stalled', 'exhausted', 'behind')
-            THEN best_macro_f1 END DESC NULLS LAST, outcome IS NOT NULL, trial""",
+            THEN best_score END DESC NULLS LAST, outcome IS NOT NULL, trial""",
 }
 
 #: Trial, outcome, best, last and tail macro-F1. Best and last rank the other way round.
@@ -123,10 +123,10 @@ def end(
         reason=f"because {number}",
         value={"diverged": 0.0, "failed": None}.get(outcome, best),
         best_epoch=best_epoch if curve else None,
-        best_macro_f1=best,
+        best_score=best,
         last_epoch=len(curve) or None,
-        last_macro_f1=last,
-        tail_macro_f1=tail,
+        last_score=last,
+        tail_score=tail,
         epochs_run=len(curve),
     )
     scores = [ClassScore(k, f"class {k}", 0.1, 0.2, 0.15, 5) for k in range(2 if curve else 0)]
@@ -201,7 +201,7 @@ def test_results_are_ranked(full_url: str, by: queries.RankBy, ranks: list[Any])
 def test_results_show_a_running_trial_so_far(full_url: str) -> None:
     row = queries.results(full_url, "s").iloc[4]
     assert row["trial"] == 6
-    assert (row["best_epoch"], row["best_macro_f1"], row["epochs_run"]) == (1, 0.95, 1)
+    assert (row["best_epoch"], row["best_score"], row["epochs_run"]) == (1, 0.95, 1)
     assert row[["rank", "outcome", "last_epoch", "finished_at"]].isna().all()
 
 
@@ -246,13 +246,13 @@ def test_studies_are_counted(full_url: str) -> None:
     assert frame["study"].tolist() == ["s", "another"]
     assert frame.loc[0, ["num_trials", "num_unfinished", "best_trial"]].tolist() == [7, 1, 0]
     assert frame.loc[1, ["num_trials", "num_unfinished"]].tolist() == [0, 0]
-    assert frame.loc[1, ["best_trial", "best_macro_f1"]].isna().all()
+    assert frame.loc[1, ["best_trial", "best_score"]].isna().all()
     assert frame.loc[0, "created_at"] == pd.Timestamp(NOW)
 
 
 def test_one_trial_is_decoded(full_url: str) -> None:
     row = queries.trial(full_url, "s", 2)
-    assert (row["outcome"], row["best_macro_f1"], row["value"]) == ("diverged", 0.9, 0.0)
+    assert (row["outcome"], row["best_score"], row["value"]) == ("diverged", 0.9, 0.0)
     assert row["params"]["betas"] == [0.9, 0.99]
     assert row["versions"] == {"torch": "2.13.0"}
     assert row["finished_at"] == NOW
@@ -283,13 +283,13 @@ def test_engine_reads_what_is_left_to_do(full_url: str) -> None:
             (4, "behind", 0.4),
             (5, "stalled", 0.7),
         ]
-        assert untold[0].macro_f1 == ()
-        assert untold[1].macro_f1 == (0.05, 0.4, 0.1)
+        assert untold[0].score == ()
+        assert untold[1].score == (0.05, 0.4, 0.1)
         assert untold[1].reason == "because 4"
         finished = queries.finished_curves(db, "u-s", known=[0, 1, 3, 4, 5])
         assert [each.trial for each in finished] == [2]
-        assert finished[0].macro_f1[:2] == (0.05, 0.9)
-        assert math.isnan(finished[0].macro_f1[2])
+        assert finished[0].score[:2] == (0.05, 0.9)
+        assert math.isnan(finished[0].score[2])
 
 
 def test_queries_write_nothing(sqlite_url: str) -> None:

@@ -46,7 +46,7 @@ def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -
     frame = {
         "trial": range(n),
         "outcome": ["stalled"] * n,
-        "best_macro_f1": scores,
+        "best_score": scores,
         "best_epoch": [9] * n,
         "epochs_run": [23] * n,
         "epochs_to_99": [10] * n,
@@ -320,7 +320,7 @@ def test_of_equal_scores_the_first_to_arrive_is_the_best() -> None:
 
 
 def test_study_without_a_score_is_told_why() -> None:
-    nothing = {"best_macro_f1": [math.nan] * 3}
+    nothing = {"best_score": [math.nan] * 3}
     for outcome, said in (("interrupted", "let the sweep run on"), ("failed", "see why")):
         frame = results([math.nan] * 3, [MIDDLE] * 3, outcome=[outcome] * 3, **nothing)
         (found,) = advise(frame, judged("", 0), error=math.nan)

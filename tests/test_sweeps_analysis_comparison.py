@@ -13,17 +13,17 @@ CURVES = pd.DataFrame(
     {
         "trial": [0] * 4 + [1] * 4 + [2] * 2,
         "epoch": [1, 2, 3, 4, 1, 2, 3, 4, 1, 2],
-        "macro_f1": [0.2, 0.8, 0.5, 0.5, 0.3, 0.5, 0.6, 0.79, 0.6, math.nan],
+        "score": [0.2, 0.8, 0.5, 0.5, 0.3, 0.5, 0.6, 0.79, 0.6, math.nan],
     }
 )
 RESULTS = pd.DataFrame(
     {
         "rank": pd.Series([1, 2, 3, pd.NA], dtype="Int64"),
         "trial": [0, 1, 2, 3],
-        "best_macro_f1": [0.8, 0.79, 0.6, math.nan],
+        "best_score": [0.8, 0.79, 0.6, math.nan],
         "best_epoch": pd.Series([2, 4, 1, pd.NA], dtype="Int64"),
-        "last_macro_f1": [0.5, 0.79, math.nan, math.nan],
-        "tail_macro_f1": [0.5, 0.5475, 0.6, math.nan],
+        "last_score": [0.5, 0.79, math.nan, math.nan],
+        "tail_score": [0.5, 0.5475, 0.6, math.nan],
         "epochs_run": [4, 4, 2, 0],
     }
 )

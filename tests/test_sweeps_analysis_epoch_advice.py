@@ -21,7 +21,7 @@ def results(scores: list[float], **columns: Any) -> pd.DataFrame:
     frame = {
         "trial": range(n),
         "outcome": ["stalled"] * n,
-        "best_macro_f1": scores,
+        "best_score": scores,
         "best_epoch": [9] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,
@@ -171,7 +171,7 @@ def overfit(has_fallen: bool) -> str:
         trial=0,
         train_losses=tuple(1.0 - 0.04 * epoch for epoch in range(20)),
         val_losses=tuple(0.5 + 0.1 * abs(epoch - 5) for epoch in range(20)),
-        macro_f1s=tuple(0.8 - fall * max(0, epoch - 5) for epoch in range(20)),
+        scores=tuple(0.8 - fall * max(0, epoch - 5) for epoch in range(20)),
         supports=(310, 410),
     )
     found = find_overfit(curve)
@@ -219,7 +219,7 @@ def test_patience_that_would_have_cost_the_best_score_is_doubled() -> None:
     held = {
         "would_stop_epoch": [9, pd.NA, pd.NA],
         "would_stop_outcome": ["stalled", pd.NA, pd.NA],
-        "would_stop_macro_f1": [0.7, pd.NA, pd.NA],
+        "would_stop_score": [0.7, pd.NA, pd.NA],
     }
     frame = results([0.9, 0.85, 0.8], outcome=["exhausted", "stalled", "stalled"], **held)
     flat, limits = judged(*["converged"] * 3), {"max_epochs": 23, "patience": 6}

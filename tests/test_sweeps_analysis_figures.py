@@ -37,7 +37,7 @@ def make_results(rows: list[dict[str, Any]]) -> pd.DataFrame:
         for i, row in enumerate(rows)
     ]
     found = frames.to_frame([[row.get(name) for name in columns] for row in filled], columns)
-    ranked = found["best_macro_f1"].where(found["outcome"].isin(["stalled", "behind"]))
+    ranked = found["best_score"].where(found["outcome"].isin(["stalled", "behind"]))
     found.insert(0, "rank", ranked.rank(method="min", ascending=False).astype("Int64"))
     return found
 
@@ -62,9 +62,9 @@ def test_all_curves_share_the_points(num_trials: int, points: int) -> None:
 def test_scatter_leaves_out_what_may_not_be_ranked() -> None:
     results = make_results(
         [
-            {"best_macro_f1": 0.7, "last_macro_f1": 0.6, "best_epoch": 3},
-            {"best_macro_f1": 0.5, "last_macro_f1": 0.5, "best_epoch": 2, "outcome": "behind"},
-            {"best_macro_f1": 0.9, "last_macro_f1": 0.1, "best_epoch": 1, "outcome": "diverged"},
+            {"best_score": 0.7, "last_score": 0.6, "best_epoch": 3},
+            {"best_score": 0.5, "last_score": 0.5, "best_epoch": 2, "outcome": "behind"},
+            {"best_score": 0.9, "last_score": 0.1, "best_epoch": 1, "outcome": "diverged"},
             {"outcome": "failed", "epochs_run": 0},
         ]
     )
@@ -76,12 +76,12 @@ def test_scatter_leaves_out_what_may_not_be_ranked() -> None:
 def test_curves_colour_the_best_and_mark_best_epochs_and_ends() -> None:
     results = make_results(
         [
-            {"best_macro_f1": 0.7, "best_epoch": 2, "last_epoch": 3, "last_macro_f1": 0.6},
-            {"best_macro_f1": 0.5, "best_epoch": 1, "last_epoch": 2, "last_macro_f1": 0.4},
+            {"best_score": 0.7, "best_epoch": 2, "last_epoch": 3, "last_score": 0.6},
+            {"best_score": 0.5, "best_epoch": 1, "last_epoch": 2, "last_score": 0.4},
         ]
     )
     rows = [(0, 1, 0.5), (0, 2, 0.7), (0, 3, 0.6), (1, 1, 0.5), (1, 2, 0.4)]
-    columns = ("trial", "epoch", "macro_f1")
+    columns = ("trial", "epoch", "score")
     curves = pd.DataFrame(rows, columns=columns)
     figure = figures_curves.learning_curves(curves, results, [0])
     traces = {trace.name: trace for trace in figure.data}
@@ -114,7 +114,7 @@ def spread(num_trials: int) -> pd.DataFrame:
         if i % 2:
             params["momentum"] = 0.01 * i
         score = 0.7 - 0.1 * abs(math.log10(rate) + 2)
-        rows.append({"best_macro_f1": score, "params": json.dumps(params)})
+        rows.append({"best_score": score, "params": json.dumps(params)})
     return make_results(rows)
 
 
@@ -141,7 +141,7 @@ def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
 def rated(rates: list[float]) -> pd.DataFrame:
     """Trials that differ in their learning rate alone."""
     rows = [
-        {"best_macro_f1": 0.5 + 0.01 * i, "params": json.dumps({"learning_rate": rate})}
+        {"best_score": 0.5 + 0.01 * i, "params": json.dumps({"learning_rate": rate})}
         for i, rate in enumerate(rates)
     ]
     return make_results(rows)
@@ -179,12 +179,11 @@ def test_slice_of_less_than_a_decade_has_ticks_all_along() -> None:
 
 def test_slice_of_a_few_trials_has_the_digits_of_their_scores() -> None:
     rows = [
-        {"best_macro_f1": each, "params": json.dumps({"optimizer": "sgd", "momentum": i / 10})}
+        {"best_score": each, "params": json.dumps({"optimizer": "sgd", "momentum": i / 10})}
         for i, each in enumerate([0.4316, 0.4322, 0.4358])
     ]
     rows += [
-        {"best_macro_f1": each, "params": json.dumps({"optimizer": "adam"})}
-        for each in (0.79, 0.6)
+        {"best_score": each, "params": json.dumps({"optimizer": "adam"})} for each in (0.79, 0.6)
     ]
     drawn = dict(figures_parameters.slices(make_results(rows), SPACE))
     assert drawn["momentum"].layout.yaxis.tickformat == ".4f"
@@ -236,9 +235,9 @@ def test_of_many_classes_the_worst_are_drawn() -> None:
 def test_epochs_needed_are_shares_of_the_ranked_trials() -> None:
     results = make_results(
         [
-            {"best_macro_f1": 0.7, "best_epoch": 5, "epochs_to_95": 2, "epochs_to_99": 5},
-            {"best_macro_f1": 0.6, "best_epoch": 3, "epochs_to_95": 2, "epochs_to_99": 3},
-            {"best_macro_f1": 0.9, "best_epoch": 1, "outcome": "diverged"},
+            {"best_score": 0.7, "best_epoch": 5, "epochs_to_95": 2, "epochs_to_99": 5},
+            {"best_score": 0.6, "best_epoch": 3, "epochs_to_95": 2, "epochs_to_99": 3},
+            {"best_score": 0.9, "best_epoch": 1, "outcome": "diverged"},
         ]
     )
     figure = figures.epochs_needed(results, max_epochs=40, cap=7)
@@ -263,7 +262,7 @@ def test_ticks_of_a_narrow_range_are_told_apart(low: float, high: float, expecte
 def test_axis_of_curves_begins_where_the_best_trials_differ() -> None:
     rows = [(0, e, 0.7 + 0.001 * e if e > 2 else 0.1) for e in range(1, 14)]
     rows += [(1, e, 0.2) for e in range(1, 6)]
-    curves = pd.DataFrame(rows, columns=["trial", "epoch", "macro_f1"])
+    curves = pd.DataFrame(rows, columns=["trial", "epoch", "score"])
     ends = figures_curves.score_range(curves, [0])
     assert ends is not None
     assert 0.69 < ends[0] < 0.71
@@ -275,7 +274,7 @@ def test_axis_of_curves_begins_where_the_best_trials_differ() -> None:
 
 
 def test_curves_without_a_score_have_no_axis() -> None:
-    curves = pd.DataFrame({"trial": [0, 0], "epoch": [1, 2], "macro_f1": [NAN, NAN]})
+    curves = pd.DataFrame({"trial": [0, 0], "epoch": [1, 2], "score": [NAN, NAN]})
     assert figures_curves.score_range(curves, []) is None
 
 
@@ -287,7 +286,7 @@ def schedules() -> pd.DataFrame:
         params: dict[str, Any] = {"optimizer": "adam", "learning_rate": 0.01 * (i + 1)}
         params |= {} if schedule == "constant" else {"schedule": schedule}
         params |= {"clip_norm": (5.0, 1e6)[i % 2]}
-        rows.append({"best_macro_f1": 1.0 if i < 7 else 0.5, "params": json.dumps(params)})
+        rows.append({"best_score": 1.0 if i < 7 else 0.5, "params": json.dumps(params)})
     return make_results(rows)
 
 
@@ -310,7 +309,7 @@ def test_constant_rate_and_no_clipping_are_drawn_as_choices() -> None:
 
 def test_names_of_an_axis_do_not_run_into_each_other() -> None:
     rows = [
-        {"best_macro_f1": 0.1 * i, "params": json.dumps({"optimizer": "sgd", "momentum": each})}
+        {"best_score": 0.1 * i, "params": json.dumps({"optimizer": "sgd", "momentum": each})}
         for i, each in enumerate([0.0, 0.0311, 0.5, 0.89, 0.9])
     ]
     (lines,) = figures_parameters.parallel_coordinates(make_results(rows), SPACE).data
@@ -320,9 +319,9 @@ def test_names_of_an_axis_do_not_run_into_each_other() -> None:
 
 def test_curves_of_trials_without_a_rank_are_grey_and_the_caption_says_so() -> None:
     results = make_results(
-        [{"outcome": "diverged", "best_macro_f1": 0.4, "best_epoch": 1, "last_epoch": 2}]
+        [{"outcome": "diverged", "best_score": 0.4, "best_epoch": 1, "last_epoch": 2}]
     )
-    curves = pd.DataFrame([(0, 1, 0.4), (0, 2, 0.3)], columns=["trial", "epoch", "macro_f1"])
+    curves = pd.DataFrame([(0, 1, 0.4), (0, 2, 0.3)], columns=["trial", "epoch", "score"])
     figure = figures_curves.learning_curves(curves, results, [])
     assert figure.data[0].name == "trials"
     said = figures_curves.caption([], 0)
@@ -347,7 +346,7 @@ def test_range_of_clipping_has_numbers_alone() -> None:
 def test_timeline_of_one_outcome_has_a_legend() -> None:
     begun = pd.Timestamp("2031-05-07T11:13:17Z")
     ended = begun + pd.Timedelta(seconds=7)
-    results = make_results([{"best_macro_f1": 0.7, "started_at": begun, "finished_at": ended}])
+    results = make_results([{"best_score": 0.7, "started_at": begun, "finished_at": ended}])
     assert figures.timeline(results).layout.showlegend
 
 

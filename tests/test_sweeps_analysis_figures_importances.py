@@ -26,7 +26,7 @@ def make_results(rows: list[tuple[float, dict[str, Any]]]) -> pd.DataFrame:
         {
             "trial": range(len(rows)),
             "outcome": "stalled",
-            "best_macro_f1": [score for score, _ in rows],
+            "best_score": [score for score, _ in rows],
             "params": [json.dumps({"optimizer": "adam"} | params) for _, params in rows],
         }
     )
@@ -113,7 +113,7 @@ def test_optimizer_is_not_taken_for_its_own_range_of_rates() -> None:
 def test_rate_that_decides_within_each_optimizers_own_range_is_important() -> None:
     rows = []
     for score, params in zip(
-        decided_by_optimizer()["best_macro_f1"], decided_by_optimizer()["params"], strict=True
+        decided_by_optimizer()["best_score"], decided_by_optimizer()["params"], strict=True
     ):
         one = json.loads(params)
         own = RATED["learning_rate"]["by_optimizer"]

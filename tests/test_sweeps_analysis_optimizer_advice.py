@@ -37,7 +37,7 @@ def results(
     frame = {
         "trial": range(n),
         "outcome": ["stalled"] * n,
-        "best_macro_f1": [0.7] * 7 + [best - 0.05 * i for i in range(len(rates))],
+        "best_score": [0.7] * 7 + [best - 0.05 * i for i in range(len(rates))],
         "best_epoch": [9] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,

@@ -26,7 +26,7 @@ def results(rates: list[float], *, optimizer: str = "adam", **columns: Any) -> p
         "trial": range(n),
         "outcome": ["stalled"] * n,
         # The higher the rate the worse, but for the best trial.
-        "best_macro_f1": [0.99 if rate == min(rates) else 0.9 - rate for rate in rates],
+        "best_score": [0.99 if rate == min(rates) else 0.9 - rate for rate in rates],
         "best_epoch": [9] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,
@@ -86,7 +86,7 @@ def test_half_of_those_at_the_top_are_enough_where_none_is_among_the_best() -> N
     frame = results([*GOOD, *HIGH[:4]])
     (found,) = find(frame, RATE, too_high={19, 20})
     assert found.text.startswith("the 2 trials") or found.text.startswith("2 of the 4 trials")
-    best = frame.assign(best_macro_f1=[0.5] * 22 + [0.9])
+    best = frame.assign(best_score=[0.5] * 22 + [0.9])
     assert find(best, RATE, too_high={19, 20}) == []
 
 
@@ -148,7 +148,7 @@ def test_range_in_which_nothing_is_learned_is_raised_to_the_usual_one() -> None:
 
 def test_bottom_of_a_range_whose_trials_learn_too_little_is_raised() -> None:
     # As the high end, upside down; the best trial is the fastest.
-    frame = results([*GOOD, *HIGH]).assign(best_macro_f1=[0.01 * i for i in range(24)])
+    frame = results([*GOOD, *HIGH]).assign(best_score=[0.01 * i for i in range(24)])
     (found,) = find(frame, RATE, too_low={0, 1, 2, 3})
     assert found.text.startswith(
         "the 4 trials with learning rates up to 0.00208 learn too little an epoch, none of the "
@@ -197,9 +197,7 @@ def test_other_advice_waits_until_most_trials_learn() -> None:
 
 
 def test_top_of_a_range_is_not_widened_where_the_best_trial_is_told_to_lower_its_rate() -> None:
-    frame = results([0.001, 0.002, 0.25, 0.28, 0.29]).assign(
-        best_macro_f1=[0.1, 0.2, 0.7, 0.8, 0.9]
-    )
+    frame = results([0.001, 0.002, 0.25, 0.28, 0.29]).assign(best_score=[0.1, 0.2, 0.7, 0.8, 0.9])
     verdicts = judged(["oscillating"] * 5)
     found = advice.advise(frame, RATE, verdicts, epochs=None, error=0.01)
     assert "widen" in found[0].text

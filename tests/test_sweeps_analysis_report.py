@@ -60,10 +60,10 @@ def make(
             "outcome": outcome,
             "reason": None if outcome is None else f"it {outcome}",
             "best_epoch": None if best is None else curve.index(best) + 1,
-            "best_macro_f1": best,
+            "best_score": best,
             "last_epoch": len(curve) or None,
-            "last_macro_f1": curve[-1] if curve else None,
-            "tail_macro_f1": curve[-1] if curve else None,
+            "last_score": curve[-1] if curve else None,
+            "tail_score": curve[-1] if curve else None,
             "epochs_run": len(curve),
             "epochs_to_95": 1 if best is not None else None,
             "epochs_to_99": curve.index(best) + 1 if best is not None else None,
@@ -80,7 +80,7 @@ def make(
         begun += timedelta(seconds=1)
         epochs += [
             {"trial": trial, "epoch": epoch, "train_loss": 1 / epoch, "val_loss": 0.5 + 0.1 * f1}
-            | {"macro_f1": f1, "class_f1": json.dumps([0.5] * len(class_names))}
+            | {"score": f1, "class_f1": json.dumps([0.5] * len(class_names))}
             | {"learning_rate": 0.01, "grad_norm": 1.0, "seconds": 1.0}
             for epoch, f1 in enumerate(curve, start=1)
         ]
@@ -91,9 +91,7 @@ def make(
                 for i, name in enumerate(class_names)
             ]
     shown = frame({k: v for k, v in frames.RESULTS.items() if k != "rank"}, results)
-    ranked = shown["best_macro_f1"].where(
-        shown["outcome"].isin(["stalled", "exhausted", "behind"])
-    )
+    ranked = shown["best_score"].where(shown["outcome"].isin(["stalled", "exhausted", "behind"]))
     shown.insert(0, "rank", ranked.rank(method="min", ascending=False).astype("Int64"))
     order = ["rank", "best_epoch", "trial"]  # as ``queries.results`` orders the ranked
     shown = shown.sort_values(order, na_position="last", ignore_index=True)
@@ -170,7 +168,7 @@ def test_page_says_who_won_and_what_ties_and_what_was_saved() -> None:
     assert "bestepoch run relation-cnn --seed 3" in text
     assert "f1ad9bf8" in text
     shown = text.split("All settings")[0]
-    assert not re.search(r"\b(macro_f1|best_epoch|learning_rate|epochs_run|nan|<NA>)\b", shown)
+    assert not re.search(r"\b(best_score|best_epoch|learning_rate|epochs_run|nan|<NA>)\b", shown)
 
 
 def test_names_of_people_are_escaped_everywhere() -> None:

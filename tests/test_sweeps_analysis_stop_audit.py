@@ -34,7 +34,7 @@ def make(trials: list[tuple[object, ...]]) -> tuple[pd.DataFrame, pd.DataFrame]:
         stop = held or (None, None, None)
         assert isinstance(stop, tuple)
         known = {"trial": trial, "outcome": outcome, "epochs_run": epochs, "seconds": seconds}
-        names = ("outcome", "epoch", "macro_f1")
+        names = ("outcome", "epoch", "score")
         known |= {f"would_stop_{name}": one for name, one in zip(names, stop, strict=True)}
         known |= {"attempt": 1, "seed": 0}
         rows.append([known.get(name) for name in frames.RESULTS])
@@ -99,7 +99,7 @@ def test_study_without_an_ended_trial_has_no_rows() -> None:
 
 def scored(*rows: tuple[object, ...]) -> pd.DataFrame:
     """Results of trials: outcome, best score, best epoch, would-be end, epoch and score."""
-    names = ("outcome", "best_macro_f1", "best_epoch", *HELD)
+    names = ("outcome", "best_score", "best_epoch", *HELD)
     same = {"attempt": 1, "seed": 0, "epochs_run": 11}
     known = [
         same | {"trial": i} | dict(zip(names, row, strict=False)) for i, row in enumerate(rows)
@@ -108,7 +108,7 @@ def scored(*rows: tuple[object, ...]) -> pd.DataFrame:
     return frames.to_frame(table, frames.RESULTS)
 
 
-HELD = ("would_stop_outcome", "would_stop_epoch", "would_stop_macro_f1")
+HELD = ("would_stop_outcome", "would_stop_epoch", "would_stop_score")
 
 
 @pytest.mark.parametrize(

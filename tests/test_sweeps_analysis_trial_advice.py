@@ -16,16 +16,16 @@ FLAT = [0.3, 0.5, 0.6, 0.65, 0.69] + [0.7] * 18
 
 
 def make(
-    macro_f1s: list[float],
+    scores: list[float],
     *,
     train: list[float] | None = None,
     val: list[float] | None = None,
     **facts: Any,
 ) -> TrialCurve:
     """A trial with losses that say nothing, unless told."""
-    flat = [0.4] * len(macro_f1s)
+    flat = [0.4] * len(scores)
     given = {"supports": CNN, **facts}
-    return TrialCurve(0, tuple(train or flat), tuple(val or flat), tuple(macro_f1s), **given)
+    return TrialCurve(0, tuple(train or flat), tuple(val or flat), tuple(scores), **given)
 
 
 def shown(curve: TrialCurve) -> list[str]:

@@ -23,17 +23,17 @@ CNN, RNN = (150, 900, 90, 1860), (45, 45, 45, 45)
 
 
 def make(
-    macro_f1s: list[float],
+    scores: list[float],
     *,
     train: list[float] | None = None,
     val: list[float] | None = None,
     **facts: Any,
 ) -> TrialCurve:
     """A trial with losses that say nothing, unless told."""
-    epochs = len(macro_f1s)
+    epochs = len(scores)
     flat = [0.4] * epochs
     given = {"supports": CNN, **facts}
-    return TrialCurve(0, tuple(train or flat), tuple(val or flat), tuple(macro_f1s), **given)
+    return TrialCurve(0, tuple(train or flat), tuple(val or flat), tuple(scores), **given)
 
 
 def read_curve(name: str) -> TrialCurve:
@@ -264,7 +264,7 @@ def study(names: list[str], params: list[dict[str, object]]) -> tuple[pd.DataFra
     for trial, (name, each) in enumerate(zip(names, params, strict=True)):
         curve = read_curve(name)
         columns = zip(
-            curve.train_losses, curve.val_losses, curve.macro_f1s, curve.class_f1s, strict=True
+            curve.train_losses, curve.val_losses, curve.scores, curve.class_f1s, strict=True
         )
         for epoch, (train, val, f1, classes) in enumerate(columns, start=1):
             row = (trial, epoch, train, val, f1, json.dumps(classes), 0.1, 1.0, 1.0)
@@ -346,7 +346,7 @@ def test_running_trial_is_judged_without_class_scores() -> None:
 
 
 def test_other_facts_do_not_hide_a_missing_score() -> None:
-    curve = replace(make(FLAT), macro_f1s=(NAN,) * 23)
+    curve = replace(make(FLAT), scores=(NAN,) * 23)
     judged = judge(curve)
     assert judged.leading.verdict is Verdict.TOO_SHORT
     assert (judged.gain, judged.epochs_to_95) == (None, None)

@@ -89,11 +89,11 @@ def test_trial_that_runs_on_ends_at_the_last_epoch_or_where_it_diverges() -> Non
     audit = make_audit_rule(rule)
     for epochs in range(1, MAX_EPOCHS):
         some = losses[:epochs]
-        assert audit.decide(some, some, macro_f1s=STALLS[:epochs], peers=peers) is None
-    ended = audit.decide(losses, losses, macro_f1s=STALLS, peers=peers)
+        assert audit.decide(some, some, scores=STALLS[:epochs], peers=peers) is None
+    ended = audit.decide(losses, losses, scores=STALLS, peers=peers)
     assert ended is not None
     assert ended.outcome is Outcome.EXHAUSTED
-    broken = audit.decide([0.5, float("nan")], [0.5, 0.5], macro_f1s=STALLS[:2], peers=peers)
+    broken = audit.decide([0.5, float("nan")], [0.5, 0.5], scores=STALLS[:2], peers=peers)
     assert broken is not None
     assert broken.outcome is Outcome.DIVERGED
 
@@ -117,7 +117,7 @@ def test_audited_trial_runs_on_and_tells_its_whole_curve(db: Database) -> None:
     assert ENGINE.outcomes(db) == {0: "exhausted", 1: "exhausted", 2: "exhausted"}
     late = queries.trial(db.url, "relation-cnn", 0)
     assert (late["would_stop_outcome"], late["would_stop_epoch"]) == ("stalled", 6)
-    assert late["would_stop_macro_f1"] == pytest.approx(0.7)
+    assert late["would_stop_score"] == pytest.approx(0.7)
     assert (late["best_epoch"], late["epochs_run"]) == (10, 12)
     assert ENGINE.optuna_study(db).trials[0].value == pytest.approx(0.9)
     rising = queries.trial(db.url, "relation-cnn", 2)
@@ -145,7 +145,7 @@ def test_audit_leaves_the_results_of_other_trials_alone(tmp_path: Path, pruner: 
             run(db, share, curves, "slots=11", f"pruner.name={pruner}", "seed=12")
             frame = queries.results(db.url, "relation-cnn").set_index("trial").sort_index()
             ended.append(frame)
-    same = ["outcome", "reason", "best_epoch", "best_macro_f1", "epochs_run", "params", "value"]
+    same = ["outcome", "reason", "best_epoch", "best_score", "epochs_run", "params", "value"]
     others = [trial for trial in range(8) if trial not in audited]
     plain, with_audit = (frame.loc[others, same] for frame in ended)
     assert plain.equals(with_audit)
@@ -156,7 +156,7 @@ def test_audit_leaves_the_results_of_other_trials_alone(tmp_path: Path, pruner: 
     before = ended[0].loc[held.index]
     assert held["would_stop_outcome"].tolist() == before["outcome"].tolist()
     assert held["would_stop_epoch"].tolist() == before["epochs_run"].tolist()
-    assert held["would_stop_macro_f1"].tolist() == before["best_macro_f1"].tolist()
+    assert held["would_stop_score"].tolist() == before["best_score"].tolist()
 
 
 def test_audit_is_no_change_of_settings(sqlite_url: str) -> None:

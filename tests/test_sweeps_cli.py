@@ -104,10 +104,10 @@ def make_study(
                 reason=f"it {outcome}",
                 value=best,
                 best_epoch=None if best is None else curve.index(best) + 1,
-                best_macro_f1=best,
+                best_score=best,
                 last_epoch=len(curve) or None,
-                last_macro_f1=curve[-1] if curve else None,
-                tail_macro_f1=sum(curve) / len(curve) if curve else None,
+                last_score=curve[-1] if curve else None,
+                tail_score=sum(curve) / len(curve) if curve else None,
                 epochs_run=len(curve),
                 weights_file=(weights_files or {}).get(number),
             )
@@ -259,8 +259,8 @@ def test_files_are_exact(call: Call, folder: Path) -> None:
     rows = json.loads(Path("r.json").read_text())
     assert rows[0]["learning_rate"] == 0.00123456
     assert rows[0]["seed"] == 2**63 - 25
-    assert rows[4]["best_macro_f1"] is None
-    assert pd.read_csv("r.csv")["best_macro_f1"][0] == 0.7132
+    assert rows[4]["best_score"] is None
+    assert pd.read_csv("r.csv")["best_score"][0] == 0.7132
     assert pd.read_parquet("r.parquet")["seed"][0] == 2**63 - 25
 
 

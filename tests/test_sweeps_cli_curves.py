@@ -50,7 +50,7 @@ def test_top_draws_the_best_alone(
 
 
 @pytest.mark.parametrize(
-    "metric", ["macro_f1", "train_loss", "val_loss", "learning_rate", "grad_norm"]
+    "metric", ["score", "train_loss", "val_loss", "learning_rate", "grad_norm"]
 )
 def test_every_metric_is_drawn(
     call: Call, study: str, metric: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -122,12 +122,12 @@ def test_ticks_are_round_epochs_and_both_ends(last: int, expected: list[int]) ->
     assert choose_ticks(last) == expected
 
 
-@pytest.mark.parametrize("wrong", ["macrof1", "macro-f1"])
+@pytest.mark.parametrize("wrong", ["scores", "sc-ore"])
 def test_wrong_metric_names_the_nearest(
     call: Call, study: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--metric", wrong) == 2
-    assert capsys.readouterr().err.endswith(" Did you mean 'macro_f1'?\n")
+    assert capsys.readouterr().err.endswith(" Did you mean 'score'?\n")
 
 
 def test_too_many_curves_are_refused_with_the_number(
@@ -170,9 +170,9 @@ def test_loss_that_blew_up_has_a_logarithmic_axis(
 
 
 def test_page_of_odd_values_has_an_axis_that_fits() -> None:
-    columns = ["trial", "epoch", "macro_f1", "train_loss"]
+    columns = ["trial", "epoch", "score", "train_loss"]
     frame = pd.DataFrame([(0, 1, 0.4, 0.7), (0, 2, 0.4, 1e26)], columns=columns)
-    figure = metric_curves(frame, {0: 1}, "macro_f1", outcomes={0: "diverged"})
+    figure = metric_curves(frame, {0: 1}, "score", outcomes={0: "diverged"})
     assert list(figure.layout.yaxis.range) == pytest.approx([0.35, 0.45])
     figure = metric_curves(frame, {0: 1}, "train_loss", outcomes={0: "diverged"})
     assert figure.layout.yaxis.type == "log"
@@ -181,10 +181,10 @@ def test_page_of_odd_values_has_an_axis_that_fits() -> None:
 
 def test_page_has_a_dash_a_trial_and_marks_ends() -> None:
     rows = [(trial, epoch, 0.1 * epoch) for trial in range(3) for epoch in range(1, 6)]
-    frame = pd.DataFrame(rows, columns=["trial", "epoch", "macro_f1"])
+    frame = pd.DataFrame(rows, columns=["trial", "epoch", "score"])
     bests: dict[int, int | None] = {0: 5, 1: 5, 2: None}
     outcomes = {0: "stalled", 1: "behind", 2: pd.NA}
-    figure = metric_curves(frame, bests, "macro_f1", outcomes=outcomes)
+    figure = metric_curves(frame, bests, "score", outcomes=outcomes)
     lines = [trace for trace in figure.data if trace.mode == "lines"]
     assert len({line.line.dash for line in lines}) == 3
     legend = {trace.name for trace in figure.data if trace.showlegend is not False}

@@ -25,7 +25,7 @@ def test_written_file_runs_with_the_command_that_is_told(
     short = ("--trials", "3", "--workers", "1", "--set", "max_epochs=15")
     assert call(*command.split()[1:], *short, "--quiet") == 0
     # Both classes alike: 0.5 would be chance.
-    assert queries.results("bestepoch.db", "two_moons")["best_macro_f1"].max() > 0.8
+    assert queries.results("bestepoch.db", "two_moons")["best_score"].max() > 0.8
 
 
 def test_existing_file_is_left_as_it_is(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

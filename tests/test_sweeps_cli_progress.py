@@ -154,7 +154,7 @@ def parse(line: str) -> Any:
         ),
         (
             EpochDone(0, 3, 5, math.nan, None, math.nan, 0.25),
-            {"epoch": 5, "macro_f1": None, "best_epoch": None, "best_macro_f1": None},
+            {"epoch": 5, "score": None, "best_epoch": None, "best_score": None},
         ),
         (TrialEnded(0, 3, "diverged", "loss\nis inf", 7, None, None), {"reason": "loss\nis inf"}),
         (Note(0, 'a "quoted" \x1b[31m line'), {"text": 'a "quoted" \x1b[31m line'}),
@@ -211,7 +211,7 @@ def test_json_lines_are_all_that_stands_on_standard_output(
     assert [row["trial"] for row in last["ranked"]] == list(range(12, 2, -1))
     first = last["ranked"][0]
     assert (first["rank"], first["best_epoch"], first["last_epoch"]) == (1, 2, 3)
-    assert first["best_macro_f1"] == pytest.approx(0.72)
+    assert first["best_score"] == pytest.approx(0.72)
     assert first["params"]["optimizer"] == "adam"
     assert ("to carry on: bestepoch run" in captured.err) == (code == 130)
 

@@ -69,9 +69,9 @@ def write_study(*, data: str | None = None, weights_file: str | None = None) -> 
                 reason=f"it {outcome}",
                 value=best,
                 best_epoch=None if best is None else curve.index(best) + 1,
-                best_macro_f1=best,
+                best_score=best,
                 last_epoch=len(curve) or None,
-                last_macro_f1=curve[-1] if curve else None,
+                last_score=curve[-1] if curve else None,
                 epochs_run=len(curve),
                 weights_file=weights_file,
             )

@@ -33,9 +33,9 @@ CLASSES = ("no", "yes")
 Script = Callable[[int], Sequence[float]]
 
 
-def confusion(macro_f1: float) -> np.ndarray:
+def confusion(score: float) -> np.ndarray:
     """Counts of two classes of 1000 examples each that have this macro-F1."""
-    right = round(macro_f1 * 1000)
+    right = round(score * 1000)
     return np.array([[right, 1000 - right], [1000 - right, right]])
 
 
@@ -195,7 +195,7 @@ def test_trial_that_peaked_and_stalled_is_the_best_trial(db: Database) -> None:
     assert outcomes(db) == {0: "exhausted", 1: "stalled", 2: "exhausted"}
     best = queries.trial(db.url, "relation-cnn", 1)
     assert (best["best_epoch"], best["last_epoch"], best["epochs_run"]) == (2, 6, 6)
-    assert best["last_macro_f1"] == pytest.approx(0.60)
+    assert best["last_score"] == pytest.approx(0.60)
     assert (db.weights_dir / best["weights_file"]).read_text() == "epoch 2"
 
 
@@ -225,7 +225,7 @@ def test_diverged_trial_never_wins_and_keeps_its_real_best(db: Database, bad: fl
     assert study.trials[0].value == 0.0
     kept = queries.trial(db.url, "relation-cnn", 0)
     assert (kept["outcome"], kept["best_epoch"]) == ("diverged", 1)
-    assert kept["best_macro_f1"] == pytest.approx(0.95)
+    assert kept["best_score"] == pytest.approx(0.95)
     ranked = queries.results(db.url, "relation-cnn")
     assert ranked.loc[ranked["trial"] == 0, "rank"].isna().all()
 
@@ -266,7 +266,7 @@ def test_every_epoch_is_recorded(db: Database) -> None:
     run_engine(make_config(db.url, "trials=2"), db, lambda n: RISING)
     frame = queries.curves(db.url, "relation-cnn")
     for trial in (0, 1):
-        scores = frame.loc[frame["trial"] == trial, "macro_f1"]
+        scores = frame.loc[frame["trial"] == trial, "score"]
         assert list(scores) == pytest.approx(RISING)
     scores = queries.class_scores(db.url, "relation-cnn")
     assert list(scores.loc[scores["trial"] == 0, "class_name"]) == list(CLASSES)
@@ -336,7 +336,7 @@ def test_result_that_optuna_was_not_told_is_told_at_the_next_start(db: Database)
     claim = recorder.restart_trial(
         db, study_uuid=uuid, trial=0, attempt=1, owner=owner, now=datetime.now(UTC)
     )
-    result = TrialResult("stalled", "by hand", value=0.77, best_epoch=1, best_macro_f1=0.77)
+    result = TrialResult("stalled", "by hand", value=0.77, best_epoch=1, best_score=0.77)
     recorder.finish_trials(db, [FinishedTrial(claim, result, ())], now=datetime.now(UTC))
     assert optuna_study(db).trials[0].state == TrialState.RUNNING
 

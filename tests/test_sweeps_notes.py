@@ -188,9 +188,9 @@ def test_figures_of_500_trials_of_200_epochs_are_small() -> None:
         {
             "rank": pd.Series(range(1, trials + 1), dtype="Int64"),
             "trial": range(trials),
-            "best_macro_f1": [0.7654321 - t / 3333 for t in range(trials)],
+            "best_score": [0.7654321 - t / 3333 for t in range(trials)],
             "best_epoch": [197] * trials,
-            "last_macro_f1": [0.7123456 - t / 7777 for t in range(trials)],
+            "last_score": [0.7123456 - t / 7777 for t in range(trials)],
             "last_epoch": [epochs] * trials,
             "outcome": ["stalled", "exhausted", "behind", "interrupted"] * (trials // 4),
         }
@@ -199,7 +199,7 @@ def test_figures_of_500_trials_of_200_epochs_are_small() -> None:
         {
             "trial": [t for t in range(trials) for _ in range(epochs)],
             "epoch": [*range(1, epochs + 1)] * trials,
-            "macro_f1": curve * trials,
+            "score": curve * trials,
         }
     )
     judged = pd.DataFrame({"trial": range(trials), "verdict": ["overfit", "converged"] * 250})

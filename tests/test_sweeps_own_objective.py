@@ -193,7 +193,7 @@ def test_file_with_one_output_is_swept_and_its_weights_load(
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
     )
     assert done.stdout == "['bias', 'weight'] 1\n"
-    assert queries.results("bestepoch.db", "my-two")["best_macro_f1"].max() > 0.9
+    assert queries.results("bestepoch.db", "my-two")["best_score"].max() > 0.9
 
 
 def test_sweep_file_names_a_file_beside_it(folder: Path) -> None:

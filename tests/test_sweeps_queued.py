@@ -54,7 +54,7 @@ def make_book(db: Database, config: SweepConfig, study_uuid: str) -> Bookkeeper:
 
 
 def finish(book: Bookkeeper, trial: ClaimedTrial, score: float) -> None:
-    result = TrialResult("stalled", "by hand", value=score, best_epoch=1, best_macro_f1=score)
+    result = TrialResult("stalled", "by hand", value=score, best_epoch=1, best_score=score)
     assert book.finish([FinishedTrial(trial.claim, result, ())]) == ()
 
 

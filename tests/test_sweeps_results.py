@@ -25,9 +25,9 @@ def report(epoch: int, confusion: np.ndarray) -> EpochReport:
 
 def test_confusion_is_that_of_the_best_epoch() -> None:
     curve = results.Curve()
-    for epoch, macro_f1 in enumerate((0.3, 0.7, 0.5), start=1):
+    for epoch, score in enumerate((0.3, 0.7, 0.5), start=1):
         counts = np.array([[epoch, 2], [3, 5]], dtype=np.int64)
-        curve.add(report(epoch, counts), macro_f1)
+        curve.add(report(epoch, counts), score)
     assert results.trial_result(ENDED, curve).confusion == ((2, 2), (3, 5))
 
 

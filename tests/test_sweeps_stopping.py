@@ -49,7 +49,7 @@ def run(
     losses = [0.5] * len(curve)
     for epoch in range(1, len(curve) + 1):
         past = slice(epoch)
-        decision = rule.decide(losses[past], losses[past], macro_f1s=curve[past], peers=peers)
+        decision = rule.decide(losses[past], losses[past], scores=curve[past], peers=peers)
         if decision is not None:
             return epoch, decision
     raise AssertionError("the trial never ended")
@@ -148,9 +148,7 @@ def test_a_loss_out_of_bounds_is_a_divergence(
     train_losses: list[float], val_losses: list[float], words: str
 ) -> None:
     scores = climb(0.5)[: len(train_losses)]
-    decision = make_rule().decide(
-        train_losses, val_losses, macro_f1s=scores, peers=Peers(MAX_EPOCHS)
-    )
+    decision = make_rule().decide(train_losses, val_losses, scores=scores, peers=Peers(MAX_EPOCHS))
     assert decision is not None
     assert decision.outcome is Outcome.DIVERGED
     assert words in decision.reason
@@ -170,12 +168,12 @@ def test_a_loss_out_of_bounds_is_a_divergence(
 def test_a_loss_within_bounds_goes_on(train_losses: list[float], val_losses: list[float]) -> None:
     scores = climb(0.5)[: len(train_losses)]
     peers = Peers(MAX_EPOCHS)
-    assert make_rule().decide(train_losses, val_losses, macro_f1s=scores, peers=peers) is None
+    assert make_rule().decide(train_losses, val_losses, scores=scores, peers=peers) is None
 
 
 def test_divergence_goes_before_a_stall() -> None:
     losses = [0.5] * 4 + [NAN]
-    decision = make_rule().decide(losses, losses, macro_f1s=[0.5] * 5, peers=Peers(MAX_EPOCHS))
+    decision = make_rule().decide(losses, losses, scores=[0.5] * 5, peers=Peers(MAX_EPOCHS))
     assert decision is not None
     assert decision.outcome is Outcome.DIVERGED
 

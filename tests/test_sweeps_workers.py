@@ -72,7 +72,7 @@ def raw_epochs(data: Path, trial: int, attempt: int) -> list[tuple[float, ...]]:
     connection = sqlite3.connect(data.parent / "sweeps.db")
     try:
         return connection.execute(
-            "select epoch, train_loss, val_loss, macro_f1, grad_norm from epoch_records "
+            "select epoch, train_loss, val_loss, score, grad_norm from epoch_records "
             "where trial = ? and attempt = ? order by epoch",
             (trial, attempt),
         ).fetchall()

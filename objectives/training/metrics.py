@@ -18,7 +18,7 @@ class ClassScores:
         recall: Right predictions / examples of the class, 0 where it has no example.
         f1: Harmonic mean of the two, 0 where both are 0 (``zero_division=0``).
         support: Examples of the class.
-        macro_f1: Mean F1 over the classes that were seen or predicted, 0.0 if there is none: as
+        score: Mean F1 over the classes that were seen or predicted, 0.0 if there is none: as
             ``sklearn.metrics.f1_score(average="macro", zero_division=0)``, which does not count a
             class that neither stands in the targets nor was predicted.
     """
@@ -27,7 +27,7 @@ class ClassScores:
     recall: npt.NDArray[np.float64]
     f1: npt.NDArray[np.float64]
     support: npt.NDArray[np.int64]
-    macro_f1: float
+    score: float
 
 
 def class_scores(confusion: npt.NDArray[np.int64]) -> ClassScores:
@@ -42,7 +42,7 @@ def class_scores(confusion: npt.NDArray[np.int64]) -> ClassScores:
         recall=_ratio(right, support),
         f1=f1,
         support=support,
-        macro_f1=float(f1[present].mean()) if present.any() else 0.0,
+        score=float(f1[present].mean()) if present.any() else 0.0,
     )
 
 

@@ -144,7 +144,7 @@ def find_unscored(results: "pd.DataFrame", *, target: int) -> Advice | None:
         results: ``queries.results``.
         target: Trials that the sweep was to end with.
     """
-    scored = results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()
+    scored = results["outcome"].isin(SCORED) & results["best_score"].notna()
     if results.empty or scored.any():
         return None
     ends = results["outcome"].fillna("running").value_counts()
@@ -180,8 +180,8 @@ def find_few_trials(
         target: Trials that the sweep was to end with. Where these are enough, it is told to go on
             while it has fewer than 5 scored ones, and else nothing.
     """
-    is_scored = results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()
-    scored = results.loc[is_scored, "best_macro_f1"]
+    is_scored = results["outcome"].isin(SCORED) & results["best_score"].notna()
+    scored = results.loc[is_scored, "best_score"]
     sampled, n = len(list_sampled(space)), len(scored)
     wanted = TRIALS_A_PARAMETER * sampled
     if n < 1 or n >= wanted:
@@ -209,7 +209,7 @@ def find_few_trials(
 def _count_lost(results: "pd.DataFrame") -> int:
     """Return how many trials ended for good without a score that counts."""
     is_lost = results["outcome"].isin((Outcome.DIVERGED.value, Outcome.FAILED.value))
-    is_lost |= results["outcome"].isin(SCORED) & results["best_macro_f1"].isna()
+    is_lost |= results["outcome"].isin(SCORED) & results["best_score"].isna()
     return int(is_lost.sum())
 
 

@@ -121,7 +121,7 @@ def longest_run(studies: Sequence[StudyFrames]) -> int | None:
 
 def best_score(studies: Sequence[StudyFrames]) -> float:
     """Return the highest best-epoch macro-F1 of the ranked trials; NaN without any."""
-    scores = [float(one) for each in studies for one in _ranked(each.results)["best_macro_f1"]]
+    scores = [float(one) for each in studies for one in _ranked(each.results)["best_score"]]
     return max(scores, default=math.nan)
 
 
@@ -181,7 +181,7 @@ def convergence_speed(curves: "pd.DataFrame", *, epoch: int, score: float) -> "p
         raise ValueError(f"epoch must be >= 1, got {epoch}")
     rows = []
     for trial, records in curves.groupby("trial", sort=True):
-        scores, numbers = records["macro_f1"].tolist(), records["epoch"].tolist()
+        scores, numbers = records["score"].tolist(), records["epoch"].tolist()
         bests = running_best(scores)
         seen = [best for best, number in zip(bests, numbers, strict=True) if number <= epoch]
         reached = max(numbers) >= epoch and seen
@@ -201,7 +201,7 @@ def luck_of_best_epochs(curves: "pd.DataFrame") -> "pd.DataFrame":
 
     rows = []
     for trial, records in curves.groupby("trial", sort=True):
-        scores = finite(records["macro_f1"].tolist())
+        scores = finite(records["score"].tolist())
         if len(scores) < 4:
             continue
         best, luck = float(scores.max()), luck_of_best(scores)
@@ -272,9 +272,9 @@ def _score_by_rules(each: StudyFrames, *, epoch: int, score: float) -> "pd.DataF
         {
             "study": pd.Series(each.study, index=ranked.index, dtype="string"),
             "trial": trials,
-            "best": ranked["best_macro_f1"],
-            "last": ranked["last_macro_f1"],
-            "tail": ranked["tail_macro_f1"],
+            "best": ranked["best_score"],
+            "last": ranked["last_score"],
+            "tail": ranked["tail_score"],
             "at_epoch": trials.map(speed["score_at_epoch"]).astype("float64"),
             "epochs_to_score": trials.map(speed["epochs"]).astype("Int64"),
             **{

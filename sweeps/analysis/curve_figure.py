@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: What can be drawn, and its unit in words.
 METRICS: Mapping[str, str] = {
-    "macro_f1": "validation macro-F1",
+    "score": "validation macro-F1",
     "train_loss": "training loss (nats an example)",
     "val_loss": "validation loss (nats an example)",
     "learning_rate": "learning rate of the epoch's last step",
@@ -34,7 +34,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 
 def is_drawn_log(values: Collection[float], metric: str) -> bool:
     """Return whether a metric's values, none missing or infinite, are drawn by their logarithm."""
-    if metric == "macro_f1" or not values or min(values) <= 0:
+    if metric == "score" or not values or min(values) <= 0:
         return False
     return max(values) / min(values) > _LOG_FROM
 
@@ -47,9 +47,9 @@ def flat_range(values: Collection[float], metric: str) -> tuple[float, float] | 
     if len(set(values)) != 1:
         return None
     (value,) = set(values)
-    room = 0.05 if metric == "macro_f1" else 0.1 * abs(value) or 0.1
+    room = 0.05 if metric == "score" else 0.1 * abs(value) or 0.1
     low, high = value - room, value + room
-    return (max(low, 0.0), min(high, 1.0)) if metric == "macro_f1" else (low, high)
+    return (max(low, 0.0), min(high, 1.0)) if metric == "score" else (low, high)
 
 
 def metric_curves(

@@ -175,8 +175,8 @@ def find_costly_patience(
     twice = 2 * patience
     text = (
         f"without the audit the patience of {patience} epochs would have ended the best trial, "
-        f"{best.trial}, at epoch {best.would_stop_epoch} with {best.would_stop_macro_f1:.4f} "
-        f"instead of {best.best_macro_f1:.4f}, and the best score would be {best.cost:.4f} lower, "
+        f"{best.trial}, at epoch {best.would_stop_epoch} with {best.would_stop_score:.4f} "
+        f"instead of {best.best_score:.4f}, and the best score would be {best.cost:.4f} lower, "
         f"more than what ties: allow {twice} epochs without a better score."
     )
     numbers = {"cost": best.cost, "patience": float(twice)}
@@ -292,8 +292,8 @@ def _find_overtaking(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> set[i
     if best.empty or "predicted_gain_low" not in verdicts:
         return set()
     least = verdicts.set_index("trial")["predicted_gain_low"]
-    reached = results.set_index("trial")["best_macro_f1"] + least
-    return {int(trial) for trial in reached.index[reached > best["best_macro_f1"].iloc[0]]}
+    reached = results.set_index("trial")["best_score"] + least
+    return {int(trial) for trial in reached.index[reached > best["best_score"].iloc[0]]}
 
 
 def _find_near(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> list[int]:
@@ -303,8 +303,8 @@ def _find_near(results: "pd.DataFrame", verdicts: "pd.DataFrame") -> list[int]:
         return []
     errors = verdicts.loc[verdicts["trial"] == best["trial"].iloc[0], "sampling_error"].dropna()
     error = float(errors.iloc[0]) if len(errors) else 0.0
-    lowest = best["best_macro_f1"].iloc[0] - error
-    scored = results["outcome"].isin(SCORED) & (results["best_macro_f1"] >= lowest)
+    lowest = best["best_score"].iloc[0] - error
+    scored = results["outcome"].isin(SCORED) & (results["best_score"] >= lowest)
     return [int(trial) for trial in results.loc[scored, "trial"]]
 
 

@@ -155,12 +155,12 @@ def best_against_last(results: "pd.DataFrame") -> "go.Figure":
         results: ``queries.results``; trials without both scores are left out, diverged ones too.
     """
     figure = new_figure(height=420, x="macro-F1 at the last epoch", y="macro-F1 at the best epoch")
-    scored = results[results["best_macro_f1"].notna() & results["last_macro_f1"].notna()]
+    scored = results[results["best_score"].notna() & results["last_score"].notna()]
     scored = scored[~scored["outcome"].isin(["diverged", "failed"])]
     if scored.empty:
         return figure
-    low = float(scored[["best_macro_f1", "last_macro_f1"]].min().min())
-    high = float(scored["best_macro_f1"].max())
+    low = float(scored[["best_score", "last_score"]].min().min())
+    high = float(scored["best_score"].max())
     room = 0.04 * (high - low) or 0.01
     ends = [low - room, high + room]
     figure.add_scatter(
@@ -174,8 +174,8 @@ def best_against_last(results: "pd.DataFrame") -> "go.Figure":
     for name, rows in by_outcome(scored):
         colour, symbol = OUTCOME_MARKS[name]
         figure.add_scatter(
-            x=rows["last_macro_f1"].tolist(),
-            y=rows["best_macro_f1"].tolist(),
+            x=rows["last_score"].tolist(),
+            y=rows["best_score"].tolist(),
             customdata=[
                 [int(a), int(b)] for a, b in zip(rows.trial, rows.best_epoch, strict=True)
             ],

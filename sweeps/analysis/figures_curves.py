@@ -105,11 +105,11 @@ def score_range(curves: "pd.DataFrame", best: Sequence[int]) -> list[float] | No
     From the lowest score where the upper three quarters of the best trials' epochs take half of
     the height already, or where no trial is the best. None without a finite score.
     """
-    scores = curves[curves["macro_f1"].notna()]
+    scores = curves[curves["score"].notna()]
     if scores.empty:
         return None
-    low, high = float(scores["macro_f1"].min()), float(scores["macro_f1"].max())
-    own = scores[scores["trial"].isin(best)]["macro_f1"]
+    low, high = float(scores["score"].min()), float(scores["score"].max())
+    own = scores[scores["trial"].isin(best)]["score"]
     if len(own):
         quartile = float(own.quantile(0.25))
         low = quartile if high - quartile < 0.5 * (high - low) else low
@@ -119,7 +119,7 @@ def score_range(curves: "pd.DataFrame", best: Sequence[int]) -> list[float] | No
 
 def count_below(curves: "pd.DataFrame", ends: Sequence[float]) -> int:
     """Return how many trials have scores, all of them below an axis."""
-    highest = curves.groupby("trial")["macro_f1"].max().dropna()
+    highest = curves.groupby("trial")["score"].max().dropna()
     return int((highest < ends[0]).sum())
 
 
@@ -197,16 +197,16 @@ def _thinned(
     keep = [] if pd.isna(result["best_epoch"]) else [int(result["best_epoch"])]
     total = int(rows["epoch"].max())
     shown = rows[rows["epoch"].isin(thin_epochs(total, keep, most=most))]
-    return shown["epoch"].tolist(), [round(each, 4) for each in shown["macro_f1"].tolist()]
+    return shown["epoch"].tolist(), [round(each, 4) for each in shown["score"].tolist()]
 
 
 def _mark_ends(figure: "go.Figure", results: "pd.DataFrame") -> None:
-    ended = results[results["last_epoch"].notna() & results["last_macro_f1"].notna()]
+    ended = results[results["last_epoch"].notna() & results["last_score"].notna()]
     for name, rows in by_outcome(ended):
         colour, symbol = OUTCOME_MARKS[name]
         figure.add_scatter(
             x=[int(each) for each in rows["last_epoch"]],
-            y=rows["last_macro_f1"].tolist(),
+            y=rows["last_score"].tolist(),
             customdata=rows["trial"].tolist(),
             mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 8},
@@ -218,13 +218,13 @@ def _mark_ends(figure: "go.Figure", results: "pd.DataFrame") -> None:
 
 
 def _mark_best_epochs(figure: "go.Figure", results: "pd.DataFrame", best: Sequence[int]) -> None:
-    scored = results[results["best_epoch"].notna() & results["best_macro_f1"].notna()]
+    scored = results[results["best_epoch"].notna() & results["best_score"].notna()]
     if scored.empty:
         return
     trials = scored["trial"].tolist()
     figure.add_scatter(
         x=[int(each) for each in scored["best_epoch"]],
-        y=scored["best_macro_f1"].tolist(),
+        y=scored["best_score"].tolist(),
         customdata=trials,
         mode="markers",
         marker={

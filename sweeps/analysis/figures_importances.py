@@ -64,7 +64,7 @@ def find_best(results: "pd.DataFrame", *, margin: float = math.nan) -> BestTrial
         results: ``queries.results``.
         margin: ``comparison.tie_margin``; NaN: none ties.
     """
-    scores = scored_trials(results)["best_macro_f1"].sort_values(ascending=False)
+    scores = scored_trials(results)["best_score"].sort_values(ascending=False)
     if scores.empty:
         return BestTrials(0, 0, math.nan, False)
     tenth = max(_FEWEST, math.ceil(_TOP_SHARE * len(scores)))
@@ -269,7 +269,7 @@ def _list_values(
     sampled = set(list_sampled(space))
     names = [axis.name for axis in list_axes(every, space) if axis.name in sampled]
     values: dict[str, list[_Value]] = {name: [] for name in names}
-    for params, score in zip(every, scored["best_macro_f1"].tolist(), strict=True):
+    for params, score in zip(every, scored["best_score"].tolist(), strict=True):
         for name, (place, num_choices, optimizer) in _read_places(params, space).items():
             if name in values:
                 values[name].append(

@@ -105,9 +105,9 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
     What a trial does not have stands at the foot of its axis, as ``not set``.
     """
     # The best are drawn last, over the others.
-    scored = scored_trials(results).sort_values("best_macro_f1")
+    scored = scored_trials(results).sort_values("best_score")
     params = _read_drawn_params(scored, space)
-    scores = scored["best_macro_f1"].tolist()
+    scores = scored["best_score"].tolist()
     dimensions = [_dimension(axis, params) for axis in list_axes(params, space)]
     figure = new_figure(height=420)
     if not scores:
@@ -145,7 +145,7 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
             points = [
                 (every[trial][axis.name], best, trial)
                 for trial, best in zip(
-                    rows["trial"].tolist(), rows["best_macro_f1"].tolist(), strict=True
+                    rows["trial"].tolist(), rows["best_score"].tolist(), strict=True
                 )
                 if axis.name in every[trial]
             ]
@@ -182,7 +182,7 @@ def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str,
             figure.update_xaxes(nticks=_MOST_SLICE_TICKS, tickangle=0)
         scores = [
             best
-            for trial, best in zip(scored["trial"], scored["best_macro_f1"], strict=True)
+            for trial, best in zip(scored["trial"], scored["best_score"], strict=True)
             if axis.name in every[trial]
         ]
         figure.update_yaxes(tickformat=score_format(min(scores), max(scores)), nticks=6)
@@ -202,7 +202,7 @@ def _read_drawn_params(scored: "pd.DataFrame", space: Mapping[str, Any]) -> list
 
 def scored_trials(results: "pd.DataFrame") -> "pd.DataFrame":
     """Return the trials that may be ranked and have a score, in their order."""
-    return results[results["outcome"].isin(_RANKED) & results["best_macro_f1"].notna()]
+    return results[results["outcome"].isin(_RANKED) & results["best_score"].notna()]
 
 
 def _dimension(axis: Axis, params: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class TrialCurve:
         trial: Number of the trial.
         train_losses: Mean training loss per epoch, (E,).
         val_losses: Mean validation loss per epoch, (E,).
-        macro_f1s: Validation macro-F1 per epoch, (E,).
+        scores: Validation macro-F1 per epoch, (E,).
         class_f1s: Validation F1 of each class per epoch, (E, C); empty where it is not known.
         supports: Validation examples of each class, (C,); empty where they are not known.
         class_names: Names of the classes, (C,); empty where they are not known.
@@ -85,7 +85,7 @@ class TrialCurve:
     trial: int
     train_losses: tuple[float, ...]
     val_losses: tuple[float, ...]
-    macro_f1s: tuple[float, ...]
+    scores: tuple[float, ...]
     class_f1s: tuple[tuple[float, ...], ...] = ()
     supports: tuple[int, ...] = ()
     class_names: tuple[str, ...] = ()
@@ -94,14 +94,14 @@ class TrialCurve:
     outcome: str | None = None
 
     def __post_init__(self) -> None:
-        epochs = len(self.macro_f1s)
+        epochs = len(self.scores)
         assert epochs == len(self.train_losses) == len(self.val_losses), "of different lengths"
         assert not self.class_f1s or len(self.class_f1s) == epochs, "of different lengths"
 
     @property
     def epochs(self) -> int:
         """E, the epochs that were trained."""
-        return len(self.macro_f1s)
+        return len(self.scores)
 
     def last(self, share: float, at_least: int) -> int:
         """Return how many epochs the last ``share`` of the curve has, ``at_least`` so many."""
@@ -123,7 +123,7 @@ def score_error(curve: TrialCurve) -> float:
         NaN where the examples of each class are not known, or no epoch has a score.
     """
     n = curve.last(1 / 3, 3)
-    scores = finite(curve.macro_f1s[-n:])
+    scores = finite(curve.scores[-n:])
     if not curve.supports or not len(scores):
         return math.nan
     if curve.class_f1s:

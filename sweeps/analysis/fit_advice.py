@@ -35,7 +35,7 @@ def find_collapse(
     Definition: of the scored trials that have no balanced weights, at least 3, half or more have
     ``class collapse`` among their verdicts.
     """
-    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    scored = results[results["outcome"].isin(SCORED) & results["best_score"].notna()]
     pairs = zip(scored["trial"], read_params(scored), strict=True)
     free = {int(trial) for trial, one in pairs if one.get("class_weights") != "balanced"}
     lost = free & trials_with(verdicts, Verdict.CLASS_COLLAPSE.value)

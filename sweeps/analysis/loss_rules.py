@@ -341,7 +341,7 @@ def knows_little(curve: TrialCurve) -> bool:
         return True
     largest = max(curve.supports) / sum(curve.supports)
     trivial = 2 * largest / (1 + largest) / len(curve.supports)
-    scores = finite(curve.macro_f1s[-3:])
+    scores = finite(curve.scores[-3:])
     return not len(scores) or float(np.median(scores)) < (1 + trivial) / 2
 
 
@@ -356,7 +356,7 @@ def _is_worse(curve: TrialCurve, rise: float) -> bool:
 
 def _is_score_falling(curve: TrialCurve) -> bool:
     """Return whether macro-F1 fell for sure over the last half, and by more than its error."""
-    half = finite(curve.macro_f1s[-curve.last(1 / 2, 6) :])
+    half = finite(curve.scores[-curve.last(1 / 2, 6) :])
     slope = fit_slope(half)
     fall, error = -slope.per_epoch * (len(half) - 1), score_error(curve)
     return slope.errors_from_zero < -FALL_ERRORS and (math.isnan(error) or fall > error)
@@ -369,8 +369,8 @@ def _score_fall(curve: TrialCurve, since: int) -> float:
     standard error.
     """
     width = curve.last(1 / 10, 5)
-    around = finite(curve.macro_f1s[max(0, since - width // 2) : since + width // 2 + 1])
-    after = finite(curve.macro_f1s[-width:])
+    around = finite(curve.scores[max(0, since - width // 2) : since + width // 2 + 1])
+    after = finite(curve.scores[-width:])
     if not len(around) or not len(after):
         return 0.0
     fall, error = float(around.mean() - after.mean()), score_error(curve)

@@ -64,12 +64,12 @@ def find_losing_optimizers(
     choices = space.get("optimizer")
     if not isinstance(choices, list) or len(choices) < 2:
         return
-    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    scored = results[results["outcome"].isin(SCORED) & results["best_score"].notna()]
     margin = 0.0 if math.isnan(error) else TIE_ERRORS * error
     left = list(choices)
     for name in choices:
-        own = scored.loc[scored["optimizer"] == name, "best_macro_f1"]
-        others = scored.loc[scored["optimizer"] != name, "best_macro_f1"]
+        own = scored.loc[scored["optimizer"] == name, "best_score"]
+        others = scored.loc[scored["optimizer"] != name, "best_score"]
         if len(own) < MIN_LOSSES or others.empty or own.max() >= others.median():
             continue
         if others.max() - own.max() <= margin or name in moved:

@@ -98,9 +98,9 @@ def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> I
     (Hutter, Hoos and Leyton-Brown 2014); no evidence of an effect is no proof that there is none,
     and interactions are not looked for.
     """
-    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    scored = results[results["outcome"].isin(SCORED) & results["best_score"].notna()]
     params = read_shown_params(scored)
-    scores = scored["best_macro_f1"].to_numpy(dtype=np.float64)
+    scores = scored["best_score"].to_numpy(dtype=np.float64)
     for name in list_sampled(space):
         # What an optimizer finds by itself is no value to compare.
         told = [None if (v := each.get(name)) == BY_LINE_SEARCH else v for each in params]
@@ -142,9 +142,9 @@ def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
 
     Of trials with the same score the one that reached it first comes first.
     """
-    scored = results[results["outcome"].isin(SCORED) & results["best_macro_f1"].notna()]
+    scored = results[results["outcome"].isin(SCORED) & results["best_score"].notna()]
     count = max(3, round(BEST_SHARE * len(scored)))
-    order = ["best_macro_f1", "best_epoch", "trial"]
+    order = ["best_score", "best_epoch", "trial"]
     return scored.sort_values(order, ascending=[False, True, True]).head(count)
 
 

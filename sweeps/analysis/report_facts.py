@@ -185,7 +185,7 @@ def _say_next(step: NextStep | None, epochs: EpochPlan | None) -> str:
 def _say_best(results: "pd.DataFrame") -> str:
     """Return which trial won; of several with exactly its score, which had it first."""
     first, trials = results.iloc[0], count_ended(results)
-    name, score = first["trial"], words.score(first["best_macro_f1"])
+    name, score = first["trial"], words.score(first["best_score"])
     epoch, last = words.whole(first["best_epoch"]), words.whole(first["last_epoch"])
     until = ", its last" if last == epoch else f" of the {last} it ran"
     num_equal = int((results["rank"] == 1).sum())
@@ -217,10 +217,10 @@ def rank_trials(results: "pd.DataFrame", *, margin: float) -> "pd.DataFrame":
         results: ``queries.results``.
         margin: ``comparison.tie_margin``; NaN: none ties but the best with itself.
     """
-    ranked = results[results["rank"].notna()][["rank", "trial", "best_macro_f1"]].copy()
-    last = results.loc[ranked.index, "last_macro_f1"]
+    ranked = results[results["rank"].notna()][["rank", "trial", "best_score"]].copy()
+    last = results.loc[ranked.index, "last_score"]
     ranked["rank_last"] = last.rank(method="min", ascending=False).astype("Int64")
-    behind = ranked["best_macro_f1"].max() - ranked["best_macro_f1"]
+    behind = ranked["best_score"].max() - ranked["best_score"]
     ranked["is_tied"] = (behind == 0) | (behind < (0.0 if math.isnan(margin) else margin))
     return ranked
 
@@ -265,14 +265,14 @@ def _say_ties(ranks: "pd.DataFrame", margin: float) -> list[str]:
 
 
 def _say_last(results: "pd.DataFrame") -> list[str]:
-    ranked = results[results["rank"].notna() & results["last_macro_f1"].notna()]
+    ranked = results[results["rank"].notna() & results["last_score"].notna()]
     if ranked.empty:
         return []
     first = ranked.iloc[0]
-    lost = float((ranked["best_macro_f1"] - ranked["last_macro_f1"]).median())
+    lost = float((ranked["best_score"] - ranked["last_score"]).median())
     own = (
         f"At its last epoch, {words.whole(first['last_epoch'])}, it had "
-        f"{words.score(first['last_macro_f1'])}."
+        f"{words.score(first['last_score'])}."
     )
     if first["last_epoch"] == first["best_epoch"]:
         own = "Its best epoch was its last."
@@ -287,8 +287,8 @@ def _say_last(results: "pd.DataFrame") -> list[str]:
 
 def _say_rival(ranked: "pd.DataFrame") -> str:
     """Return who would lead by last epochs, "" where the best trial would too."""
-    highest = ranked["last_macro_f1"].max()
-    rivals = [str(each) for each in ranked.loc[ranked["last_macro_f1"] == highest, "trial"]]
+    highest = ranked["last_score"].max()
+    rivals = [str(each) for each in ranked.loc[ranked["last_score"] == highest, "trial"]]
     if str(ranked["trial"].iloc[0]) in rivals:
         return ""
     some = words.listing(sorted(rivals, key=int)) if len(rivals) <= 6 else f"{len(rivals):,}"
@@ -357,7 +357,7 @@ def _tiles(
     unranked = len(data.results) - len(ranks)
     left_out = "all ranked" if not unranked else f"not ranked: {_count_unranked(data.results)}"
     tiles = [
-        ("best macro-F1", words.score(first["best_macro_f1"]), about),
+        ("best macro-F1", words.score(first["best_score"]), about),
         ("best epoch", words.whole(first["best_epoch"]), f"trial {first['trial']}"),
         ("trials", words.whole(len(data.results)), left_out),
     ]

@@ -92,14 +92,14 @@ def trial_table(data: StudyData, facts: Facts) -> TrialTable:
             [
                 _whole(row["rank"]),
                 _whole(trial),
-                _score(row["best_macro_f1"]),
+                _score(row["best_score"]),
                 # Where no epoch has a score none is the best one.
-                _whole(None if pd.isna(row["best_macro_f1"]) else row["best_epoch"]),
+                _whole(None if pd.isna(row["best_score"]) else row["best_epoch"]),
                 *([Cell(tie, {"best": 0, "ties": 1}.get(tie))] if has_ties else []),
                 *(_setting(one.get(name)) for name in varying),
                 _text(words.outcome(row["outcome"])),
                 _text(judged.get(trial, "-")),
-                _score(row["last_macro_f1"]),
+                _score(row["last_score"]),
                 _whole(by_last.get(trial)),
                 _whole(row["epochs_run"]),
             ]

@@ -144,10 +144,10 @@ def moment(when: datetime | None) -> str:
 
 def leader(row: "pd.Series[Any]") -> str:
     """Return who leads of trials that have not ended, as the end of a sentence; "" if none."""
-    if math.isnan(row["best_macro_f1"]):  # it has had no epoch
+    if math.isnan(row["best_score"]):  # it has had no epoch
         return ""
     at = f"at epoch {whole(row['best_epoch'])}"
-    return f", the best trial {row['trial']} with macro-F1 {score(row['best_macro_f1'])} {at}"
+    return f", the best trial {row['trial']} with macro-F1 {score(row['best_score'])} {at}"
 
 
 def count(number: int, word: str) -> str:

@@ -106,7 +106,7 @@ class Rise:
 
 def measure_rise(curve: TrialCurve) -> Rise | None:
     """Return how a score rises at the end; None with fewer than 8 epochs that have one."""
-    scores = finite(curve.macro_f1s)
+    scores = finite(curve.scores)
     line = predict_gain(scores)
     if line is None:
         return None
@@ -147,7 +147,7 @@ def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding
     if fall is not None and fall.is_steady:
         return None
     error = score_error(curve)
-    scores = finite(curve.macro_f1s)
+    scores = finite(curve.scores)
     if math.isnan(error) or len(scores) < 6:
         return None
     half = scores[-max(6, len(scores) // 2) :]
@@ -266,9 +266,9 @@ def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
 
 def _describe_flat(curve: TrialCurve, rise: Rise) -> str:
     n = curve.last(1 / 3, 3)
-    tail = finite(curve.macro_f1s[-n:])
+    tail = finite(curve.scores[-n:])
     evidence = f"macro-F1 is {tail.mean():.3f} in the last {n} epochs" if len(tail) else "no score"
-    noise = epoch_noise(curve.macro_f1s)
+    noise = epoch_noise(curve.scores)
     evidence += (
         f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "
         f"({rise.gain.low:.3f} to {rise.gain.high:.3f})"
@@ -284,7 +284,7 @@ def _advise_converged(curve: TrialCurve, rise: Rise) -> str:
             "It may rise a little more, on average by less than luck gives a score "
             f"({error:.3f}): spend the time on more trials or on other models."
         )
-    needed = epochs_to_best(curve.macro_f1s)
+    needed = epochs_to_best(curve.scores)
     if needed is None or needed >= curve.epochs:
         return "Train no longer; spend the time on more trials or on other models."
     return (

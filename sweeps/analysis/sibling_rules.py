@@ -55,7 +55,7 @@ class Sibling:
 
 def describe_sibling(curve: TrialCurve, params: Mapping[str, Any]) -> Sibling | None:
     """Return a trial as others are compared with it; None without a score or a sound loss."""
-    scale, scores, losses = loss_scale(curve), finite(curve.macro_f1s), finite(curve.train_losses)
+    scale, scores, losses = loss_scale(curve), finite(curve.scores), finite(curve.train_losses)
     if scale is None or not len(scores) or len(losses) < curve.epochs:
         return None
     end = median(losses[-3:].tolist())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 #: Columns of ``stop_audit`` and their types. ``epochs_saved``: ``max_epochs`` minus those that it
 #: ran, of a trial that was stopped (``STOPPED``), else 0: nothing would have come of the epochs of
 #: one that diverged; ``seconds_saved``: the same at the trial's own pace;
-#: ``would_stop_outcome``, ``would_stop_epoch``, ``would_stop_macro_f1``: the end that an audited
+#: ``would_stop_outcome``, ``would_stop_epoch``, ``would_stop_score``: the end that an audited
 #: trial would have had, and its best score by then; ``best_after``: its best macro-F1 after it;
 #: ``missed``: how much higher that is, negative if lower; ``is_wrong``: whether it is higher by
 #: more than ``min_delta``; ``is_wrong_for_sure``: by more than what ties. The last three are
@@ -33,7 +33,7 @@ STOP_AUDIT: Mapping[str, str] = {
     "seconds_saved": "float64",
     "would_stop_outcome": "string",
     "would_stop_epoch": "Int64",
-    "would_stop_macro_f1": "float64",
+    "would_stop_score": "float64",
     "best_after": "float64",
     "missed": "float64",
     "is_wrong": "boolean",
@@ -90,26 +90,26 @@ class BestAudit:
 
     Attributes:
         trial: Number of the best trial.
-        best_macro_f1: Its best score.
+        best_score: Its best score.
         would_stop_outcome: The end that it would have had, None where none was put off.
         would_stop_epoch: When, likewise.
-        would_stop_macro_f1: Its best score by then, NaN likewise.
+        would_stop_score: Its best score by then, NaN likewise.
         leader: Number of the trial that would lead, had each audited one been stopped.
-        leader_macro_f1: The best score of that one.
+        leader_score: The best score of that one.
     """
 
     trial: int
-    best_macro_f1: float
+    best_score: float
     would_stop_outcome: str | None
     would_stop_epoch: int | None
-    would_stop_macro_f1: float
+    would_stop_score: float
     leader: int
-    leader_macro_f1: float
+    leader_score: float
 
     @property
     def cost(self) -> float:
         """How much lower the best score of the study would be, 0 or more."""
-        return self.best_macro_f1 - self.leader_macro_f1
+        return self.best_score - self.leader_score
 
 
 def stop_audit(
@@ -137,7 +137,7 @@ def stop_audit(
     frame = results[results["outcome"].isin(_ENDED)].sort_values("trial", ignore_index=True)
     left = (max_epochs - frame["epochs_run"]).clip(lower=0)
     saved = left.where(frame["outcome"].isin(STOPPED), 0)
-    before, after = frame["would_stop_macro_f1"], _best_after(frame, curves)
+    before, after = frame["would_stop_score"], _best_after(frame, curves)
     missed = after - before
     is_known = missed.notna()
     is_wrong = (missed > min_delta).astype("boolean").where(is_known)
@@ -186,26 +186,26 @@ def audit_best(results: "pd.DataFrame") -> BestAudit | None:
     """
     import pandas as pd
 
-    is_ranked = results["outcome"].isin(_RANKED) & results["best_macro_f1"].notna()
+    is_ranked = results["outcome"].isin(_RANKED) & results["best_score"].notna()
     ranked = results[is_ranked].sort_values(
-        ["best_macro_f1", "best_epoch", "trial"], ascending=[False, True, True]
+        ["best_score", "best_epoch", "trial"], ascending=[False, True, True]
     )
     held = ranked["would_stop_epoch"].notna()
     if not held.any():
         return None
     first = ranked.iloc[0]
     is_held = bool(held.iloc[0])
-    by_then = ranked["best_macro_f1"].mask(held, ranked["would_stop_macro_f1"])
+    by_then = ranked["best_score"].mask(held, ranked["would_stop_score"])
     leader = ranked.loc[by_then.sort_values(ascending=False, kind="stable").index[0]]
     outcome = first["would_stop_outcome"]
     return BestAudit(
         trial=int(first["trial"]),
-        best_macro_f1=float(first["best_macro_f1"]),
+        best_score=float(first["best_score"]),
         would_stop_outcome=str(outcome) if is_held and not pd.isna(outcome) else None,
         would_stop_epoch=int(first["would_stop_epoch"]) if is_held else None,
-        would_stop_macro_f1=float(first["would_stop_macro_f1"]) if is_held else math.nan,
+        would_stop_score=float(first["would_stop_score"]) if is_held else math.nan,
         leader=int(leader["trial"]),
-        leader_macro_f1=float(by_then.max()),
+        leader_score=float(by_then.max()),
     )
 
 
@@ -272,17 +272,17 @@ def describe_best(best: BestAudit) -> str:
     if best.would_stop_epoch is None:
         return f"{who} none of them: stopping them would have cost the best score nothing"
     when = f"ended at epoch {best.would_stop_epoch}"
-    if best.would_stop_macro_f1 == best.best_macro_f1:
-        return f"{who} one of them and would have had its {best.best_macro_f1:.4f}, {when}, too"
+    if best.would_stop_score == best.best_score:
+        return f"{who} one of them and would have had its {best.best_score:.4f}, {when}, too"
     own = (
-        f"{who} one of them: {when} it would have had {best.would_stop_macro_f1:.4f} instead of "
-        f"{best.best_macro_f1:.4f}"
+        f"{who} one of them: {when} it would have had {best.would_stop_score:.4f} instead of "
+        f"{best.best_score:.4f}"
     )
     cost = "nothing" if best.cost < 0.00005 else f"{best.cost:.4f}"
     if best.leader == best.trial:
         return f"{own} and would still lead; stopping would have cost the best score {cost}"
     return (
-        f"{own}, and trial {best.leader} would lead with {best.leader_macro_f1:.4f}; stopping "
+        f"{own}, and trial {best.leader} would lead with {best.leader_score:.4f}; stopping "
         f"would have cost the best score {cost}"
     )
 
@@ -300,5 +300,5 @@ def _best_after(frame: "pd.DataFrame", curves: "pd.DataFrame") -> "pd.Series[flo
     """Return the best macro-F1 after the would-be stop of each row, NaN where there was none."""
     stops = frame.set_index("trial")["would_stop_epoch"].dropna()
     later = curves[curves["epoch"] > curves["trial"].map(stops.astype("float64"))]
-    bests = later.groupby("trial")["macro_f1"].max()
+    bests = later.groupby("trial")["score"].max()
     return frame["trial"].map(bests).astype("float64")

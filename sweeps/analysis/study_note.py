@@ -126,8 +126,8 @@ def _say_other_best(data: StudyData) -> str:
     complete = ranked[ranked["outcome"] != "behind"]
     if complete.empty:
         return ""
-    highest = complete["best_macro_f1"].max()
-    theirs = int(complete.loc[complete["best_macro_f1"] == highest, "trial"].min())
+    highest = complete["best_score"].max()
+    theirs = int(complete.loc[complete["best_score"] == highest, "trial"].min())
     first = ranked.iloc[0]
     if theirs == first["trial"]:
         return ""

@@ -148,7 +148,7 @@ def judge(curve: TrialCurve) -> TrialVerdict:
 
 
 def _conclude(curve: TrialCurve, findings: Sequence[Finding], gain: Gain | None) -> TrialVerdict:
-    scores = curve.macro_f1s
+    scores = curve.scores
     return TrialVerdict(
         trial=curve.trial,
         findings=tuple(findings),
@@ -200,7 +200,7 @@ def judge_study(
     # Beside a trial that clips, one that does not has "none".
     params = dict(zip(params, fill_unstored(list(params.values())), strict=True))
     free = {verdict: _params_without(verdict, judged, params) for verdict in DECIDING}
-    scores = dict(zip(results["trial"], results["best_macro_f1"], strict=True))
+    scores = dict(zip(results["trial"], results["best_score"], strict=True))
     found = []
     for each in judged:
         gains = measure_gains(scores, each.trial)
@@ -260,7 +260,7 @@ def trial_curves(
     names = tuple(str(each) for each in first["class_name"]) or tuple(class_names)
     known = {int(row.trial): (json.loads(row.params), row.outcome) for row in results.itertuples()}
     # Columns once, and pieces of them: a frame a trial takes longer than all rules together.
-    columns = ("train_loss", "val_loss", "macro_f1", "class_f1")
+    columns = ("train_loss", "val_loss", "score", "class_f1")
     train, val, scores, class_f1s = (curves[name].to_numpy() for name in columns)
     found = []
     for trial, rows in sorted(curves.groupby("trial").indices.items()):
@@ -270,7 +270,7 @@ def trial_curves(
                 trial=int(trial),
                 train_losses=tuple(train[rows].tolist()),
                 val_losses=tuple(val[rows].tolist()),
-                macro_f1s=tuple(scores[rows].tolist()),
+                scores=tuple(scores[rows].tolist()),
                 class_f1s=_read_class_f1s(class_f1s[rows].tolist()),
                 supports=supports,
                 class_names=names,

@@ -27,7 +27,7 @@ from sweeps.cli.report import check_place, write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-Metric = Literal["macro_f1", "train_loss", "val_loss", "learning_rate", "grad_norm"]
+Metric = Literal["score", "train_loss", "val_loss", "learning_rate", "grad_norm"]
 
 #: A letter a curve, so that no colour is needed; a capital one is the best epoch.
 LETTERS = string.ascii_lowercase
@@ -53,9 +53,9 @@ def curves(
         Metric,
         typer.Option(
             metavar="NAME",
-            help="macro_f1, train_loss, val_loss, learning_rate or grad_norm.",
+            help="score, train_loss, val_loss, learning_rate or grad_norm.",
         ),
-    ] = "macro_f1",
+    ] = "score",
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write one HTML file instead; it needs no network."),
@@ -201,7 +201,7 @@ def _print_key(
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     names = ["trial", "best\nscore", "best\nepoch", "epochs\nrun"]
-    if metric != "macro_f1":
+    if metric != "score":
         names.append(f"{_HEADINGS[metric]}\nat best epoch")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
@@ -209,10 +209,10 @@ def _print_key(
     for i, row in enumerate(results.to_dict(orient="records")):
         best = row["best_epoch"]
         # Where no epoch has a score none is the best one.
-        best = math.nan if is_missing(row["best_macro_f1"]) else best
-        cells = [str(row["trial"]), score(row["best_macro_f1"]), whole(best)]
+        best = math.nan if is_missing(row["best_score"]) else best
+        cells = [str(row["trial"]), score(row["best_score"]), whole(best)]
         cells.append(str(row["epochs_run"]))
-        if metric != "macro_f1":
+        if metric != "score":
             value = math.nan if is_missing(best) else lines[int(row["trial"])].get(best, math.nan)
             cells.append("-" if is_missing(value) else short_number(float(value)))
         table.add_row(LETTERS[i], *cells, outcome(row["outcome"]))

@@ -98,7 +98,7 @@ def _print_study(printer: Console, read: StudyRead, url: str, storage: str | Non
         number = f"{each.trial}{'*' if outcome in report_words.UNENDED else ''}"
         for i, finding in enumerate(each.findings):
             name = finding.verdict.value
-            start = (number, score(row["best_macro_f1"])) if i == 0 else ("", "")
+            start = (number, score(row["best_score"])) if i == 0 else ("", "")
             shown.append(short_evidence(finding))
             table.add_row(
                 *start,
@@ -244,7 +244,7 @@ def _print_trial(printer: Console, read: StudyRead, trial: int) -> None:
         printer.print("it has no epoch, so nothing can be said of its curve")
         return
     (each,) = judged
-    best = f"{score(row['best_macro_f1'])} at epoch {whole(row['best_epoch'])}"
+    best = f"{score(row['best_score'])} at epoch {whole(row['best_epoch'])}"
     facts = [f"best {best} of {row['epochs_run']}"]
     if each.epochs_to_95 is not None:
         facts.append(f"95 % of it at epoch {each.epochs_to_95}, 99 % at epoch {each.epochs_to_99}")

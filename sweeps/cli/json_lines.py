@@ -24,9 +24,9 @@ MAX_RANKED = 10
 _RANKED = (
     "rank",
     "trial",
-    "best_macro_f1",
+    "best_score",
     "best_epoch",
-    "last_macro_f1",
+    "last_score",
     "last_epoch",
     "epochs_run",
     "outcome",

@@ -36,7 +36,7 @@ _SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weights": "weight
 class Best:
     """A trial's best score so far."""
 
-    macro_f1: float
+    score: float
     trial: int
     epoch: int
 
@@ -46,9 +46,9 @@ class _Running:
     worker: int
     params: dict[str, Any]
     epoch: int = 0
-    macro_f1: float = math.nan
+    score: float = math.nan
     best_epoch: int | None = None
-    best_macro_f1: float = math.nan
+    best_score: float = math.nan
 
 
 @dataclass(slots=True)
@@ -101,8 +101,8 @@ class Progress:
                 if event.outcome == "behind":
                     self.pruned.add(event.trial)
                 self.bests.pop(event.trial, None)
-                if event.outcome in RANKED and event.best_macro_f1 is not None:
-                    self._set_best(event.trial, event.best_macro_f1, epoch=event.best_epoch)
+                if event.outcome in RANKED and event.best_score is not None:
+                    self._set_best(event.trial, event.best_score, epoch=event.best_epoch)
             elif isinstance(event, WorkerEnded):
                 # What it still ran was released, or is taken up by another worker.
                 for trial, one in list(self._running.items()):
@@ -113,9 +113,9 @@ class Progress:
         """Return one line for a trial that has ended."""
         digits = max(2, len(str(self.target)))
         line = f"trial {event.trial:>{digits}} {event.outcome:<9} "
-        if event.best_macro_f1 is None or event.best_epoch is None:
+        if event.best_score is None or event.best_epoch is None:
             return f"{line} {clean(event.reason)}"
-        line += f" {event.best_macro_f1:.4f} at epoch {event.best_epoch:>2}"
+        line += f" {event.best_score:.4f} at epoch {event.best_epoch:>2}"
         line += f" of {event.epochs_run:<2} "
         for name in self.varying:
             params = self._params.get(event.trial, {})
@@ -171,13 +171,13 @@ class Progress:
         one = self._running.get(event.trial)
         if one is None:
             return
-        one.epoch, one.macro_f1 = event.epoch, event.macro_f1
-        one.best_epoch, one.best_macro_f1 = event.best_epoch, event.best_macro_f1
-        self._set_best(event.trial, event.best_macro_f1, epoch=event.best_epoch)
+        one.epoch, one.score = event.epoch, event.score
+        one.best_epoch, one.best_score = event.best_epoch, event.best_score
+        self._set_best(event.trial, event.best_score, epoch=event.best_epoch)
 
-    def _set_best(self, trial: int, macro_f1: float, *, epoch: int | None) -> None:
-        if epoch is not None and not math.isnan(macro_f1):
-            self.bests[trial] = Best(macro_f1, trial, epoch)
+    def _set_best(self, trial: int, score: float, *, epoch: int | None) -> None:
+        if epoch is not None and not math.isnan(score):
+            self.bests[trial] = Best(score, trial, epoch)
 
     def _render_head(self, num_running: int) -> RenderableType:
         counts = Table.grid(padding=(0, 2, 0, 0))
@@ -192,12 +192,10 @@ class Progress:
 
     def _best_text(self) -> str:
         # Of equal ones that which got there first, as in every table.
-        first = min(
-            self.bests.values(), key=lambda b: (-b.macro_f1, b.epoch, b.trial), default=None
-        )
+        first = min(self.bests.values(), key=lambda b: (-b.score, b.epoch, b.trial), default=None)
         if first is None:
             return "none yet"
-        return f"{first.macro_f1:.4f}, trial {first.trial} at epoch {first.epoch}"
+        return f"{first.score:.4f}, trial {first.trial} at epoch {first.epoch}"
 
     def _times(self) -> str:
         texts = [f"{_clock(self.now() - self._started)} elapsed"]
@@ -292,11 +290,11 @@ def _running_table(listed: Sequence[tuple[int, _Running]]) -> Table:
     for number, one in listed:
         best = "-"
         if one.best_epoch is not None:
-            best = f"{one.best_macro_f1:.4f} @ {one.best_epoch:>3}"
+            best = f"{one.best_score:.4f} @ {one.best_epoch:>3}"
         table.add_row(
             str(number),
             str(one.epoch) if one.epoch else "-",
-            "-" if math.isnan(one.macro_f1) else f"{one.macro_f1:.4f}",
+            "-" if math.isnan(one.score) else f"{one.score:.4f}",
             best,
             short_value(one.params.get("optimizer")),
             short_value(one.params.get("learning_rate")),

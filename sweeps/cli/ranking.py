@@ -69,12 +69,12 @@ def answer_lines(
     if ranked.empty:
         return [_say_leader(frame)]
     first = ranked.iloc[0]
-    best = f"{score(first['best_macro_f1'])} at epoch {whole(first['best_epoch'])}"
-    last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_macro_f1'])})"
+    best = f"{score(first['best_score'])} at epoch {whole(first['best_epoch'])}"
+    last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_score'])})"
     is_last = first["last_epoch"] == first["best_epoch"]
     lines = [f"best: trial {first['trial']}, macro-F1 {best}{', its last' if is_last else last}"]
     if by != "best":
-        own = score(first[f"{by}_macro_f1"])
+        own = score(first[f"{by}_score"])
         lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
     lines += _say_equals(ranked, first, by=by)
     described = clean(describe_trial(frame, int(first["trial"]), space or {}))
@@ -87,14 +87,14 @@ def _say_leader(frame: "pd.DataFrame") -> str:
     from sweeps.analysis import report_words
 
     is_open = frame["outcome"].map(report_words.outcome, na_action=None).isin(report_words.UNENDED)
-    scored = frame[is_open & frame["best_macro_f1"].notna()]
+    scored = frame[is_open & frame["best_score"].notna()]
     if scored.empty:
         return "no trial has a score that may be ranked"
     # The frame has them in this order.
     first = scored.iloc[0]
     ended = "no trial has ended yet" if is_open.all() else "none that has ended may be ranked"
     return (
-        f"best so far: trial {first['trial']}, macro-F1 {score(first['best_macro_f1'])} at epoch"
+        f"best so far: trial {first['trial']}, macro-F1 {score(first['best_score'])} at epoch"
         f" {whole(first['best_epoch'])}; {ended}"
     )
 
@@ -103,7 +103,7 @@ def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> 
     num_equal = int((ranked["rank"] == first["rank"]).sum())
     if num_equal == 1:
         return []
-    value = score(first[f"{by}_macro_f1"])
+    value = score(first[f"{by}_score"])
     if by != "best":
         return [f"{num_equal} trials share {value}; trial {first['trial']} is the earliest"]
     epoch = whole(first["best_epoch"])
@@ -115,7 +115,7 @@ def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> 
 
 def _say_rivals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, other: str) -> list[str]:
     """Return who would win by another score, none where the first trial would too."""
-    column = f"{other}_macro_f1"
+    column = f"{other}_score"
     rivals = ranked.loc[ranked[column] == ranked[column].max(), "trial"].tolist()
     if not rivals or first["trial"] in rivals:
         return []
@@ -152,15 +152,15 @@ def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
     columns: _Columns = [
         ("rank", [whole(value) for value in rows["rank"]]),
         ("trial", [whole(value) for value in rows["trial"]]),
-        ("best\nscore", [score(value) for value in rows["best_macro_f1"]]),
+        ("best\nscore", [score(value) for value in rows["best_score"]]),
         # Where no epoch has a score none is the best one.
-        ("best\nepoch", [whole(v) for v in rows["best_epoch"].mask(rows["best_macro_f1"].isna())]),
-        ("last\nscore", [score(value) for value in rows["last_macro_f1"]]),
+        ("best\nepoch", [whole(v) for v in rows["best_epoch"].mask(rows["best_score"].isna())]),
+        ("last\nscore", [score(value) for value in rows["last_score"]]),
         ("epochs\nrun", [whole(value) for value in rows["epochs_run"]]),
         ("outcome", [outcome(value) for value in rows["outcome"]]),
     ]
     if by == "tail":
-        columns.insert(4, ("tail\nscore", [score(value) for value in rows["tail_macro_f1"]]))
+        columns.insert(4, ("tail\nscore", [score(value) for value in rows["tail_score"]]))
     return columns
 
 

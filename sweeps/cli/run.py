@@ -207,7 +207,7 @@ def _make_progress(config: "SweepConfig") -> "Progress":
         pruned = {int(trial) for trial in frame.loc[frame["outcome"] == "behind", "trial"]}
         for row in frame[frame["rank"].notna()].to_dict(orient="records"):
             trial = int(row["trial"])
-            bests[trial] = Best(row["best_macro_f1"], trial, int(row["best_epoch"]))
+            bests[trial] = Best(row["best_score"], trial, int(row["best_epoch"]))
     return Progress(
         target=config.trials,
         varying=_list_varying(config),

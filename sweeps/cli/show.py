@@ -61,7 +61,7 @@ def show(
     if not curve.empty:
         printer.print("\nvalidation macro-F1 by epoch")
         epochs = [int(epoch) for epoch in curve["epoch"]]
-        for line in plot_curve(epochs, list(curve["macro_f1"])):
+        for line in plot_curve(epochs, list(curve["score"])):
             printer.print(line, soft_wrap=True)
     _print_classes(printer, classes[classes["trial"] == trial])
     if row["weights_file"] is None:
@@ -152,16 +152,16 @@ def _print_facts(
 ) -> None:
     from sweeps.analysis.report_words import outcome
 
-    last_epoch, last = row["last_epoch"], row["last_macro_f1"]
+    last_epoch, last = row["last_epoch"], row["last_score"]
     if last_epoch is None and not curve.empty:
-        last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["macro_f1"]
+        last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["score"]
     ended = outcome(scores["outcome"])
     rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
     facts = {
         "outcome": ended if row["reason"] is None else f"{ended}: {clean(row['reason'])}",
-        "best": f"{score(scores['best_macro_f1'])} at epoch {whole(scores['best_epoch'])}",
+        "best": f"{score(scores['best_score'])} at epoch {whole(scores['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
-        "tail": f"{score(row['tail_macro_f1'])}, {_describe_tail(len(curve))}",
+        "tail": f"{score(row['tail_score'])}, {_describe_tail(len(curve))}",
         "seed": f"{row['seed']}, attempt {row['attempt']}, on {row['device']}",
         "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
     }

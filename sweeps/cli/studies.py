@@ -200,7 +200,7 @@ def _studies_table(frame: "pd.DataFrame") -> Table:
             row["objective"],
             whole(row["num_trials"]),
             whole(row["num_unfinished"]),
-            score(row["best_macro_f1"]),
+            score(row["best_score"]),
             whole(row["best_trial"]),
             f"{row['created_at']:%Y-%m-%d %H:%M}",
         )

@@ -93,13 +93,13 @@ def fill(db: Database, config: SweepConfig, study_uuid: str, finished: int) -> N
             | {"token": "gone", "host": "bench", "pid": 1, "process_started": 0.0}
             | {"outcome": "stalled", "reason": "no rise", "seed": number, "first_data_epoch": 0}
             | {"params": hparams.model_dump_json(exclude_none=True), "value": best, "told": True}
-            | {"best_epoch": EPOCHS - 6, "best_macro_f1": best, "last_epoch": EPOCHS}
-            | {"last_macro_f1": best, "tail_macro_f1": best, "epochs_run": EPOCHS}
+            | {"best_epoch": EPOCHS - 6, "best_score": best, "last_epoch": EPOCHS}
+            | {"last_score": best, "tail_score": best, "epochs_run": EPOCHS}
             | {"device": "cpu", "versions": "{}", "started_at": NOW, "finished_at": NOW}
         )
         rows.setdefault(EPOCH_RECORDS, []).extend(
             {"study_uuid": study_uuid, "trial": number, "attempt": 1, "epoch": epoch}
-            | {"train_loss": 0.5, "val_loss": 0.5, "macro_f1": best * epoch / EPOCHS}
+            | {"train_loss": 0.5, "val_loss": 0.5, "score": best * epoch / EPOCHS}
             | {"class_f1": "[0.5, 0.5]", "learning_rate": 0.001, "grad_norm": 1.0, "seconds": 0.1}
             for epoch in range(1, EPOCHS + 1)
         )
@@ -154,7 +154,7 @@ def measure(finished: int) -> dict[str, float]:
                 for slots, first_epoch in zip(SLOTS, (1, 1001), strict=True)
             }
             ends = iter(mine)
-            end = TrialResult("stalled", "no rise", 0.7, best_epoch=3, best_macro_f1=0.7)
+            end = TrialResult("stalled", "no rise", 0.7, best_epoch=3, best_score=0.7)
             result["end_ms"] = milliseconds(
                 lambda: book.finish([FinishedTrial(next(ends), end, ())])
             )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 IN_FLIGHT = (4, 8, 16, 32, 64)
-COLUMNS = ("in_flight", "seeds", "macro_f1", "spread", "seconds", "macro_f1_at_fixed_time")
+COLUMNS = ("in_flight", "seeds", "score", "spread", "seconds", "macro_f1_at_fixed_time")
 
 Run = tuple[float, float, list[tuple[float, float]]]
 
@@ -71,8 +71,8 @@ def run(in_flight: int, seed: int, trials: int) -> Run:
             started = time.perf_counter()
 
             def see(event: Event) -> None:
-                if isinstance(event, EpochDone) and event.macro_f1 > best[-1][1]:
-                    best.append((time.perf_counter() - started, event.macro_f1))
+                if isinstance(event, EpochDone) and event.score > best[-1][1]:
+                    best.append((time.perf_counter() - started, event.score))
 
             Engine(
                 config,

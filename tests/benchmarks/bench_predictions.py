@@ -22,7 +22,7 @@ from sweeps.analysis.trends import MIN_EPOCHS, allow_for_noise, count_from_best,
 def predict(study: str, curves: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield a row a prediction: whether the true gain was inside, above or below."""
     for _, rows in curves.groupby("trial"):
-        scores = finite(rows["macro_f1"].to_numpy(dtype=np.float64))
+        scores = finite(rows["score"].to_numpy(dtype=np.float64))
         half = len(scores) // 2
         while half >= MIN_EPOCHS:
             seen, whole = scores[:half], scores[: 2 * half]

@@ -108,7 +108,7 @@ def train(make_optimizer, seed, report, dropout=None):
                 inputs, targets = batch(VALIDATION, rows)
                 cells = targets * classes + model(*inputs).argmax(-1)
                 counts += torch.bincount(cells, minlength=classes * classes)
-        score = class_scores(counts.view(classes, classes).cpu().numpy()).macro_f1
+        score = class_scores(counts.view(classes, classes).cpu().numpy()).score
         report(score, epoch)
     return score
 """
@@ -130,7 +130,7 @@ import logging, ray
 from ray import tune
 def objective(config):
     train(adam(config["rate"]), config["seed"],
-          lambda score, epoch: tune.report({{"macro_f1": score, "epoch": epoch}}))
+          lambda score, epoch: tune.report({{"score": score, "epoch": epoch}}))
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR,
              log_to_driver=False)
@@ -138,7 +138,7 @@ if __name__ == "__main__":
     tuner = tune.Tuner(
         tune.with_resources(objective, {{"cpu": 1}}),
         param_space=space,
-        tune_config=tune.TuneConfig(num_samples={trials}, metric="macro_f1", mode="max"),
+        tune_config=tune.TuneConfig(num_samples={trials}, metric="score", mode="max"),
         run_config=tune.RunConfig(storage_path={folder!r}, verbose=0),
     )
     results = tuner.fit()

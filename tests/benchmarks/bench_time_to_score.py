@@ -26,7 +26,7 @@ from typing import Any
 import bench_sweeps
 import optuna
 
-COLUMNS = ("seed", "optuna_macro_f1", "optuna_trials", "macro_f1", "seconds_to_optunas")
+COLUMNS = ("seed", "optuna_macro_f1", "optuna_trials", "score", "seconds_to_optunas")
 CASES = {
     "tabular-mlp": bench_sweeps.Case("tabular-mlp", 200, 0, 30),
     "relation-cnn": bench_sweeps.Case("relation-cnn", 50, 0, 30, trimmed=True),
@@ -82,8 +82,8 @@ from sweeps.events import EpochDone
 best = 0.0
 def show(event):
     global best
-    if isinstance(event, EpochDone) and event.macro_f1 > best:
-        best = event.macro_f1
+    if isinstance(event, EpochDone) and event.score > best:
+        best = event.score
         print(time.time(), best, flush=True)
 config = sweeps.load_config(sys.argv[4], [f"space.batch_size={sys.argv[5]}"],
                             storage=sys.argv[1], seed=int(sys.argv[2]),

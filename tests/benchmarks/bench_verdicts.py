@@ -92,7 +92,7 @@ def draw(
         trial=0,
         train_losses=tuple(trains.tolist()),
         val_losses=tuple(vals.tolist()),
-        macro_f1s=tuple(scores),
+        scores=tuple(scores),
         class_f1s=tuple(class_f1s),
         supports=supports,
     )
@@ -125,7 +125,7 @@ def draw_slow(
         trial=0,
         train_losses=tuple(losses[0].tolist()),
         val_losses=tuple((0.99 * losses[1]).tolist()),
-        macro_f1s=tuple(scores),
+        scores=tuple(scores),
         class_f1s=tuple(class_f1s),
         supports=supports,
     )
@@ -192,7 +192,7 @@ def _sample(
             confusion[k] = rng.multinomial(support - right, shares / shares.sum())
             confusion[k, k] = right
         found = class_scores(confusion)
-        scores.append(found.macro_f1)
+        scores.append(found.score)
         class_f1s.append(tuple(found.f1.tolist()))
     return scores, class_f1s
 

@@ -108,10 +108,10 @@ def lines(
     yield f"# torch {torch.__version__}, numpy {np.__version__}, {platform.machine()}, seed {seed}"
     yield f"# {len(data.train.targets)} training rows; {params}"
     yield f"# validation examples: {supports}"
-    yield ",".join(["epoch", "train_loss", "val_loss", "macro_f1", "class_f1"])
+    yield ",".join(["epoch", "train_loss", "val_loss", "score", "class_f1"])
     for report in reports:
         scores = class_scores(report.confusion)
-        numbers = (report.train_loss, report.val_loss, scores.macro_f1)
+        numbers = (report.train_loss, report.val_loss, scores.score)
         classes = " ".join(f"{f1:.4f}" for f1 in scores.f1)
         yield ",".join([str(report.epoch), *(f"{number:.5f}" for number in numbers), classes])
 
@@ -130,7 +130,7 @@ def main() -> None:
             path = FOLDER / f"{name}.csv"
             written = lines(data, hparams, reports[name], seed=recording.seed)
             path.write_text("\n".join(written) + "\n")
-            best = max(class_scores(report.confusion).macro_f1 for report in reports[name])
+            best = max(class_scores(report.confusion).score for report in reports[name])
             print(f"{path.name}: {len(reports[name])} epochs, best macro-F1 {best:.4f}")
 
 
