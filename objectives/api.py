@@ -4,15 +4,18 @@
 the names in this file. Shapes: N examples, L tokens or steps, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import LINE_SEARCHES, Hparams
+
+#: Most classes for which predictions are counted pair by pair (true class, predicted class).
+MAX_MATRIX_CLASSES = 50
 
 #: Names of the objectives that ship with the project.
 OBJECTIVES = ("relation-cnn", "tabular-mlp", "sequence-rnn")
@@ -95,6 +98,35 @@ class FusionKey:
     code_path: str
 
 
+def find_fusion_key(hparams: Hparams) -> FusionKey:
+    """Return the key of the lane that may train these hyperparameters."""
+    code_path = hparams.optimizer if hparams.optimizer in LINE_SEARCHES else "gradient"
+    return FusionKey(hparams.batch_size, tuple(sorted(hparams.model.items())), code_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How often each class was seen, predicted and right in validation, (C,) each.
+
+    Attributes:
+        right: Examples of the class that were predicted as such.
+        support: Examples of the class.
+        predicted: Predictions of the class.
+        matrix: Rows the true class, columns the predicted one, (C, C); None above
+            ``MAX_MATRIX_CLASSES``.
+    """
+
+    right: npt.NDArray[np.int64]
+    support: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    matrix: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def of_matrix(cls, matrix: npt.NDArray[np.int64]) -> "Counts":
+        """Return the counts of a confusion matrix, (C, C)."""
+        return cls(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0), matrix)
+
+
 @dataclass(frozen=True, slots=True)
 class EpochReport:
     """What one trial did in one epoch; a failure is a value, never a raise.
@@ -104,7 +136,7 @@ class EpochReport:
         epoch: The trial's own epoch, from 1.
         train_loss: Mean loss a training example, with dropout, weighted and smoothed as trained.
         val_loss: Mean cross-entropy a validation example, unweighted, without dropout.
-        confusion: Counts on validation, rows the true class, columns the predicted one, (C, C).
+        counts: What was right and what was predicted on validation, by class.
         learning_rate: The rate of the epoch's last step; for armijo the mean accepted step, one
             that was not taken counting as 0.
         grad_norm: Mean over the epoch's steps of the gradient's L2 norm, before clipping.
@@ -116,54 +148,79 @@ class EpochReport:
     epoch: int
     train_loss: float
     val_loss: float
-    confusion: npt.NDArray[np.int64]
+    counts: Counts
     learning_rate: float
     grad_norm: float
     seconds: float
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SlotChoice:
-    """How many slots a lane gets, and what was measured for it.
+class TrialState(Protocol):
+    """All that a trial needs to go on where it stopped, as if it never had: a copy of its row."""
 
-    Attributes:
-        slots: The choice, 1 or more.
-        step_s: Slots, and seconds a training step a trial with so many, in the order measured.
-    """
+    @property
+    def epochs(self) -> int:
+        """Epochs that the trial has trained."""
 
-    slots: int
-    step_s: tuple[tuple[int, float], ...]
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the host that the state takes."""
 
 
 class Lane(Protocol):
     """Trials that are trained by one program, one slot each; all see the same batches.
 
     Not thread-safe: one thread owns a lane. A trial's reports depend on its seed, its
-    hyperparameters and the data epoch at which it entered, never on its slot or its neighbours.
+    hyperparameters and the data epochs in which it trained, never on its slot, its neighbours or
+    how often it stood still.
     """
 
     data_epoch: int
     """Data epochs trained so far; decides the order of the next epoch's batches."""
     max_slots: int | None
-    """1 if the model cannot be fused, else None: as many as memory holds."""
+    """1 if company makes no trial cheaper, else None: as many as memory holds."""
     note: str | None
     """One line that says why the lane has one slot, or is slower than others; or None."""
+    path: Literal["plain", "stacked"]
+    """The module as it is, slot by slot, or all slots at once. The two differ in the last bits,
+    so a trial keeps its path."""
 
-    def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
-        """Give a trial the slot; its first epoch is the lane's next. The slot must be free."""
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the device that one more slot takes, apart from a step's activations."""
+
+    def place(
+        self, slot: int, seed: int, hparams: Hparams, state: TrialState | None = None
+    ) -> None:
+        """Give a trial the slot; its next epoch is the lane's next. The slot must be free.
+
+        Args:
+            slot: Any number that no other trial of the lane has.
+            seed: The trial's.
+            hparams: Of the lane's fusion key.
+            state: Where the trial goes on, from a lane of the same key; None: it begins.
+        """
+
+    def drop(self, slot: int) -> None:
+        """Free the slot."""
 
     def train_epoch(self) -> list[EpochReport]:
-        """Train and validate every slot for one epoch; reports in the order of admission."""
+        """Train and validate every slot for one epoch; reports in the order of placing."""
 
     def keep_best(self, slot: int) -> None:
-        """Keep the slot's present weights as its best epoch's."""
+        """Keep the slot's present weights and validation predictions as its best epoch's."""
 
     def save_best(self, slot: int, path: Path) -> str:
         """Write the kept weights as safetensors, atomically; return the file's SHA-256."""
 
-    def release(self, slot: int) -> None:
-        """Free the slot."""
+    def best_predictions(self, slot: int) -> npt.NDArray[Any]:
+        """Return the predicted class of each validation example in the kept epoch, (N,).
+
+        One byte each, uint8, up to 256 classes.
+        """
+
+    def copy_state(self, slot: int) -> TrialState:
+        """Return a copy of all that the slot's trial is, what ``keep_best`` kept included."""
 
 
 class Trainer(Protocol):
@@ -172,21 +229,18 @@ class Trainer(Protocol):
     class_names: tuple[str, ...]
     fingerprint: str
     """SHA-256 over the arrays of the data set: equal if and only if the data are."""
+    num_train: int
+    """Training examples."""
+    num_validation: int
+    """Validation examples."""
 
-    def fusion_key(self, hparams: Hparams) -> FusionKey:
-        """Return the key of the lane that may train these hyperparameters."""
-
-    def open_lane(self, key: FusionKey, data_epoch: int) -> Lane:
-        """Return an empty lane whose clock stands at ``data_epoch`` (0: nothing trained)."""
-
-    def choose_slots(
-        self, key: FusionKey, hparams: Hparams, *, most: int, num_workers: int
-    ) -> SlotChoice:
-        """Return how many slots cost a trial of this lane least, by timing a few steps.
+    def open_lane(
+        self, key: FusionKey, data_epoch: int, *, on_step: Callable[[], None] | None = None
+    ) -> Lane:
+        """Return an empty lane.
 
         Args:
-            key: The lane's.
-            hparams: Those of its first trial.
-            most: Most slots that could be filled.
-            num_workers: Processes that share the device's memory.
+            key: What its trials share.
+            data_epoch: Where its clock stands; 0: nothing trained.
+            on_step: Called once a training step and once a validation batch.
         """

@@ -20,10 +20,17 @@ from typing import Any
 from objectives.api import Data, DataError
 from objectives.data.checks import checked
 from objectives.places import find_line, show_path
-from objectives.references import ObjectiveError, Reference, name_study, parse_reference
+from objectives.references import (
+    ObjectiveError,
+    OwnDescription,
+    Reference,
+    find_change,
+    name_study,
+    parse_reference,
+)
 from search_spaces.mistakes import suggest_names
 
-_STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_STUDY_NAME = re.compile(r"(?!-)[A-Za-z0-9._-]{1,128}")
 
 
 class OwnObjective:
@@ -50,40 +57,20 @@ class OwnObjective:
                 f"{place}: build_model must take the data first: build_model(data, ...)"
             )
 
-    @property
-    def default_space(self) -> Mapping[str, Any]:
-        """The person's ``default_space``, a table as ``[space]`` of a sweep file; may be empty.
+    def describe(self) -> OwnDescription:
+        """Return what a sweep's settings need to know of it.
 
         Raises:
-            ObjectiveError: If it is no table, or raises.
+            ObjectiveError: If ``default_space`` is no table of plain values, or raises.
         """
-        try:
-            table = getattr(self._thing, "default_space", {})
-            table = table() if callable(table) else table
-        except (Exception, SystemExit) as error:
-            raise explain("default_space", error, place=self.place) from error
-        if not isinstance(table, Mapping):
-            raise ObjectiveError(
-                f"{self.place}: default_space must be a table, got {type(table).__name__}"
-            )
-        return table
-
-    @property
-    def model_names(self) -> tuple[str, ...] | None:
-        """The names of ``build_model``'s hyperparameters; None: it takes any."""
         parameters = _list_hparams(self._build)
-        if any(one.kind is one.VAR_KEYWORD for one in parameters):
-            return None
-        return tuple(one.name for one in parameters)
-
-    @property
-    def required_model_names(self) -> tuple[str, ...]:
-        """The names of those that have no default."""
-        parameters = _list_hparams(self._build)
-        return tuple(
-            one.name
-            for one in parameters
-            if one.default is one.empty and one.kind is not one.VAR_KEYWORD
+        named = [one for one in parameters if one.kind is not one.VAR_KEYWORD]
+        return OwnDescription(
+            place=self.place,
+            name=self.name,
+            default_space=self._read_default_space(),
+            model_names=tuple(one.name for one in named) if named == parameters else None,
+            required_model_names=tuple(one.name for one in named if one.default is one.empty),
         )
 
     def load(self, source: Path | None) -> Data:
@@ -111,6 +98,19 @@ class OwnObjective:
         """Return what the person's ``build_model`` does."""
         return self._build(data, **model)
 
+    def _read_default_space(self) -> Mapping[str, Any]:
+        try:
+            table = getattr(self._thing, "default_space", {})
+            table = table() if callable(table) else table
+        except (Exception, SystemExit) as error:
+            raise explain("default_space", error, place=self.place) from error
+        if not isinstance(table, Mapping):
+            raise ObjectiveError(
+                f"{self.place}: default_space must be a table, got {type(table).__name__}"
+            )
+        plain: Mapping[str, Any] = _to_plain(table, self.place, "default_space")
+        return plain
+
 
 def find_own(text: str) -> OwnObjective:
     """Return the objective that ``resolve_reference`` named; its module is imported now.
@@ -123,14 +123,7 @@ def find_own(text: str) -> OwnObjective:
     """
     reference = parse_reference(text)
     assert reference is not None, f"not the name of an own objective: {text!r}"
-    changed_ns = 0
-    if reference.path is not None:
-        try:
-            changed_ns = reference.path.stat().st_mtime_ns
-        except OSError as error:
-            reason = error.strerror or error
-            raise ObjectiveError(f"{show_path(reference.path)}: {reason}") from None
-    return _find_own(reference, os.getcwd(), changed_ns)
+    return _find_own(reference, os.getcwd(), find_change(reference))
 
 
 def explain(what: str, error: BaseException, *, place: str) -> ObjectiveError:
@@ -251,6 +244,26 @@ def _find_function(thing: Any, name: str, place: str) -> Callable[..., Any]:
         if kinds:
             text = f"no function {name!r}; for its class write {place}:{kinds[0]}"
     raise ObjectiveError(f"{place}: {text}")
+
+
+def _to_plain(value: Any, place: str, name: str) -> Any:
+    """Return a value of ``default_space`` in JSON's types; NumPy's numbers become Python's.
+
+    Raises:
+        ObjectiveError: If a sweep file could not hold it.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): _to_plain(each, place, f"{name}.{key}") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(each, place, name) for each in value]
+    if hasattr(value, "tolist"):
+        return _to_plain(value.tolist(), place, name)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    kind = type(value).__name__
+    raise ObjectiveError(
+        f"{place}: {name} must be a number, a text, a list or a table, got {kind}"
+    )
 
 
 def _list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

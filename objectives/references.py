@@ -5,8 +5,12 @@ the settings of a sweep are read at once.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from objectives.places import show_path
 
 
 class ObjectiveError(ValueError):
@@ -30,6 +34,25 @@ class Reference:
     def __str__(self) -> str:
         place = str(self.path) if self.path is not None else self.module
         return f"{place}:{self.attribute}" if self.attribute else place
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDescription:
+    """What a sweep's settings need to know of a person's own objective.
+
+    Attributes:
+        place: The file, as a person reads it.
+        name: Name of a study of it.
+        default_space: The person's table, as ``[space]`` of a sweep file; may be empty.
+        model_names: Names of ``build_model``'s hyperparameters; None: it takes any.
+        required_model_names: Names of those that have no default.
+    """
+
+    place: str
+    name: str
+    default_space: Mapping[str, Any]
+    model_names: tuple[str, ...] | None
+    required_model_names: tuple[str, ...]
 
 
 def parse_reference(text: str) -> Reference | None:
@@ -56,6 +79,21 @@ def resolve_reference(text: str, folder: Path | None = None) -> str:
         return text
     path = (folder or Path()) / reference.path.expanduser()
     return str(Reference(path.resolve(), "", reference.attribute))
+
+
+def find_change(reference: Reference) -> int:
+    """Return when the file was changed last, in nanoseconds; 0 where a module is named.
+
+    Raises:
+        ObjectiveError: If there is no such file.
+    """
+    if reference.path is None:
+        return 0
+    try:
+        return reference.path.stat().st_mtime_ns
+    except OSError as error:
+        reason = error.strerror or error
+        raise ObjectiveError(f"{show_path(reference.path)}: {reason}") from None
 
 
 def name_study(text: str) -> str:

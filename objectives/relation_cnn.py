@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.nn import functional
 
 from objectives.api import Data, Split
 from objectives.data.relations import RelationTable, read_relations
@@ -141,7 +142,7 @@ class RelationCnnModel(nn.Module):
             distances2: The same to entity 2, (B, L).
             lengths: Real tokens of each sentence, (B,).
         """
-        words = self.word_vectors[tokens]
+        words = functional.embedding(tokens, self.word_vectors)
         if self.frequent is not None:
             last = self.frequent.num_embeddings - 1
             own = self.frequent(tokens.clamp(max=last))

@@ -3,11 +3,11 @@
 Shapes: N rows, B batch, F features, C classes.
 """
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from objectives.api import Data, Split
@@ -42,11 +42,12 @@ class TabularMlp:
         return TabularMlpModel(data.train.inputs[0].shape[1], len(data.class_names), **model)
 
 
-class TabularMlpModel(nn.Module):
+class TabularMlpModel(nn.Sequential):
     """Hidden layers of one width with ReLU and dropout, and an output layer.
 
-    For two classes the output layer has one unit, as in any binary classifier: the logit of the
-    second class, of which the trainer makes the logits (0, z) (``fusion.widen``).
+    For features of (B, F) it returns logits, (B, C). For two classes the output layer has one
+    unit, (B, 1), as in any binary classifier: the logit of the second class, of which the trainer
+    makes the logits (0, z) (``fusion.widen``).
 
     Args:
         num_features: F.
@@ -65,16 +66,11 @@ class TabularMlpModel(nn.Module):
         hidden_depth: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
         layers: list[nn.Module] = []
         width = num_features
         for _ in range(hidden_depth):
-            layers += [nn.Linear(width, hidden_width), nn.ReLU(True), nn.Dropout(dropout)]
+            layers += [nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout)]
             width = hidden_width
-        self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(width, 1 if num_classes == 2 else num_classes)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return logits, (B, C), or (B, 1) for two classes, for features of (B, F)."""
-        logits: torch.Tensor = self.output(self.hidden(features))
-        return logits
+        hidden = nn.Sequential(*layers)
+        output = nn.Linear(width, 1 if num_classes == 2 else num_classes)
+        super().__init__(OrderedDict(hidden=hidden, output=output))

@@ -126,6 +126,11 @@ def convert_error(line: "ErrorDetails") -> Mistake:
     return Mistake(path, text)
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be stored: a file's name of other bytes cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def show_value(value: object) -> str:
     """Return a value as a person wrote it, shortened to one line."""
     text = repr(value).replace("\n", " ")

@@ -1,66 +1,41 @@
-"""One URL: connections of ours, Optuna's storage, and locks over processes.
+"""One URL: connections to a database, and who runs which of its studies.
 
-Knows no table by name. A ``Database`` belongs to the process that opened it: give another
-process the URL.
+A ``Database`` belongs to the process that opened it: give another process the URL.
 """
 
-import errno
-import hashlib
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-import filelock
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from storage import migrations
-from storage.locations import (
-    MASK,
-    SECRET_KEYS,
-    StorageError,
-    StorageUnavailableError,
-    check_study_name,
-    redact,
-    resolve_url,
-)
+from storage import locations, versions
+from storage.holding import HOLD_POLL_S, FileLock, ServerLock, StudyHeldError, StudyHold
+from storage.locations import StorageError, StorageUnavailableError, redact, resolve_url
+from storage.records import Holder
+from storage.schema import HOLDERS
 
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
-
-__all__ = [
-    "Database",
-    "StorageError",
-    "StorageUnavailableError",
-    "check_study_name",
-    "open_database",
-    "redact",
-    "resolve_url",
-]
+__all__ = ["Database", "StorageError", "StudyHeldError", "StudyHold", "open_database"]
 
 #: Seconds that a writer waits for another one; SQLite's lock is not fair.
 BUSY_TIMEOUT_S = 60
 CONNECT_TIMEOUT_S = 10
-LOCK_POLL_S = 0.01
 WEIGHTS_FOLDER = "bestepoch-weights"
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A connection with our pragmas, for our engine and for Optuna's alike.
-
-    The journal mode is not here: WAL is kept in the file, and switching needs it for oneself.
-    """
+    """A connection with our pragmas, for our engine and for Optuna's alike."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         try:
-            # In WAL mode NORMAL may lose the last commits to a power cut, never to a killed
-            # process.
+            # In WAL mode, which is kept in the file, NORMAL may lose the last commits to a power
+            # cut, never to a killed process.
             self.execute("PRAGMA synchronous = NORMAL")
             self.execute("PRAGMA foreign_keys = ON")
         except sqlite3.DatabaseError:
@@ -73,9 +48,10 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self._optuna: RDBStorage | None = None
-        self._engine = _create_engine(url)
+        self._engine = _create_engine(url, self.engine_options)
         self._writer = self._engine.execution_options(bestepoch_writes=True)
+        self._at_close = ExitStack()
+        self._at_close.callback(self._engine.dispose)
 
     @property
     def url(self) -> str:
@@ -90,140 +66,112 @@ class Database:
     @property
     def path(self) -> Path | None:
         """The SQLite file, absolute; None for a server."""
-        return _sqlite_path(self._url)
+        is_file = self._url.get_backend_name() == "sqlite"
+        return Path(self._url.database or "") if is_file else None
 
     @property
     def weights_dir(self) -> Path:
         """The folder of the weights: beside the SQLite file, or here for a server."""
-        parent = self.path.parent if self.path is not None else Path.cwd()
-        return parent / WEIGHTS_FOLDER
+        return (self.path.parent if self.path is not None else Path.cwd()) / WEIGHTS_FOLDER
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """What ``create_engine`` needs for connections like ours."""
+        if self.path is not None:
+            return {"connect_args": {"timeout": BUSY_TIMEOUT_S, "factory": SqliteConnection}}
+        # A connection that a restart of the server has cut is replaced before it is used.
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if "connect_timeout" not in self._url.query:
+            options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
+        return options
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads.
-
-        Raises:
-            StorageUnavailableError: If the database does not answer.
-        """
-        with self._clear_errors(), self._engine.begin() as connection:
+        """Open a transaction that only reads; errors are those of ``clear_errors``."""
+        with self.clear_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """Open a transaction that may write; on SQLite it is the only one, from its start.
 
-        Raises:
-            StorageUnavailableError: If the database does not answer, is full or stays locked.
-                The commit may have happened: repeat the whole transaction, which must be
-                idempotent.
+        After a StorageUnavailableError (the database does not answer, is full, stays locked) the
+        commit may have happened: repeat the whole transaction, which must be idempotent.
         """
-        with self._clear_errors(), self._writer.begin() as connection:
+        with self.clear_errors(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
-    def study_lock(self, study_name: str) -> Iterator[None]:
-        """Hold the study for this thread alone, over all processes; waits without a limit.
+    def hold_study(self, name: str, *, holder: Holder) -> Iterator[StudyHold]:
+        """Hold a study, which need not exist yet, for the life of a run: nobody else runs it.
 
-        The operating system or the server frees it when the holder dies. Not reentrant.
-
-        Raises:
-            StorageError: If the name is not one of a study.
-            StorageUnavailableError: If the lock cannot be taken.
-        """
-        with self._lock(check_study_name(study_name)):
-            yield
-
-    def optuna_storage(self) -> "RDBStorage":
-        """Return Optuna's storage on the same database, its tables created; no heartbeat.
+        The operating system or the server frees it when the holder dies, however it dies. A
+        process that was forked from the holder and lives on keeps an SQLite study held.
 
         Raises:
-            StorageError: If Optuna's tables are of another version.
-            StorageUnavailableError: If the database does not answer.
+            StudyHeldError: If another process, or another call of this one, holds it.
         """
-        if self._optuna is None:
-            from optuna.exceptions import OptunaError
+        hold = StudyHold(self, locations.check_study_name(name), holder)
+        try:
+            yield hold
+        finally:
+            hold.release()
 
-            from storage.optuna_storage import TrialStorage
-
-            # Optuna passes the URL through str.format.
-            url = self.url.replace("{", "{{").replace("}", "}}")
-            try:
-                with self._lock(None):
-                    self._optuna = TrialStorage(url, engine_kwargs=_engine_options(self._url))
-            except (RuntimeError, OptunaError, DBAPIError) as error:
-                raise StorageError(_error_line(self.where, error, self._url)) from None
-        return self._optuna
-
-    def close(self) -> None:
-        """Close every connection; a second call does nothing."""
-        if self._optuna is not None:
-            self._optuna.remove_session()
-            self._optuna.engine.dispose()
-            self._optuna = None
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"Database({self.where!r})"
+    def find_holder(self, name: str) -> Holder | None:
+        """Return who runs the study now; None: nobody. Does not write."""
+        with self.clear_errors():
+            if not self.make_lock(f"study {name}").is_taken():
+                return None
+        with self.read() as connection:
+            query = select(HOLDERS.c.host, HOLDERS.c.pid, HOLDERS.c.since)
+            row = connection.execute(query.where(HOLDERS.c.study == name)).one_or_none()
+        return None if row is None else Holder(*row)
 
     @contextmanager
-    def _lock(self, study_name: str | None) -> Iterator[None]:
-        """Hold a study, or the schema for None."""
-        if self.path is None:
-            with self._lock_server(study_name):
-                yield
-            return
-        suffix = f".{study_name}.lock" if study_name is not None else ".lock"
-        file = f"{self.path}{suffix}"
-        lock = filelock.FileLock(file)
-        try:
-            # filelock waits for ever where the folder exists but takes no files, as in /proc.
-            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o666))
-            lock.acquire(poll_interval=LOCK_POLL_S)
-        except OSError as error:
-            raise StorageError(
-                f"{self.where}: cannot write to its folder ({error.strerror or error})"
-            ) from None
+    def hold_schema(self) -> Iterator[None]:
+        """Keep others from creating tables, ours or Optuna's; waits without a limit."""
+        lock = self.make_lock("schema")
+        with self.clear_errors():
+            while not lock.acquire():
+                time.sleep(HOLD_POLL_S)
         try:
             yield
         finally:
             lock.release()
 
-    @contextmanager
-    def _lock_server(self, study_name: str | None) -> Iterator[None]:
-        words = "bestepoch schema" if study_name is None else f"bestepoch study {study_name}"
-        digest = hashlib.sha256(words.encode()).digest()
-        key = int.from_bytes(digest[:8], "big", signed=True)
-        # A lock of the session, not of a transaction: an open one would hold back the vacuum.
-        with self._clear_errors():
-            holder = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        with holder:
-            with self._clear_errors():
-                holder.execute(select(func.pg_advisory_lock(key)))
-            try:
-                yield
-            finally:
-                # If the server is gone then so is the lock; the holder's work may have been done.
-                with suppress(DBAPIError):
-                    holder.execute(select(func.pg_advisory_unlock(key)))
+    def make_lock(self, what: str) -> FileLock | ServerLock:
+        """Return a lock of this database, not yet taken."""
+        if self.path is None:
+            return ServerLock(self._engine, f"bestepoch {what}")
+        # SQLite follows links too: one database, one lock.
+        suffix = "" if what == "schema" else f".{what.removeprefix('study ')}"
+        return FileLock(Path(f"{self.path.resolve()}{suffix}.lock"))
 
     @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
+    def clear_errors(self) -> Iterator[None]:
+        """Turn errors of the database into one line each: it does not answer, or is damaged."""
         try:
             yield
         except OperationalError as error:
-            line = _error_line(self.where, error, self._url)
-            raise StorageUnavailableError(line) from None
+            raise StorageUnavailableError(_error_line(self.where, error, self._url)) from None
+        except DatabaseError as error:
+            if type(error) is not DatabaseError:
+                raise  # a mistake of ours in SQL, or a row that is there
+            raise StorageError(_error_line(self.where, error, self._url)) from None
+
+    def at_close(self, callback: Callable[[], object]) -> None:
+        """Call this too when the database is closed."""
+        self._at_close.callback(callback)
+
+    def close(self) -> None:
+        """Close every connection; a second call does nothing."""
+        self._at_close.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def open_database(url: str, *, create: bool) -> Database:
@@ -232,17 +180,14 @@ def open_database(url: str, *, create: bool) -> Database:
     Args:
         url: As ``resolve_url`` takes it.
         create: Whether a file or tables that are missing are created; a server's database and
-            folders never are. If not, a database of today's version is not written.
+            folders never are. A database that has our tables is not written.
 
     Raises:
-        StorageError: One line, without the password, that says what is wrong and the way out:
-            a file or folder that is missing, not a database, not writable, without our tables or
-            with newer ones; a server that cannot be reached; no driver.
+        StorageError: One line, without the password, that says what is wrong and the way out.
     """
     parsed = _parse(url)
-    path = _sqlite_path(parsed)
-    if path is not None:
-        _check_file(path, create=create)
+    if parsed.get_backend_name() == "sqlite":
+        _check_file(Path(parsed.database or ""), create=create)
     try:
         database = Database(parsed)
     except ImportError:
@@ -260,28 +205,21 @@ def open_database(url: str, *, create: bool) -> Database:
 
 def _prepare(database: Database, *, create: bool) -> None:
     try:
-        if not create:
+        if database.path is None or database.path.exists():
             with database.read() as connection:
-                version = migrations.current_version(connection)
-            migrations.refuse_newer(version, database.where)
-            if version == migrations.latest_version():
-                return
-            if version == 0:
-                raise StorageError(f"{database.where}: holds no sweep yet; start one first")
-        with database._lock(None):
+                if versions.has_tables(connection, database.where):
+                    return
+        if not create:
+            raise StorageError(f"{database.where}: holds no sweep yet; start one first")
+        with database.hold_schema():
             if database.path is not None:
-                _switch_to_wal(database)
-            migrations.upgrade(database.write, where=database.where)
-    except DBAPIError as error:
-        raise StorageError(_error_line(database.where, error, database._url)) from None
-
-
-def _switch_to_wal(database: Database) -> None:
-    # Outside a transaction, hence not through the engine's begin event.
-    try:
-        with closing(database._engine.raw_connection()) as raw:
-            raw.cursor().execute("PRAGMA journal_mode = WAL")
-    except sqlite3.DatabaseError as error:
+                # Outside a transaction, hence not through the engine's begin event.
+                with closing(database._engine.raw_connection()) as raw:
+                    raw.cursor().execute("PRAGMA journal_mode = WAL")
+            with database.write() as connection:
+                if not versions.has_tables(connection, database.where):
+                    versions.create_tables(connection)
+    except (DBAPIError, sqlite3.DatabaseError) as error:
         raise StorageError(_error_line(database.where, error, database._url)) from None
 
 
@@ -298,19 +236,11 @@ def _parse(url: str) -> URL:
         return parsed
     name = parsed.database or ":memory:"
     if name == ":memory:" or name.startswith("file:"):
-        raise StorageError(
-            f"{resolved}: workers are processes of their own and share a file; use sqlite:///FILE"
-        )
+        raise StorageError(f"{resolved}: other processes read it from a file; use sqlite:///FILE")
     if "?" in resolved or "?" in name:
         raise StorageError(f"{resolved}: an SQLite database takes no options and no '?'")
-    return parsed.set(drivername="sqlite", database=str(Path(name).absolute()))
-
-
-def _sqlite_path(url: URL) -> Path | None:
-    if url.get_backend_name() != "sqlite":
-        return None
-    assert url.database is not None, "a database in memory has no path"
-    return Path(url.database)
+    path = locations.check_encoding(str(Path(name).absolute()))
+    return parsed.set(drivername="sqlite", database=path)
 
 
 def _check_file(path: Path, *, create: bool) -> None:
@@ -319,40 +249,13 @@ def _check_file(path: Path, *, create: bool) -> None:
             raise StorageError(f"{path}: is a folder; name a file in it")
         if not path.parent.is_dir():
             raise StorageError(f"{path}: its folder does not exist; create {path.parent} first")
-        if not path.exists():
-            if create:
-                return
+        if not create and not path.exists():
             raise StorageError(f"{path}: no such database; start a sweep first, or give --storage")
-        if not os.access(path, os.R_OK):
-            raise StorageError(f"{path}: cannot be read ({os.strerror(errno.EACCES)})")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    # By SQLite and never by open(): closing the file would drop the locks of all other connections
-    # of this process to it, and the next process to end would delete the log that they write to
-    # (https://www.sqlite.org/howtocorrupt.html, 2.2).
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-            connection.execute("PRAGMA schema_version")
-    except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
-            raise StorageError(
-                f"{path}: not an SQLite database, or a damaged one;"
-                " give another file with --storage"
-            ) from None
 
 
-def _engine_options(url: URL) -> dict[str, Any]:
-    if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": BUSY_TIMEOUT_S, "factory": SqliteConnection}}
-    # A connection that a restart of the server has cut is replaced before it is used.
-    options: dict[str, Any] = {"pool_pre_ping": True}
-    if "connect_timeout" not in url.query:
-        options["connect_args"] = {"connect_timeout": CONNECT_TIMEOUT_S}
-    return options
-
-
-def _create_engine(url: URL) -> Engine:
-    options = _engine_options(url)
+def _create_engine(url: URL, options: dict[str, Any]) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, **options)
     # sqlite3 by itself begins at the first write, so that what a transaction has read before may
@@ -371,10 +274,12 @@ def _create_engine(url: URL) -> Engine:
 def _error_line(where: str, error: Exception, url: URL) -> str:
     """Return the first line of the driver's text, without the URL's secrets."""
     cause = getattr(error, "orig", None) or error
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+        return f"{where}: not an SQLite database, or a damaged one; give another with --storage"
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     text = redact(lines[0] if lines else type(cause).__name__)
-    for secret in (url.password, *(v for k, v in url.query.items() if k in SECRET_KEYS)):
+    for secret in (url.password, *(v for k, v in url.query.items() if k in locations.SECRET_KEYS)):
         # Shorter ones would hide letters of ordinary words, and are no secret.
         if isinstance(secret, str) and len(secret) >= 4:
-            text = text.replace(secret, MASK)
+            text = text.replace(secret, locations.MASK)
     return f"{where}: {text}"

@@ -1,132 +1,73 @@
 """Columns and dtypes of the DataFrames that ``queries`` returns; the same when a frame is empty.
 
-Integers that may be missing are ``Int64``, texts ``string`` (missing: ``pd.NA``), numbers
-``float64`` (missing: NaN), moments UTC. What a column means and its unit stands in
-``schema.py`` under the same name; the others are explained here.
+Integers that may be missing are ``Int64``, texts and JSON ``string`` (missing: ``pd.NA``), numbers
+``float64`` (missing: NaN), moments UTC. What a column means stands in ``records`` or here.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import BigInteger, Boolean, Column, Table
+
+from storage import schema
+from storage.records import EpochRecord, NewTrial, Placed, TrialEnd
+
 if TYPE_CHECKING:
     import pandas as pd
 
 MOMENT = "datetime64[us, UTC]"
+_DTYPES = {schema.Real: "float64", schema.UtcDateTime: MOMENT, Boolean: "boolean"}
 
-#: ``num_unfinished``: running or interrupted trials; ``best_trial``: the one with the highest
-#: ``best_score`` of those that may be ranked.
+
+def _dtype(column: Column[Any]) -> str:
+    if isinstance(column.type, BigInteger):
+        return "Int64" if column.nullable else "int64"
+    return _DTYPES.get(type(column.type), "string")
+
+
+def _dtypes(table: Table, *names: str) -> dict[str, str]:
+    return {name: _dtype(table.c[name]) for name in names or table.c.keys()}
+
+
+def _names(*records: type) -> list[str]:
+    return [name for record in records for name in schema.column_names(record)]
+
+
+#: ``num_unfinished``: trials that wait, run or were interrupted; ``best_trial``: the first of
+#: those that may be ranked.
 STUDIES: Mapping[str, str] = {
     "study": "string",
     "study_uuid": "string",
-    "objective": "string",
-    "created_at": MOMENT,
-    "num_trials": "int64",
-    "num_unfinished": "int64",
-    "best_trial": "Int64",
-    "best_score": "float64",
-}
-
-#: ``lane`` and ``step_seconds``: JSON objects.
-LANE_SLOTS: Mapping[str, str] = {
-    "token": "string",
-    "lane": "string",
-    "device": "string",
-    "slots": "int64",
-    "step_seconds": "string",
-    "measured_at": MOMENT,
-}
-
-#: Hyperparameters, missing where the optimizer or the study has none; ``model``: JSON object.
-HYPERPARAMETERS: Mapping[str, str] = {
-    "optimizer": "string",
-    "learning_rate": "float64",
-    "beta1": "float64",
-    "beta2": "float64",
-    "momentum": "float64",
-    "dropout": "float64",
-    "batch_size": "Int64",
-    "class_weights": "string",
-    "model": "string",
+    **_dtypes(schema.STUDIES, "objective", "metric", "created_at"),
+    **{"num_trials": "int64", "num_unfinished": "int64"},
+    **{"best_trial": "Int64", "best_score": "float64"},
 }
 
 #: The views: ``score``, ``train_loss`` and ``val_loss`` are those at ``epoch``.
-EPOCHS: Mapping[str, str] = {
-    "study": "string",
-    "study_uuid": "string",
-    "trial": "int64",
-    "attempt": "int64",
-    "outcome": "string",
-    "score": "float64",
-    "epoch": "Int64",
-    "train_loss": "float64",
-    "val_loss": "float64",
-    "epochs_run": "int64",
-    **HYPERPARAMETERS,
-    "seed": "int64",
-    "reason": "string",
-    "started_at": MOMENT,
-    "finished_at": MOMENT,
-}
+EPOCHS: Mapping[str, str] = _dtypes(schema.BEST_EPOCHS)
 
-#: ``class_f1``: JSON list by class index.
-CURVES: Mapping[str, str] = {
-    "trial": "int64",
-    "epoch": "int64",
-    "train_loss": "float64",
-    "val_loss": "float64",
-    "score": "float64",
-    "class_f1": "string",
-    "learning_rate": "float64",
-    "grad_norm": "float64",
-    "seconds": "float64",
-}
+#: Hyperparameters, missing where the trial has none or it is off; ``model``: JSON object.
+HYPERPARAMETERS: Mapping[str, str] = {name: EPOCHS[name] for name in schema.HYPERPARAMETERS}
 
-CLASS_SCORES: Mapping[str, str] = {
-    "trial": "int64",
-    "class_index": "int64",
-    "class_name": "string",
-    "precision": "float64",
-    "recall": "float64",
-    "f1": "float64",
-    "support": "int64",
-}
+CURVES: Mapping[str, str] = _dtypes(schema.EPOCH_RECORDS, "trial", *_names(EpochRecord))
+
+CLASS_SCORES: Mapping[str, str] = _dtypes(schema.CLASS_SCORES, *schema.CLASS_SCORES.c.keys()[1:])
 
 #: ``confusion``: JSON list of rows, the true class, of counts by predicted class.
-CONFUSIONS: Mapping[str, str] = {"trial": "int64", "confusion": "string"}
+CONFUSIONS: Mapping[str, str] = _dtypes(schema.TRIAL_RESULTS, "trial", "confusion")
 
 #: ``rank``: from 1, equal scores share one, missing where a trial is not ranked;
-#: ``best_epoch``, ``best_score`` and ``epochs_run`` are those so far while a trial runs.
-RESULTS: Mapping[str, str] = {
+#: ``best_epoch``, ``best_score``, ``best_val_loss`` and ``epochs_run`` are those so far while a
+#: trial runs.
+RESULTS: dict[str, str] = {
     "rank": "Int64",
-    "trial": "int64",
-    "outcome": "string",
-    "reason": "string",
-    "best_epoch": "Int64",
-    "best_score": "float64",
-    "last_epoch": "Int64",
-    "last_score": "float64",
-    "tail_score": "float64",
-    "best_val_loss": "float64",
-    "test_score": "float64",
-    "value": "float64",
+    **_dtypes(schema.TRIAL_RESULTS, "trial", *_names(TrialEnd)),
     "epochs_run": "int64",
-    "epochs_to_95": "Int64",
-    "epochs_to_99": "Int64",
-    "seconds": "float64",
-    "would_stop_outcome": "string",
-    "would_stop_epoch": "Int64",
-    "would_stop_score": "float64",
     **HYPERPARAMETERS,
-    "params": "string",
-    "attempt": "int64",
-    "seed": "int64",
-    "first_data_epoch": "Int64",
-    "device": "string",
-    "weights_file": "string",
-    "weights_sha256": "string",
-    "started_at": MOMENT,
-    "finished_at": MOMENT,
+    **_dtypes(schema.TRIAL_RESULTS, *_names(NewTrial, Placed)),
+    **_dtypes(schema.TRIAL_RESULTS, "kills", "started_at", "finished_at"),
 }
+del RESULTS["confusion"]
 
 
 def to_frame(rows: Sequence[Sequence[Any]], columns: Mapping[str, str]) -> "pd.DataFrame":

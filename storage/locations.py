@@ -26,11 +26,7 @@ class StorageUnavailableError(StorageError):
 
 
 def check_study_name(name: str) -> str:
-    """Return the name, which may stand in a file name, a URL and SQL.
-
-    Raises:
-        StorageError: If it is not 1 to 128 of ``A-Z a-z 0-9 . _ -``, or is ``.`` or ``..``.
-    """
+    """Return the name, which may stand in a file name, a URL and SQL; StorageError if not."""
     if not _STUDY_NAME.fullmatch(name) or name in {".", ".."}:
         raise StorageError(
             f"study name {name[:140]!r} must be 1 to 128 of the characters A-Z a-z 0-9 . _ -"
@@ -49,7 +45,7 @@ def resolve_url(given: str | None) -> str:
     Raises:
         StorageError: If it is neither an SQLite file nor a PostgreSQL server.
     """
-    source = given or os.environ.get(ENVIRONMENT) or DEFAULT_URL
+    source = check_encoding(given or os.environ.get(ENVIRONMENT) or DEFAULT_URL)
     scheme, separator, rest = source.partition("://")
     if not separator:
         return _sqlite_url(source)
@@ -61,6 +57,18 @@ def resolve_url(given: str | None) -> str:
         f"{redact(source)}: unknown kind of database {redact(scheme)!r};"
         " use sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     )
+
+
+def check_encoding(path: str) -> str:
+    """Return the path; StorageError if it is not UTF-8, which SQLAlchemy and Optuna need."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown = redact(path.encode("utf-8", "backslashreplace").decode())
+        raise StorageError(
+            f"{shown}: its name is not UTF-8; rename it, or give another file with --storage"
+        ) from None
+    return path
 
 
 def _sqlite_url(path: str) -> str:

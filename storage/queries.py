@@ -1,32 +1,21 @@
 """Reads what is remembered; the only door to read our tables. Nothing here writes.
 
-The first half is for people and takes a URL and a study's name; its DataFrames are described in
-``frames.py``. The second half is for the engine and takes an open ``Database``.
+The first half is for people: it takes a URL and a study's name, and raises ``StorageError`` if the
+database cannot be opened and ``UnknownStudyError`` if it has no such study; ``frames`` describes
+its DataFrames. The second half is for a coordinator and takes an open ``Database``.
 """
 
 import difflib
-import json
 import math
-from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, TableClause, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, Text, func, select
+from sqlalchemy import type_coerce as coerce
 
-from storage import frames
+from storage import frames, schema
 from storage.database import Database, StorageError, open_database
-from storage.records import EndedTrial, StudyRow, UnfinishedTrial
-from storage.schema import (
-    BEST_EPOCHS,
-    CLASS_SCORES,
-    ENDED,
-    EPOCH_RECORDS,
-    INTERRUPTED,
-    LANE_SLOTS,
-    LAST_EPOCHS,
-    RANKED,
-    STUDIES,
-    TRIAL_RESULTS,
-)
+from storage.records import StoredTrial, StudyRow
+from storage.schema import BEST_EPOCHS, EPOCH_RECORDS, INTERRUPTED, RANKED, STUDIES, TRIAL_RESULTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,15 +24,7 @@ RankBy = Literal["best", "last", "tail"]
 
 _TRIAL = TRIAL_RESULTS.c
 _EPOCH = EPOCH_RECORDS.c
-#: The epochs that count: those of the last attempt.
-_OF_LAST_ATTEMPT = (
-    (_EPOCH.study_uuid == _TRIAL.study_uuid)
-    & (_EPOCH.trial == _TRIAL.trial)
-    & (_EPOCH.attempt == _TRIAL.attempt)
-)
 _UNFINISHED = _TRIAL.outcome.is_(None) | (_TRIAL.outcome == INTERRUPTED)
-# SQLite allows 32766 values in a statement, older builds 999.
-_TRIALS_A_QUERY = 500
 
 
 class UnknownStudyError(StorageError):
@@ -55,27 +36,17 @@ class UnknownTrialError(StorageError):
 
 
 def studies(url: str) -> "pd.DataFrame":
-    """Return one row a study (``frames.STUDIES``), oldest first. Does not write.
-
-    Of trials that share the best score the best one is that which reached it first, as in
-    ``results``.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-    """
+    """Return one row a study (``frames.STUDIES``), oldest first; the best trial of ``results``."""
     mine = _TRIAL.study_uuid == STUDIES.c.uuid
     best = (
         select(_TRIAL.trial, _TRIAL.best_score)
         .where(mine, _TRIAL.outcome.in_(RANKED), _TRIAL.best_score.is_not(None))
-        .order_by(_TRIAL.best_score.desc(), _TRIAL.best_epoch, _TRIAL.trial)
+        .order_by(*schema.BEST_FIRST)
         .limit(1)
     )
     trials = select(func.count()).select_from(TRIAL_RESULTS).where(mine)
     query = select(
-        STUDIES.c.name,
-        STUDIES.c.uuid,
-        STUDIES.c.objective,
-        STUDIES.c.created_at,
+        *(STUDIES.c[name] for name in ("name", "uuid", "objective", "metric", "created_at")),
         trials.scalar_subquery(),
         trials.where(_UNFINISHED).scalar_subquery(),
         best.with_only_columns(_TRIAL.trial).scalar_subquery(),
@@ -86,130 +57,74 @@ def studies(url: str) -> "pd.DataFrame":
 
 
 def best_epochs(url: str, study: str) -> "pd.DataFrame":
-    """Return each trial at its best epoch so far (``frames.EPOCHS``), by number. Does not write.
+    """Return each trial at its best epoch so far (``frames.EPOCHS``), by number.
 
     Every outcome is present: leave out ``diverged`` and ``failed`` before ranking.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
     """
-    return _view_frame(url, study, BEST_EPOCHS)
+    return _study_frame(url, study, BEST_EPOCHS, frames.EPOCHS)
 
 
 def last_epochs(url: str, study: str) -> "pd.DataFrame":
-    """Return each trial at its last epoch so far (``frames.EPOCHS``), by number. Does not write.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-    """
-    return _view_frame(url, study, LAST_EPOCHS)
+    """Return each trial at its last epoch so far (``frames.EPOCHS``), by number."""
+    return _study_frame(url, study, schema.LAST_EPOCHS, frames.EPOCHS)
 
 
 def curves(url: str, study: str) -> "pd.DataFrame":
-    """Return one row an epoch of each trial's last attempt (``frames.CURVES``). Does not write.
-
-    Ordered by trial and epoch; trials without an epoch are absent.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-    """
-    query = (
-        select(*(_EPOCH[name] for name in frames.CURVES))
-        .join(TRIAL_RESULTS, _OF_LAST_ATTEMPT)
-        .order_by(_EPOCH.trial, _EPOCH.epoch)
-    )
-    return _study_frame(url, study, query, _EPOCH.study_uuid, frames.CURVES)
+    """Return one row an epoch of each trial (``frames.CURVES``), by trial and epoch."""
+    return _study_frame(url, study, EPOCH_RECORDS, frames.CURVES)
 
 
 def class_scores(url: str, study: str) -> "pd.DataFrame":
-    """Return one row a class of each ended trial (``frames.CLASS_SCORES``). Does not write.
-
-    Ordered by trial and class index; trials that ended without an epoch are absent.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-    """
-    scores = CLASS_SCORES.c
-    query = select(*(scores[name] for name in frames.CLASS_SCORES))
-    query = query.order_by(scores.trial, scores.class_index)
-    return _study_frame(url, study, query, scores.study_uuid, frames.CLASS_SCORES)
+    """Return one row a class of each trial that ended with an epoch (``frames.CLASS_SCORES``)."""
+    return _study_frame(url, study, schema.CLASS_SCORES, frames.CLASS_SCORES)
 
 
 def confusions(url: str, study: str) -> "pd.DataFrame":
-    """Return each confusion matrix at the best epoch (``frames.CONFUSIONS``), by trial.
+    """Return the confusion matrices at the best epochs (``frames.CONFUSIONS``), by trial.
 
-    Absent are trials without an epoch, with over 50 classes, or of an older bestepoch. Does not
-    write.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
+    Absent are trials without an epoch or with over 50 classes.
     """
-    query = select(*(_TRIAL[name] for name in frames.CONFUSIONS))
-    query = query.where(_TRIAL.confusion.is_not(None)).order_by(_TRIAL.trial)
-    return _study_frame(url, study, query, _TRIAL.study_uuid, frames.CONFUSIONS)
+    found = _study_frame(url, study, TRIAL_RESULTS, frames.CONFUSIONS)
+    return found[found["confusion"].notna()].reset_index(drop=True)
 
 
 def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
-    """Return one row a trial (``frames.RESULTS``), the highest score first. Does not write.
+    """Return one row a trial (``frames.RESULTS``), the highest score first.
 
-    Of trials that share the best score the one that reached it first comes first.
-
-    Ranked are trials that stalled, exhausted their epochs or fell behind, if they have a score:
-    what each reached is a fact, however its trial ended. Below them and without a rank: trials
-    that have not ended, the highest score so far first, and then diverged and failed ones by
-    number, whatever they reached.
-
-    Args:
-        url: The database.
-        study: Name of the study.
-        by: Score that ranks: at the best epoch, at the last, or the mean of the last 5.
-
-    Raises:
-        ValueError: If ``by`` is none of these.
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
+    ``by`` says which: at the best epoch, at the last, or the mean of the last 5. Of equal scores
+    the one with the lower validation loss at its best epoch comes first, then the earlier trial.
+    Ranked are trials that stalled, exhausted their epochs or fell behind, if they have a score.
+    Below them and without a rank: trials that have not ended, the highest score so far first, and
+    then diverged and failed ones by number, whatever they reached.
     """
     if by not in get_args(RankBy):
         raise ValueError(f"by must be one of {', '.join(get_args(RankBy))}, got {by!r}")
     view = BEST_EPOCHS.c
-    shown: dict[str, ColumnElement[Any]] = {
-        name: _TRIAL[name] if name in _TRIAL else view[name]
-        for name in frames.RESULTS
-        if name != "rank"
-    }
-    shown |= {"best_epoch": view.epoch, "best_score": view.score}
-    shown |= {"epochs_run": view.epochs_run}
-    same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
-    query = select(*shown.values()).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
-    query = query.order_by(_TRIAL.trial)
+    so_far = {"best_epoch": "epoch", "best_score": "score", "best_val_loss": "val_loss"}
+    so_far["epochs_run"] = "epochs_run"
     columns = {name: dtype for name, dtype in frames.RESULTS.items() if name != "rank"}
-    frame = _study_frame(url, study, query, _TRIAL.study_uuid, columns)
+    shown = [
+        view[so_far.get(name, name)] if name in so_far or name not in _TRIAL else _TRIAL[name]
+        for name in columns
+    ]
+    same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
+    query = select(*map(_shown, shown)).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
+    frame = _study_frame(url, study, TRIAL_RESULTS, columns, query)
     score = frame[f"{by}_score"].where(frame["outcome"].isin(RANKED))
     rank = score.rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", rank)
     is_unfinished = frame["outcome"].isna() | (frame["outcome"] == INTERRUPTED)
-    so_far = -frame["best_score"].where(is_unfinished)
-    arrival = frame["best_epoch"].where((rank.notna() & (by == "best")) | so_far.notna())
-    keys = frame.assign(has_ended=~is_unfinished, so_far=so_far, arrival=arrival)
-    order = ["rank", "has_ended", "so_far", "arrival", "trial"]
+    so_far_score = -frame["best_score"].where(is_unfinished)
+    loss = frame["best_val_loss"].where(rank.notna() | is_unfinished)
     # Ranked trials have all ended, so the second key moves none of them.
-    keys = keys.sort_values(order, na_position="last", ignore_index=True)
-    return keys[list(frame.columns)]
+    keys = {"has_ended": ~is_unfinished, "so_far": so_far_score, "loss": loss}
+    order = ["rank", *keys, "trial"]
+    ordered = frame.assign(**keys).sort_values(order, na_position="last", ignore_index=True)
+    return ordered[list(frame.columns)]
 
 
 def trial(url: str, study: str, number: int) -> dict[str, Any]:
-    """Return the trial's row of ``trial_results``, JSON decoded. Does not write.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-        UnknownTrialError: If the study has no trial of this number.
-    """
+    """Return the trial's row of ``trial_results``, JSON decoded; UnknownTrialError if none is."""
     with open_database(url, create=False) as db, db.read() as connection:
         uuid = _known_study(connection, study, db.where).uuid
         query = select(TRIAL_RESULTS).where(_TRIAL.study_uuid == uuid, _TRIAL.trial == number)
@@ -219,120 +134,56 @@ def trial(url: str, study: str, number: int) -> dict[str, Any]:
             last = connection.execute(highest).scalar()
             known = "it has no trial yet" if last is None else f"trials count from 0 to {last}"
             raise UnknownTrialError(f"study {study!r} has no trial {number}; {known}")
-    decoded = {name: json.loads(row[name]) for name in ("params", "versions")}
-    return dict(row) | decoded
+    return dict(row)
 
 
 def study_settings(url: str, study: str) -> StudyRow:
-    """Return the study's settings. Does not write.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-    """
+    """Return the study's settings."""
     with open_database(url, create=False) as db, db.read() as connection:
         return _known_study(connection, study, db.where)
 
 
-def lane_slots(url: str, study: str) -> "pd.DataFrame":
-    """Return one row a lane that a worker timed (``frames.LANE_SLOTS``). Does not write.
-
-    Raises:
-        StorageError: If the database cannot be opened.
-        UnknownStudyError: If there is no such study.
-    """
-    query = select(*(LANE_SLOTS.c[name] for name in frames.LANE_SLOTS))
-    query = query.order_by(LANE_SLOTS.c.measured_at, LANE_SLOTS.c.token, LANE_SLOTS.c.lane)
-    return _study_frame(url, study, query, LANE_SLOTS.c.study_uuid, frames.LANE_SLOTS)
-
-
 def find_study(db: Database, name: str) -> StudyRow | None:
-    """Return the settings of the study of this name, None if there is none. Does not write."""
+    """Return the settings of the study of this name, None if there is none."""
     with db.read() as connection:
         return _find_study(connection, name)
 
 
-def unfinished_trials(db: Database, study_uuid: str) -> list[UnfinishedTrial]:
-    """Return the trials that have not ended, by number. Does not write.
-
-    Whether an owner is still alive is for the caller to find out; an unknown study has none.
-    """
-    fields = UnfinishedTrial.__dataclass_fields__
-    query = select(*(_TRIAL[name] for name in fields))
-    query = query.where(_TRIAL.study_uuid == study_uuid, _UNFINISHED).order_by(_TRIAL.trial)
+def stored_trials(db: Database, study_uuid: str) -> list[StoredTrial]:
+    """Return every trial of a study with its curve, by number."""
+    names = [name for name in StoredTrial.__dataclass_fields__ if name != "scores"]
+    trials = select(*(_TRIAL[name] for name in names)).where(_TRIAL.study_uuid == study_uuid)
+    epochs = select(_EPOCH.trial, _EPOCH.epoch, _EPOCH.score)
+    epochs = epochs.where(_EPOCH.study_uuid == study_uuid).order_by(_EPOCH.trial, _EPOCH.epoch)
     with db.read() as connection:
-        rows = connection.execute(query).mappings().all()
-    return [UnfinishedTrial(**{**row, "params": json.loads(row["params"])}) for row in rows]
-
-
-def untold_trials(db: Database, study_uuid: str) -> list[EndedTrial]:
-    """Return the trials that have ended without Optuna being told, by number. Does not write."""
-    with db.read() as connection:
-        query = select(_TRIAL.trial).where(
-            _TRIAL.study_uuid == study_uuid, _TRIAL.outcome.in_(ENDED), _TRIAL.told.is_(False)
-        )
-        return _ended_trials(connection, study_uuid, connection.execute(query).scalars())
-
-
-def finished_curves(
-    db: Database, study_uuid: str, *, known: Collection[int] = ()
-) -> list[EndedTrial]:
-    """Return the trials that have ended and that the caller does not know yet, by number.
-
-    An ended trial never changes, so a worker that passes all that it was given here reads each
-    curve once; no clock and no order of commits is involved. Does not write.
-    """
-    with db.read() as connection:
-        ended = (_TRIAL.study_uuid == study_uuid) & _TRIAL.outcome.in_(ENDED)
-        # Asked at each epoch, and mostly none is new: 10,000 numbers are read only if one is.
-        count = connection.execute(select(func.count()).where(ended)).scalar_one()
-        if count == len(known):
-            return []
-        numbers = connection.execute(select(_TRIAL.trial).where(ended)).scalars()
-        new = set(numbers).difference(known)
-        return _ended_trials(connection, study_uuid, new)
-
-
-def _ended_trials(
-    connection: Connection, study_uuid: str, trials: Iterable[int]
-) -> list[EndedTrial]:
-    numbers = sorted(trials)
-    ended: list[EndedTrial] = []
-    for start in range(0, len(numbers), _TRIALS_A_QUERY):
-        some = numbers[start : start + _TRIALS_A_QUERY]
-        these = (_TRIAL.study_uuid == study_uuid) & _TRIAL.trial.in_(some)
-        epochs = (
-            select(_EPOCH.trial, _EPOCH.epoch, _EPOCH.score)
-            .join(TRIAL_RESULTS, _OF_LAST_ATTEMPT)
-            .where(these)
-            .order_by(_EPOCH.trial, _EPOCH.epoch)
-        )
-        curves_by_trial: dict[int, list[float]] = {number: [] for number in some}
+        rows = connection.execute(trials.order_by(_TRIAL.trial)).mappings().all()
+        curves_by_trial: dict[int, list[float]] = {row["trial"]: [] for row in rows}
         for number, epoch, score in connection.execute(epochs):
             curve = curves_by_trial[number]
             curve.extend([math.nan] * (epoch - 1 - len(curve)))
             curve.append(math.nan if score is None else score)
-        names = [name for name in EndedTrial.__dataclass_fields__ if name != "score"]
-        query = select(*(_TRIAL[name] for name in names))
-        ended.extend(
-            EndedTrial(**row, score=tuple(curves_by_trial[row["trial"]]))
-            for row in connection.execute(query.where(these).order_by(_TRIAL.trial)).mappings()
-        )
-    return ended
+    found = []
+    for row in rows:
+        segments = tuple((start, count) for start, count in row["segments"] or ())
+        scores = tuple(curves_by_trial[row["trial"]])
+        found.append(StoredTrial(**{**row, "segments": segments, "scores": scores}))
+    return found
 
 
-def _view_frame(url: str, study: str, view: TableClause) -> "pd.DataFrame":
-    query = select(*(view.c[name] for name in frames.EPOCHS)).order_by(view.c.trial)
-    return _study_frame(url, study, query, view.c.study_uuid, frames.EPOCHS)
+def _shown(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the column as a frame shows it: JSON as its text."""
+    return coerce(column, Text) if isinstance(column.type, schema.Json) else column
 
 
 def _study_frame(
-    url: str, study: str, query: Select[Any], uuid_column: ColumnElement[Any], columns: Any
+    url: str, study: str, table: Table, columns: Any, query: Select[Any] | None = None
 ) -> "pd.DataFrame":
+    """Return columns of a table's rows about a study, by its key."""
+    wanted = select(*(_shown(table.c[name]) for name in columns)) if query is None else query
     with open_database(url, create=False) as db, db.read() as connection:
         uuid = _known_study(connection, study, db.where).uuid
-        rows = connection.execute(query.where(uuid_column == uuid)).all()
-    return frames.to_frame(rows, columns)
+        mine = wanted.where(table.c.study_uuid == uuid).order_by(*table.primary_key)
+        return frames.to_frame(connection.execute(mine).all(), columns)
 
 
 def _find_study(connection: Connection, name: str) -> StudyRow | None:
@@ -340,11 +191,7 @@ def _find_study(connection: Connection, name: str) -> StudyRow | None:
     if row is None:
         return None
     classes = row["class_names"]
-    decoded = {
-        "config": json.loads(row["config"]),
-        "class_names": None if classes is None else tuple(json.loads(classes)),
-    }
-    return StudyRow(**{**row, **decoded})
+    return StudyRow(**{**row, "class_names": None if classes is None else tuple(classes)})
 
 
 def _known_study(connection: Connection, name: str, where: str) -> StudyRow:

@@ -1,217 +1,136 @@
-"""Rows as Python sees them: what the recorder takes, and what the engine's reads return."""
+"""The rows of a study as Python sees them, and the one list of their fields.
 
-from collections.abc import Mapping, Sequence
+A field with a comment is a column: ``schema`` makes the tables from these annotations, and
+``frames`` the dtypes. The others have tables of their own. Scores are those of the study's metric,
+losses nats an example; NaN may be given, and reads as NULL in SQL.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """The process that trains an attempt, and on what.
-
-    Attributes:
-        token: UUID that nobody else has; one for a worker's life, or one for an attempt.
-        host: Name of the machine.
-        pid: Process number there.
-        process_started: When that process began, seconds since 1970: pids are used again.
-        device: Device that trains, such as ``cpu`` or ``cuda:0``.
-        versions: Versions of the libraries, by name.
-    """
-
-    token: str
-    host: str
-    pid: int
-    process_started: float
-    device: str
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to write one attempt of a trial, good until another takes the trial over."""
-
-    study_uuid: str
-    trial: int
-    attempt: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class NewTrial:
-    """A trial that begins.
-
-    Attributes:
-        trial: Optuna's trial number, from 0.
-        seed: 0 to 2^63 - 1.
-        params: ``Hparams.to_params()``: JSON values, finite.
-    """
-
-    trial: int
-    seed: int
-    params: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class EpochRow:
-    """What one trial did in one epoch. NaN and infinite numbers may be given; NaN reads as NULL.
-
-    Attributes:
-        claim: Whose epoch it is.
-        epoch: Epoch of the attempt, from 1.
-        train_loss: Mean training loss, nats an example.
-        val_loss: Mean validation loss, nats an example.
-        score: Validation macro-F1, 0 to 1.
-        class_f1: Validation F1 of each class by index, 0 to 1.
-        learning_rate: Rate of the epoch's last step; for armijo the mean accepted step.
-        grad_norm: Mean L2 norm of the gradient.
-        seconds: Wall-clock share of the trial.
-    """
-
-    claim: Claim
-    epoch: int
-    train_loss: float
-    val_loss: float
-    score: float
-    class_f1: tuple[float, ...]
-    learning_rate: float
-    grad_norm: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """Scores of a class at the best epoch, 0 to 1 or NaN, and its validation examples."""
-
-    class_index: int
-    class_name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-
-
-@dataclass(frozen=True, slots=True)
-class TrialResult:
-    """How a trial ended; the units are those of ``trial_results``. None: there was no epoch.
-
-    Attributes:
-        outcome: One of ``schema.ENDED``.
-        reason: The outcome in a sentence.
-        value: What Optuna is told; None for failed trials.
-        confusion: Validation examples by true class (rows) and predicted class at the best epoch.
-        would_stop_outcome: What an audited trial would have ended with; None: it was not audited,
-            or nothing would have stopped it.
-        would_stop_epoch: Epoch at which it would have been stopped.
-        would_stop_score: Its best validation macro-F1 up to that epoch.
-    """
-
-    outcome: str
-    reason: str
-    value: float | None = None
-    best_epoch: int | None = None
-    best_score: float | None = None
-    last_epoch: int | None = None
-    last_score: float | None = None
-    tail_score: float | None = None
-    best_val_loss: float | None = None
-    epochs_run: int | None = None
-    epochs_to_95: int | None = None
-    epochs_to_99: int | None = None
-    seconds: float | None = None
-    weights_file: str | None = None
-    weights_sha256: str | None = None
-    confusion: tuple[tuple[int, ...], ...] | None = None
-    would_stop_outcome: str | None = None
-    would_stop_epoch: int | None = None
-    would_stop_score: float | None = None
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
-    """A study's settings.
+    """A study's settings."""
 
-    Attributes:
-        uuid: UUID of the study.
-        name: Name of the study.
-        objective: What is trained.
-        created_at: When it was created, aware, UTC.
-        config: Settings of the sweep.
-        class_names: Names of the classes by index, or None while no data was loaded.
-        data_fingerprint: SHA-256 over the data's arrays, or None while no data was loaded.
-    """
-
-    uuid: str
-    name: str
-    objective: str
-    created_at: datetime
-    config: dict[str, Any]
-    class_names: tuple[str, ...] | None
-    data_fingerprint: str | None
+    uuid: Annotated[str, "UUID of the study, also in Optuna's user attribute bestepoch:uuid"]
+    name: Annotated[str, "name of the study, as in Optuna"]
+    objective: Annotated[str, "what is trained: a shipped objective's name, or FILE:CLASS"]
+    metric: Annotated[str, "what a score is: macro-f1, accuracy, f1:CLASS, ..."]
+    created_at: Annotated[datetime, "when the study was created, UTC"]
+    config: Annotated[Mapping[str, Any], "settings of the sweep, a JSON object"]
+    class_names: Annotated[tuple[str, ...] | None, "classes by index, a JSON list"] = None
+    data_fingerprint: Annotated[str | None, "SHA-256 over the data's arrays"] = None
+    versions: Annotated[Mapping[str, str] | None, "of the libraries, a JSON object"] = None
+    processor: Annotated[str | None, "processor that trained last, by its vendor's name"] = None
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedTrial:
-    """An attempt that has ended.
+class Holder:
+    """The process that runs a study."""
 
-    Attributes:
-        claim: Whose it is.
-        result: How it ended.
-        class_scores: Scores of each class at the best epoch; empty if there was no epoch.
-    """
-
-    claim: Claim
-    result: TrialResult
-    class_scores: Sequence[ClassScore]
+    host: Annotated[str, "name of the machine of the process that runs the study"]
+    pid: Annotated[int, "its process number there"]
+    since: Annotated[datetime, "since when it runs the study, UTC"]
 
 
 @dataclass(frozen=True, slots=True)
-class UnfinishedTrial:
-    """A trial that runs, or whose worker was stopped or has died.
+class NewTrial:
+    """A trial that begins; ``params`` is ``Hparams.to_params()``."""
 
-    Attributes:
-        trial: Optuna's trial number.
-        attempt: Attempt that was begun last, from 1.
-        token: Token of the owner; None if it has released the trial.
-        host: Machine of the owner.
-        pid: Process number of the owner there.
-        process_started: When that process began, seconds since 1970.
-        outcome: None or ``interrupted``.
-        seed: Seed of the trial.
-        params: Hyperparameters, as ``Hparams.to_params()`` gave them.
-        first_data_epoch: Data epochs its lane had trained when it entered; None: never entered.
+    trial: Annotated[int, "number of the trial, from 0"]
+    seed: Annotated[int, "seed of the weights and the dropout masks, 0 to 2^63 - 1"]
+    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object; betas as betas"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where and in which order of the data a trial has been trained so far."""
+
+    trial: int
+    path: Annotated[str, "code that trains it: plain or stacked; null: not placed yet"]
+    device: Annotated[str, "device that trained it last, such as cpu or cuda:0"]
+    segments: Annotated[
+        tuple[tuple[int, int], ...],
+        "JSON list of pairs: data epoch of its lane at an entry, and epochs trained from there",
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one trial did in one epoch."""
+
+    trial: int
+    epoch: Annotated[int, "epoch of the trial, from 1"]
+    train_loss: Annotated[float, "mean training loss with dropout, nats an example; null: NaN"]
+    val_loss: Annotated[float, "mean validation loss, nats an example; null: NaN"]
+    score: Annotated[float, "validation score; null: NaN"]
+    class_f1: Annotated[tuple[float, ...], "validation F1 by class index, a JSON list"]
+    learning_rate: Annotated[float, "of the last step; for armijo the mean accepted step"]
+    grad_norm: Annotated[float, "mean L2 norm of the gradient over the steps; null: NaN"]
+    seconds: Annotated[float, "wall-clock share of the trial in this epoch, seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """Scores of a class at the best epoch."""
+
+    class_index: Annotated[int, "index of the class, from 0"]
+    class_name: Annotated[str, "name of the class"]
+    precision: Annotated[float, "validation precision at the best epoch, 0 to 1"]
+    recall: Annotated[float, "validation recall at the best epoch, 0 to 1"]
+    f1: Annotated[float, "validation F1 at the best epoch, 0 to 1"]
+    support: Annotated[int, "validation examples of the class"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialEnd:
+    """How a trial ended (one of ``schema.ENDED``); None: there was no epoch.
+
+    ``predictions`` are the classes of the validation examples at the best epoch, a byte each.
     """
 
     trial: int
-    attempt: int
-    token: str | None
-    host: str
-    pid: int
-    process_started: float
-    outcome: str | None
+    outcome: Annotated[str, "why it ended; interrupted: goes on; null: waits or trains"]
+    reason: Annotated[str, "the outcome in a sentence"]
+    value: Annotated[float | None, "what Optuna is told; null for failed trials"] = None
+    best_epoch: Annotated[int | None, "epoch of the highest score, from 1, earliest"] = None
+    best_score: Annotated[float | None, "validation score at the best epoch"] = None
+    last_epoch: Annotated[int | None, "last epoch that was trained, from 1"] = None
+    last_score: Annotated[float | None, "validation score at the last epoch"] = None
+    tail_score: Annotated[float | None, "mean validation score of the last 5 epochs"] = None
+    best_val_loss: Annotated[float | None, "validation loss at the best epoch, nats"] = None
+    epochs_run: Annotated[int | None, "epochs trained"] = None
+    epochs_to_95: Annotated[int | None, "first epoch with 95 % of the best score, from 1"] = None
+    epochs_to_99: Annotated[int | None, "first epoch with 99 % of the best score, from 1"] = None
+    seconds: Annotated[float | None, "wall-clock share of the trial, seconds"] = None
+    weights_file: Annotated[str | None, "best epoch's weights, in the weights folder"] = None
+    weights_sha256: Annotated[str | None, "SHA-256 of that file, hexadecimal"] = None
+    confusion: Annotated[
+        tuple[tuple[int, ...], ...] | None,
+        "validation examples by true and predicted class, best epoch, JSON rows; null: over 50",
+    ] = None
+    would_stop_outcome: Annotated[str | None, "stalled or behind: an audited trial's"] = None
+    would_stop_epoch: Annotated[int | None, "epoch at which it would have stopped"] = None
+    would_stop_score: Annotated[float | None, "its best score up to that epoch"] = None
+    class_scores: tuple[ClassScore, ...] = ()
+    predictions: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrial:
+    """A trial as a coordinator finds it; ``scores`` are by epoch, from 1, NaN where none was."""
+
+    trial: int
     seed: int
     params: dict[str, Any]
-    first_data_epoch: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class EndedTrial:
-    """A trial that has ended, and the curve of its last attempt.
-
-    Attributes:
-        trial: Optuna's trial number.
-        outcome: One of ``schema.ENDED``.
-        reason: The outcome in a sentence.
-        value: What Optuna is told; None for failed trials.
-        would_stop_outcome: What an audited trial would have ended with; None: see ``TrialResult``.
-        would_stop_epoch: Epoch at which it would have been stopped.
-        score: Validation macro-F1 per epoch, epoch 1 first; NaN where there was none.
-    """
-
-    trial: int
-    outcome: str
-    reason: str
+    outcome: str | None
+    segments: tuple[tuple[int, int], ...]
+    path: str | None
+    kills: int
     value: float | None
+    scores: tuple[float, ...]
     would_stop_outcome: str | None
     would_stop_epoch: int | None
-    score: tuple[float, ...]

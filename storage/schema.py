@@ -1,44 +1,36 @@
 """Tables and views: what is stored about a study, its trials and their epochs.
 
 A study is keyed by a UUID that also stands in the Optuna study's user attribute
-``bestepoch:uuid``, because Optuna's own ids are used again after a delete. Units: scores are
-macro-F1 or F1 in [0, 1]; losses are mean cross-entropy in nats an example; times are seconds;
-timestamps are UTC. A NaN is stored as NULL in every database (SQLite cannot hold one, and
-PostgreSQL sorts it above all numbers); infinities are stored as they are.
+``bestepoch:uuid``, because Optuna's own ids are used again after a delete. Columns come from the
+fields of ``records``. A NaN is stored as NULL (SQLite cannot hold one, and PostgreSQL sorts it
+above all numbers); infinities are stored as they are; timestamps are UTC.
 
 To rank by hand: ``select * from best_epochs where study = '...' and outcome not in
-('diverged', 'failed') order by score desc nulls last``.
+('diverged', 'failed') order by score desc nulls last, val_loss nulls last, trial``.
 """
 
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    DateTime,
-    Double,
-    ForeignKey,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    TableClause,
-    Text,
-    column,
-    table,
-)
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, MetaData, Table, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from search_spaces.hparams import Hparams
+from storage import records
+
+#: Version of the tables; a database of another version is refused.
+VERSION = 6
 #: The user attribute of the Optuna study that holds our UUID.
 UUID_ATTRIBUTE = "bestepoch:uuid"
 
-#: Outcomes of trials that have ended; such a row never changes again, except for ``told``.
+#: Outcomes of trials that have ended.
 ENDED = ("stalled", "exhausted", "behind", "diverged", "failed")
 #: Outcomes whose score may be ranked.
 RANKED = ("stalled", "exhausted", "behind")
@@ -48,28 +40,55 @@ INTERRUPTED = "interrupted"
 class Real(TypeDecorator[float]):
     """A double; NaN is stored as NULL, infinities as they are."""
 
-    impl = Double
+    impl = sa.Double
     cache_ok = True
 
     def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:
         """Return what is stored: the number as a Python float, None for NaN."""
-        if value is None or math.isnan(value):
+        return None if value is None or math.isnan(value) else float(value)
+
+
+class Words(TypeDecorator[str]):
+    """A text, without what a database refuses."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the text without NUL (PostgreSQL) and halves of a pair (UTF-8)."""
+        return value and value.replace("\x00", " ").encode("utf-8", "replace").decode()
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON text of a mapping or a sequence; NaN in a sequence of numbers is null."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Return the JSON text; a NaN elsewhere is an error."""
+        if value is None:
             return None
-        return float(value)
+        if isinstance(value, Mapping):
+            return json.dumps(dict(value), allow_nan=False)
+        # NaN is not JSON: neither database could read the text.
+        return json.dumps([None if each != each else each for each in value], allow_nan=False)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Return the decoded value."""
+        return None if value is None else json.loads(value)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
     """A moment; aware in Python, UTC in the database (text without a zone in SQLite)."""
 
-    impl = DateTime(timezone=True)
+    impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the moment in UTC; it must be aware."""
-        if value is None:
-            return None
-        assert value.tzinfo is not None, f"{value!r} has no time zone"
-        return value.astimezone(UTC)
+        assert value is None or value.tzinfo is not None, f"{value!r} has no time zone"
+        return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the moment, aware, in UTC."""
@@ -78,17 +97,28 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _col(name: str, kind: Any, comment: str, **options: Any) -> Column[Any]:
-    return Column(name, kind, nullable=options.pop("nullable", False), comment=comment, **options)
+_SQL_TYPES: Any = {int: BigInteger, float: Real, str: Words, datetime: UtcDateTime}
 
 
-def _maybe(name: str, kind: Any, comment: str) -> Column[Any]:
-    return _col(name, kind, comment, nullable=True)
+@cache
+def column_names(record: type) -> tuple[str, ...]:
+    """Return the fields of a record that are columns, in its order."""
+    hints: dict[str, Any] = record.__annotations__
+    return tuple(name for name, hint in hints.items() if get_origin(hint) is Annotated)
 
 
-def _key(name: str, kind: Any, comment: str) -> Column[Any]:
-    # SQLite counts an INTEGER key column up by itself unless told not to.
-    return _col(name, kind, comment, primary_key=True, autoincrement=False)
+def _columns(record: type, *, keys: tuple[str, ...] = (), is_late: bool = False) -> list[Any]:
+    """Return the columns of a record; one that is late is written after the row exists."""
+    columns: list[Column[Any]] = []
+    for name in column_names(record):
+        kind, comment = get_args(record.__annotations__[name])
+        options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+        # A float may be NaN, which is stored as NULL.
+        is_nullable = is_late or kind is float or len(options) > 1
+        kind, is_key = _SQL_TYPES.get(options[0], Json), name in keys
+        columns.append(Column(name, kind, nullable=is_nullable, primary_key=is_key))
+        columns[-1].comment = comment
+    return columns
 
 
 METADATA = MetaData()
@@ -96,239 +126,170 @@ METADATA = MetaData()
 SCHEMA = Table(
     "bestepoch_schema",
     METADATA,
-    _key("version", Integer, "number of the migration step, from 1"),
-    _col("applied_at", UtcDateTime, "when the step was applied, UTC, the database's clock"),
+    Column("version", BigInteger, primary_key=True, comment="version of our tables"),
+    Column("applied_at", UtcDateTime, nullable=False, comment="when, UTC, the database's clock"),
     comment="Version of our tables; Optuna keeps its own in alembic_version.",
 )
 
 STUDIES = Table(
     "bestepoch_studies",
     METADATA,
-    _key("uuid", Text, "UUID of the study, also in Optuna's user attribute bestepoch:uuid"),
-    _col("name", Text, "name of the study, as in Optuna", unique=True),
-    _col("objective", Text, "what is trained: a shipped objective's name, or FILE:CLASS"),
-    _col("created_at", UtcDateTime, "when the study was created, UTC"),
-    _col("config", Text, "settings of the sweep, a JSON object"),
-    _maybe("class_names", Text, "names of the classes by index, a JSON list; null: not loaded"),
-    _maybe("data_fingerprint", Text, "SHA-256 over the data's arrays; null: not loaded"),
+    *_columns(records.StudyRow, keys=("uuid",)),
+    sa.UniqueConstraint("name"),
     comment="One row a study: its settings.",
 )
 
+HOLDERS = Table(
+    "bestepoch_holders",
+    METADATA,
+    Column("study", Text, primary_key=True, comment="name of the study, which may not exist yet"),
+    Column("token", Text, nullable=False, comment="UUID of this run of the study"),
+    *_columns(records.Holder),
+    comment="One row a study that is run, or whose last run was killed: who has its lock.",
+)
 
-def _study_key() -> Column[str]:
-    return Column(
-        "study_uuid",
-        Text,
-        ForeignKey(STUDIES.c.uuid, ondelete="CASCADE"),
-        primary_key=True,
-        comment="UUID of the study",
-    )
-
-
+_OF_STUDY = sa.ForeignKey(STUDIES.c.uuid, ondelete="CASCADE")
 TRIAL_RESULTS = Table(
     "trial_results",
     METADATA,
-    _col("study", Text, "name of the study"),
-    _study_key(),
-    _key("trial", Integer, "Optuna's trial number, from 0"),
-    _col("attempt", Integer, "how often the trial was begun, from 1; only the last one counts"),
-    _maybe("token", Text, "UUID of this attempt's owner, who alone may write; null: released"),
-    _col("host", Text, "name of the machine of the owner"),
-    _col("pid", Integer, "process number of the owner on that machine"),
-    _col("process_started", Double, "when the owner's process began, seconds since 1970, UTC"),
-    _maybe(
-        "outcome",
-        Text,
-        "why the trial ended: stalled, exhausted, behind, diverged or failed; interrupted: to be"
-        " taken up again; null: running",
-    ),
-    _maybe("reason", Text, "the outcome in a sentence"),
-    _col("seed", BigInteger, "seed of the initial weights and of dropout, 0 to 2^63 - 1"),
-    _maybe("first_data_epoch", Integer, "data epochs its lane had trained before it entered"),
-    _col("params", Text, "hyperparameters, a JSON object, betas as betas"),
-    _maybe("value", Real, "what Optuna is told, macro-F1; null for failed trials"),
-    _col("told", Boolean, "whether Optuna has been told"),
-    _maybe("best_epoch", Integer, "epoch of the highest validation macro-F1, from 1, earliest"),
-    _maybe("best_score", Real, "validation macro-F1 at the best epoch, 0 to 1"),
-    _maybe("last_epoch", Integer, "last epoch that was trained, from 1"),
-    _maybe("last_score", Real, "validation macro-F1 at the last epoch, 0 to 1"),
-    _maybe("tail_score", Real, "mean validation macro-F1 of the last 5 epochs, 0 to 1"),
-    _maybe("best_val_loss", Real, "validation loss at the best epoch, nats an example"),
-    _maybe("epochs_run", Integer, "epochs trained in this attempt"),
-    _maybe("epochs_to_95", Integer, "first epoch with 95 % of the best macro-F1, from 1"),
-    _maybe("epochs_to_99", Integer, "first epoch with 99 % of the best macro-F1, from 1"),
-    _maybe("test_score", Real, "macro-F1 on the test set, 0 to 1; null until scored"),
-    _maybe("seconds", Real, "wall-clock share of the trial, seconds"),
-    _col("device", Text, "device of the owner, such as cpu or cuda:0"),
-    _col("versions", Text, "versions of the libraries, a JSON object"),
-    _maybe("data_fingerprint", Text, "SHA-256 over the data's arrays"),
-    _maybe("weights_file", Text, "file of the best epoch's weights, in the weights folder"),
-    _maybe("weights_sha256", Text, "SHA-256 of that file, hexadecimal"),
-    _col("started_at", UtcDateTime, "when this attempt began, UTC"),
-    _maybe("finished_at", UtcDateTime, "when the trial ended, UTC; null while running"),
-    _maybe(
-        "confusion",
-        Text,
-        "validation examples by true class and predicted class at the best epoch, a JSON list of"
-        " rows; null: no epoch, over 50 classes, or written before version 4",
-    ),
-    _maybe("would_stop_outcome", Text, "stalled or behind: an audited trial's, which ran on"),
-    _maybe("would_stop_epoch", Integer, "epoch at which it would have been stopped, from 1"),
-    _maybe("would_stop_score", Real, "its best validation macro-F1 up to that epoch, 0 to 1"),
-    comment="One row a trial: its owner, its outcome and its scores.",
+    Column("study", Text, nullable=False, comment="name of the study"),
+    Column("study_uuid", Text, _OF_STUDY, primary_key=True, comment="UUID of the study"),
+    *_columns(records.NewTrial, keys=("trial",)),
+    *_columns(records.Placed, is_late=True),
+    Column("kills", BigInteger, nullable=False, comment="trainers that died training it"),
+    *_columns(records.TrialEnd, is_late=True),
+    Column("started_at", UtcDateTime, nullable=False, comment="when the trial began, UTC"),
+    Column("finished_at", UtcDateTime, comment="when the trial ended, UTC; null: not yet"),
+    comment="One row a trial: what it is, its outcome and its scores.",
 )
 
-#: The engine asks at each epoch which trials have ended, run, or are to be told: from this index,
-#: it need not read 10,000 wide rows.
-TRIALS_BY_OUTCOME = Index(
-    "trial_results_by_outcome",
-    *(TRIAL_RESULTS.c[name] for name in ("study_uuid", "outcome", "told", "trial")),
+#: The order of trials: higher score, lower validation loss, earlier number.
+BEST_FIRST = (
+    TRIAL_RESULTS.c.best_score.desc().nulls_last(),
+    TRIAL_RESULTS.c.best_val_loss.asc().nulls_last(),
+    TRIAL_RESULTS.c.trial,
 )
 
-EPOCH_RECORDS = Table(
+
+def _table_of_trials(name: str, *columns: Any, **options: Any) -> Table:
+    """Return a table whose rows belong to trials, and go with them."""
+    key = [TRIAL_RESULTS.c.study_uuid, TRIAL_RESULTS.c.trial]
+    return Table(
+        name,
+        METADATA,
+        Column("study_uuid", Text, primary_key=True, comment="UUID of the study"),
+        Column("trial", BigInteger, primary_key=True, comment="number of the trial, from 0"),
+        *columns,
+        sa.ForeignKeyConstraint(["study_uuid", "trial"], key, ondelete="CASCADE"),
+        # The key is the row: half the size and one tree less to write an epoch to.
+        sqlite_with_rowid=False,
+        **options,
+    )
+
+
+EPOCH_RECORDS = _table_of_trials(
     "epoch_records",
-    METADATA,
-    _key("study_uuid", Text, "UUID of the study"),
-    _key("trial", Integer, "Optuna's trial number, from 0"),
-    _key("attempt", Integer, "attempt of the trial, from 1"),
-    _key("epoch", Integer, "epoch of the attempt, from 1"),
-    _maybe("train_loss", Real, "mean training loss with dropout, nats an example; null: NaN"),
-    _maybe("val_loss", Real, "mean validation loss, nats an example; null: NaN"),
-    _maybe("score", Real, "validation macro-F1, 0 to 1; null: NaN"),
-    _col("class_f1", Text, "validation F1 of each class by index, a JSON list; null: NaN"),
-    _maybe("learning_rate", Real, "rate of the epoch's last step; null: NaN"),
-    _maybe("grad_norm", Real, "mean L2 norm of the gradient over the steps; null: NaN"),
-    _maybe("seconds", Real, "wall-clock share of the trial in this epoch, seconds"),
-    ForeignKeyConstraint(
-        ["study_uuid", "trial"],
-        [TRIAL_RESULTS.c.study_uuid, TRIAL_RESULTS.c.trial],
-        ondelete="CASCADE",
-    ),
-    comment="One row an epoch of an attempt of a trial.",
-    # The key is the row: half the size and one tree less to write an epoch to.
-    sqlite_with_rowid=False,
+    *_columns(records.EpochRecord, keys=("epoch",)),
+    comment="One row an epoch of a trial.",
 )
 
-CLASS_SCORES = Table(
+CLASS_SCORES = _table_of_trials(
     "class_scores",
-    METADATA,
-    _key("study_uuid", Text, "UUID of the study"),
-    _key("trial", Integer, "Optuna's trial number, from 0"),
-    _key("class_index", Integer, "index of the class, from 0"),
-    _col("class_name", Text, "name of the class"),
-    _maybe("precision", Real, "validation precision at the best epoch, 0 to 1"),
-    _maybe("recall", Real, "validation recall at the best epoch, 0 to 1"),
-    _maybe("f1", Real, "validation F1 at the best epoch, 0 to 1"),
-    _col("support", Integer, "validation examples of the class"),
-    ForeignKeyConstraint(
-        ["study_uuid", "trial"],
-        [TRIAL_RESULTS.c.study_uuid, TRIAL_RESULTS.c.trial],
-        ondelete="CASCADE",
-    ),
+    *_columns(records.ClassScore, keys=("class_index",)),
     comment="One row a class of a trial that has ended, at its best epoch.",
-    sqlite_with_rowid=False,
 )
 
-LANE_SLOTS = Table(
-    "lane_slots",
-    METADATA,
-    _study_key(),
-    _key("token", Text, "UUID of the worker that measured"),
-    _key("lane", Text, "what its trials share, a JSON object: batch_size, model, code_path"),
-    _col("device", Text, "device of the worker, such as cpu or cuda:0"),
-    _col("slots", Integer, "slots that were chosen"),
-    _col("step_seconds", Text, "seconds a training step a trial, a JSON object by slots"),
-    _col("measured_at", UtcDateTime, "when it was measured, UTC"),
-    comment="One row a lane that a worker timed: how many slots it got, and why.",
-    sqlite_with_rowid=False,
-)
-
-_VIEW_COLUMNS: tuple[tuple[str, TypeEngine[Any]], ...] = (
-    ("study", Text()),
-    ("study_uuid", Text()),
-    ("trial", Integer()),
-    ("attempt", Integer()),
-    ("outcome", Text()),
-    ("score", Real()),
-    ("epoch", Integer()),
-    ("train_loss", Real()),
-    ("val_loss", Real()),
-    ("epochs_run", Integer()),
-    ("optimizer", Text()),
-    ("learning_rate", Real()),
-    ("beta1", Real()),
-    ("beta2", Real()),
-    ("momentum", Real()),
-    ("dropout", Real()),
-    ("batch_size", Integer()),
-    ("class_weights", Text()),
-    ("model", Text()),
-    ("seed", BigInteger()),
-    ("reason", Text()),
-    ("started_at", UtcDateTime()),
-    ("finished_at", UtcDateTime()),
+PREDICTIONS = _table_of_trials(
+    "predictions",
+    Column("predictions", sa.LargeBinary, nullable=False, comment="class of each example, a byte"),
+    comment="One row a trial of a study's best 50: what it predicts on validation, best epoch.",
 )
 
 
-def _view(name: str) -> TableClause:
-    return table(name, *(column(each, kind) for each, kind in _VIEW_COLUMNS))
+def _list_hyperparameters() -> dict[str, tuple[str, Any]]:
+    """Return the place in ``params`` and the type of each hyperparameter, by column name."""
+    found: dict[str, tuple[str, Any]] = {}
+    kinds: dict[Any, Any] = {float: Real(), int: BigInteger(), bool: Boolean()}
+    for name, info in Hparams.model_fields.items():
+        kind: Any = info.annotation
+        # An optional hyperparameter, or one with limits: float | None, Annotated[float, ...].
+        while get_origin(kind) not in (None, Literal, dict):
+            kind = get_args(kind)[0]
+        found[name] = (name, kinds.get(kind, Text()))
+        if name == "betas":
+            del found[name]
+            found |= {f"beta{i + 1}": (f"betas[{i}]", Real()) for i in range(2)}
+    return found
 
 
-#: One row a trial of its current attempt, at its best epoch so far; every outcome is present.
+_HYPERPARAMETERS = _list_hyperparameters()
+#: Columns of the views with a hyperparameter; NULL: the trial has none, or it is off.
+HYPERPARAMETERS = tuple(_HYPERPARAMETERS)
+
+
+def _view(name: str) -> Table:
+    trial, epoch = TRIAL_RESULTS.c, EPOCH_RECORDS.c
+    last = ("seed", "kills", "path", "segments", "reason", "started_at", "finished_at")
+    columns = [
+        *(trial.study, trial.study_uuid, trial.trial, STUDIES.c.metric, trial.outcome),
+        *(epoch.score, Column("epoch", BigInteger), epoch.train_loss, epoch.val_loss),
+        Column("epochs_run", BigInteger, nullable=False),
+        *(Column(each, kind) for each, (_, kind) in _HYPERPARAMETERS.items()),
+        *(trial[each] for each in last),
+    ]
+    copies = [
+        Column(each.name, each.type, nullable=each.nullable, primary_key=each.primary_key)
+        for each in columns
+    ]
+    return Table(name, MetaData(), *copies)
+
+
+#: One row a trial, of every outcome, at its best epoch so far, and at the last.
 BEST_EPOCHS = _view("best_epochs")
-#: The same columns at the last epoch so far.
 LAST_EPOCHS = _view("last_epochs")
 
 
 def create_views(dialect: str) -> tuple[str, ...]:
     """Return the statements that create the views, for ``sqlite`` or ``postgresql``."""
-    best = "score DESC NULLS LAST, epoch"
-    return (
-        f"CREATE VIEW best_epochs AS {_view_sql(dialect, shown='best', order=best)}",
-        f"CREATE VIEW last_epochs AS {_view_sql(dialect, shown='last', order='epoch DESC')}",
-    )
+    orders = {"best": "score DESC NULLS LAST, epoch", "last": "epoch DESC"}
+    views = {shown: _view_sql(dialect, shown, order) for shown, order in orders.items()}
+    return tuple(f"CREATE VIEW {shown}_epochs AS {sql}" for shown, sql in views.items())
 
 
-def _view_sql(dialect: str, *, shown: str, order: str) -> str:
-    read = _JSON_READERS[dialect]
-    own = "e.study_uuid = r.study_uuid AND e.trial = r.trial AND e.attempt = r.attempt"
+def _view_sql(dialect: str, shown: str, order: str) -> str:
+    own = "e.study_uuid = r.study_uuid AND e.trial = r.trial"
+    count = f"SELECT count(*) FROM epoch_records e WHERE {own}"
     # The subselects run only for trials without a result yet: COALESCE stops at the first value.
+    special = {
+        "metric": "m.metric",
+        "score": f"COALESCE(r.{shown}_score, s.score)",
+        "epoch": "r.shown_epoch",
+        "train_loss": "s.train_loss",
+        "val_loss": "s.val_loss",
+        "epochs_run": f"COALESCE(r.epochs_run, ({count}))",
+        **{name: _read_json(dialect, *read) for name, read in _HYPERPARAMETERS.items()},
+    }
+    names = [each.name for each in BEST_EPOCHS.c]
+    columns = ", ".join(f"{special.get(name, f'r.{name}')} AS {name}" for name in names)
     return f"""
-SELECT r.study, r.study_uuid, r.trial, r.attempt, r.outcome,
-    COALESCE(r.{shown}_score, s.score) AS score,
-    r.shown_epoch AS epoch, s.train_loss, s.val_loss,
-    COALESCE(r.epochs_run, (SELECT count(*) FROM epoch_records e WHERE {own})) AS epochs_run,
-    {read("optimizer", "TEXT")} AS optimizer,
-    {read("learning_rate", "DOUBLE PRECISION")} AS learning_rate,
-    {read("betas.0", "DOUBLE PRECISION")} AS beta1,
-    {read("betas.1", "DOUBLE PRECISION")} AS beta2,
-    {read("momentum", "DOUBLE PRECISION")} AS momentum,
-    {read("dropout", "DOUBLE PRECISION")} AS dropout,
-    {read("batch_size", "INTEGER")} AS batch_size,
-    {read("class_weights", "TEXT")} AS class_weights,
-    {read("model", "TEXT")} AS model,
-    r.seed, r.reason, r.started_at, r.finished_at
+SELECT {columns}
 FROM (
     SELECT r.*, COALESCE(r.{shown}_epoch, (
         SELECT e.epoch FROM epoch_records e WHERE {own} ORDER BY {order} LIMIT 1
     )) AS shown_epoch
     FROM trial_results r
 ) r
+JOIN bestepoch_studies m ON m.uuid = r.study_uuid
 LEFT JOIN epoch_records s ON s.study_uuid = r.study_uuid AND s.trial = r.trial
-    AND s.attempt = r.attempt AND s.epoch = r.shown_epoch"""
+    AND s.epoch = r.shown_epoch"""
 
 
-def _read_sqlite(path: str, kind: str) -> str:
-    name, _, index = path.partition(".")
-    place = f"$.{name}[{index}]" if index else f"$.{name}"
-    return f"CAST(json_extract(r.params, '{place}') AS {kind})"
+_SQL_NAMES = {Real: "DOUBLE PRECISION", BigInteger: "BIGINT", Boolean: "BOOLEAN", Text: "TEXT"}
 
 
-def _read_postgresql(path: str, kind: str) -> str:
-    return f"CAST(CAST(r.params AS jsonb) #>> '{{{path.replace('.', ',')}}}' AS {kind})"
-
-
-_JSON_READERS: dict[str, Callable[[str, str], str]] = {
-    "sqlite": _read_sqlite,
-    "postgresql": _read_postgresql,
-}
+def _read_json(dialect: str, place: str, kind: TypeEngine[Any]) -> str:
+    value = f"json_extract(r.params, '$.{place}')"
+    if dialect == "postgresql":
+        steps = place.replace("[", ",").rstrip("]")
+        value = f"CAST(r.params AS jsonb) #>> '{{{steps}}}'"
+    return f"CAST({value} AS {_SQL_NAMES[type(kind)]})"

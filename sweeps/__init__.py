@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
-    from sweeps.events import Event
-    from sweeps.workers import SweepEnd
+    from sweeps.running.events import Event
+    from sweeps.running.sweep import SweepEnd
 
-__all__ = ["load_config", "run"]
+__all__ = ["load_config", "load_like", "run"]
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
@@ -22,13 +22,21 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
     return config_files.load_config(target, overrides, **options)
 
 
+def load_like(like: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
+    """Return a study's settings with changes; see ``sweeps.config_files.load_like``."""
+    from sweeps import config_files
+
+    return config_files.load_like(like, overrides, **options)
+
+
 def run(
     config: "SweepConfig",
     *,
     force: bool = False,
     on_event: "Callable[[Event], None] | None" = None,
 ) -> "SweepEnd":
-    """Run a sweep to its target, or carry it on; see ``sweeps.workers.run``."""
-    from sweeps import workers
+    """Run a sweep to its target, or carry it on; see ``sweeps.running.sweep.run``."""
+    from sweeps.notes import StudyNotes
+    from sweeps.running import sweep
 
-    return workers.run(config, force=force, on_event=on_event)
+    return sweep.run(config, force=force, on_event=on_event, watch=StudyNotes)

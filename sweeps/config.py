@@ -18,7 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from search_spaces.mistakes import Mistake, Mistakes, show_value, suggest_names
+from objectives.metric_names import DEFAULT_METRIC, check_metric
+from objectives.references import resolve_reference
+from search_spaces.mistakes import Mistake, Mistakes, is_utf8, show_value, suggest_names
 from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
 from sweeps.config_choices import (
@@ -28,13 +30,14 @@ from sweeps.config_choices import (
     SamplerConfig,
     find_grid_mistakes,
 )
-from sweeps.config_merge import merge_space
+from sweeps.config_merge import merge_space, merge_tables
 from sweeps.config_objective import (
+    CHECKED,
+    Preset,
     find_missing_model_mistakes,
     find_model_space_mistakes,
     find_preset,
     is_known,
-    resolve_objective,
 )
 from sweeps.fixed_trials import check_trials, flatten_values
 from sweeps.parameters import list_grid
@@ -58,6 +61,11 @@ def _count_trials(settings: dict[str, Any]) -> int:
     return len(list_grid(space, sampler.points)) + len(settings.get("tries", ()))
 
 
+def count_grid(config: "SweepConfig") -> int | None:
+    """Return how many trials a sweep of the whole grid has; None: it has no grid."""
+    return _count_trials(dict(config)) if config.sampler.name == "grid" else None
+
+
 class SweepConfig(BaseModel):
     """All settings of a sweep. What is not given comes from the objective's preset.
 
@@ -71,6 +79,8 @@ class SweepConfig(BaseModel):
     """One that ships, or one's own: ``file.py``, ``file.py:Class``, ``package.module:Class``."""
     study: str = ""
     """Name of the study; the objective's name unless told."""
+    metric: str = DEFAULT_METRIC
+    """What the score is: ``macro-f1``, ``accuracy``, ..., or ``f1:CLASS``; higher is better."""
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes after which no further epoch starts; None: no limit."""
     max_epochs: Positive = 40
@@ -79,7 +89,7 @@ class SweepConfig(BaseModel):
     prune_patience: Positive = 3
     """The same for a trial below the median; equal to ``patience``: no such rule."""
     min_delta: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.001
-    """Smallest rise of the macro-F1 that counts, in macro-F1 points."""
+    """Smallest rise of the score that counts, in points of the score."""
     audit: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the trials that run on to ``max_epochs`` where stopping would have ended them."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -106,16 +116,18 @@ class SweepConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_from_preset(cls, values: object) -> object:
+    def _fill_from_preset(cls, values: object, info: ValidationInfo) -> object:
         if not isinstance(values, Mapping):
             return values
         given = {key: value for key, value in values.items() if value is not None}
+        if "tries" in given:
+            given["try"] = given.pop("tries")
         objective = given.get("objective")
         if not isinstance(objective, str) or not is_known(objective):
             return given
-        objective = given["objective"] = resolve_objective(objective)
-        preset = find_preset(objective)
-        filled = {**preset.settings, **given}
+        objective = given["objective"] = resolve_reference(objective)
+        preset = info.context if isinstance(info.context, Preset) else find_preset(objective)
+        filled = merge_tables(_without_rivals(preset.settings, given), given)
         if isinstance(given.get("space", {}), Mapping):
             filled["space"] = merge_space(preset.space, given.get("space", {}))
         patience = filled.get("patience")
@@ -133,13 +145,28 @@ class SweepConfig(BaseModel):
             raise Mistakes([Mistake((), f"is unknown: {objective!r}; {hint}")])
         return objective
 
+    @field_validator("objective", "data", "storage")
+    @classmethod
+    def _be_utf8(cls, named: str | Path | None) -> str | Path | None:
+        path = named.resolve() if isinstance(named, Path) else named
+        if path is not None and not is_utf8(str(path)):
+            raise Mistakes([Mistake((), f"must have a name in UTF-8, got {str(path)!a}")])
+        return named
+
     @field_validator("study")
     @classmethod
     def _fit_study_name(cls, study: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", study):
-            text = f"must be 1 to 128 letters, digits, '.', '_' or '-', got {show_value(study)}"
+        if not re.fullmatch(r"(?!-)[A-Za-z0-9._-]{1,128}", study):
+            text = "must be 1 to 128 letters, digits, '.', '_' or '-', the first one no '-'"
+            text = f"{text}, got {show_value(study)}"
             raise Mistakes([Mistake((), text)])
         return study
+
+    @field_validator("metric")
+    @classmethod
+    def _know_metric(cls, metric: str) -> str:
+        check_metric(metric)
+        return metric
 
     @field_validator("prune_patience")
     @classmethod
@@ -153,7 +180,7 @@ class SweepConfig(BaseModel):
     @field_validator("space")
     @classmethod
     def _fit_model(cls, space: SearchSpace, info: ValidationInfo) -> SearchSpace:
-        objective = info.data.get("objective", "")
+        objective = _objective_to_ask(info)
         mistakes = find_model_space_mistakes(space, objective)
         mistakes += find_missing_model_mistakes(space, objective)
         if "patience" in info.data:
@@ -186,7 +213,7 @@ class SweepConfig(BaseModel):
     ) -> tuple[dict[str, Any], ...]:
         space = info.data.get("space")
         if space is not None:
-            mistakes = check_trials(tries, space, info.data.get("objective", ""))
+            mistakes = check_trials(tries, space, _objective_to_ask(info))
             if not mistakes and "patience" in info.data:
                 mistakes = find_trial_mistakes(tries, space, info.data["patience"])
             if mistakes:
@@ -216,29 +243,31 @@ class SweepConfig(BaseModel):
                 raise Mistakes([Mistake((), text)])
         return trials
 
-    def settings(self) -> dict[str, Any]:
-        """Return what decides the study's results, in JSON values, for ``describe_changes``.
+    def stored(self) -> dict[str, Any]:
+        """Return all settings in JSON values, as a study keeps them; no database, no password."""
+        table = self.model_dump(mode="json", by_alias=True, exclude={"storage", "space", "data"})
+        table["data"] = None if self.data is None else str(self.data.resolve())
+        table["sampler"] = self.sampler.to_table()
+        table["pruner"] = self.pruner.model_dump(mode="json", exclude_none=True)
+        table["space"] = self.space.to_table()
+        return table
 
-        Left out are those that decide how many results there are, where and how soon: study,
-        trials, try, warm_start, audit, max_minutes, workers, slots, device, storage; and what
-        has no effect.
-        """
-        kept = {
-            "objective",
-            "data",
-            "max_epochs",
-            "patience",
-            "prune_patience",
-            "min_delta",
-            "seed",
-        }
-        settings = self.model_dump(mode="json", include=kept)
-        # Not a key of older studies, which were trained in float32.
-        if self.precision != "float32":
-            settings["precision"] = self.precision
-        if self.data is not None:
-            settings["data"] = str(self.data.resolve())
-        settings["sampler"] = self.sampler.model_dump(mode="json", exclude_none=True)
-        settings["pruner"] = self.pruner.model_dump(mode="json", exclude_none=True)
-        settings["space"] = self.space.to_table()
-        return settings
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> "SweepConfig":
+        """Return what ``stored`` was made of; a person's own objective is not asked again."""
+        return cls.model_validate(stored, context=CHECKED)
+
+
+def _without_rivals(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a preset's settings without those of another sampler or pruner than the given."""
+    kept = dict(preset)
+    for table in ("sampler", "pruner"):
+        own, told = preset.get(table), given.get(table)
+        if isinstance(own, Mapping) and isinstance(told, Mapping) and "name" in told:
+            kept[table] = own if own["name"] == told["name"] else {}
+    return kept
+
+
+def _objective_to_ask(info: ValidationInfo) -> str:
+    """Return the objective that knows the model's limits, "" where it has been asked before."""
+    return "" if info.context is CHECKED else info.data.get("objective", "")

@@ -5,10 +5,24 @@ from typing import Any
 
 from search_spaces.space import Range, describe_spec
 
+#: What decides how many results there are, where and how soon, but none of them.
+_WITHOUT_EFFECT = frozenset(
+    {
+        *("study", "trials", "try", "warm_start", "audit"),
+        *("max_minutes", "workers", "slots", "device"),
+    }
+)
+
 
 def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """List how two ``SweepConfig.settings()`` differ, such as ``patience: 6 -> 8``."""
-    before, after = dict(_flatten(old)), dict(_flatten(new))
+    """List what decides results and differs in two ``SweepConfig.stored()``, in words.
+
+    Such as ``patience: 6 -> 8``.
+    """
+    before, after = (
+        dict(_flatten({key: value for key, value in table.items() if key not in _WITHOUT_EFFECT}))
+        for table in (old, new)
+    )
     keys = [*before, *(key for key in after if key not in before)]
     return [
         f"{key}: {_show_setting(before, key)} -> {_show_setting(after, key)}"
@@ -20,7 +34,6 @@ def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         if isinstance(value, Mapping) and "low" in value:
-            # Compared as a range: an older study's table lacks the keys that came later.
             yield f"{prefix}{key}", Range.model_validate(value)
         elif isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -1,23 +1,20 @@
 """What a sweep's settings take from its objective: a default space, and limits of its model.
 
-Those of the objectives that ship are tables. A person's own is imported and asked, and torch
-with it; nothing else here is.
+Those of the objectives that ship are tables. A person's own is asked in a process of its own:
+neither it nor torch is imported here.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from objectives.references import ObjectiveError, parse_reference, resolve_reference
+from objectives.describe import describe_own
+from objectives.references import ObjectiveError, OwnDescription, parse_reference
 from search_spaces import presets
 from search_spaces.mistakes import Mistake, Mistakes, suggest_names
 from search_spaces.presets import PRESETS, SWEEP_DEFAULTS
 from search_spaces.space import SearchSpace, parse_space
 from sweeps.config_merge import merge_space
-
-if TYPE_CHECKING:
-    from objectives.own import OwnObjective
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +30,13 @@ class Preset:
     settings: Mapping[str, Any]
 
 
+#: Context of a validation of settings that were checked before, with all that a preset gave.
+CHECKED = Preset({}, {})
+
+
 def is_known(objective: str) -> bool:
     """Return whether this is an objective that ships, or the name of somebody's own."""
     return objective in PRESETS or parse_reference(objective) is not None
-
-
-def resolve_objective(objective: str, folder: Path | None = None) -> str:
-    """Return the objective with its file's absolute path; see ``resolve_reference``."""
-    return resolve_reference(objective, folder)
 
 
 def find_preset(objective: str) -> Preset:
@@ -52,7 +48,7 @@ def find_preset(objective: str) -> Preset:
     if objective in PRESETS:
         settings = {"study": objective, **SWEEP_DEFAULTS.get(objective, {})}
         return Preset(PRESETS[objective], settings)
-    own = _find_own(objective)
+    own = describe_own(objective)
     table = own.default_space
     # What the person gave of a hyperparameter stands alone: no range of ours is laid under it.
     merged = {**merge_space(presets.OWN_SPACE, table), **table}
@@ -70,26 +66,20 @@ def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistak
     """List what is wrong with a space's ``model`` for an objective; paths start with ``model``."""
     if parse_reference(objective) is None:
         return presets.find_model_space_mistakes(space, objective)
-    return _find_unknown_names(space, _find_own(objective))
+    return _find_unknown_names(space, describe_own(objective))
 
 
 def find_missing_model_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
     """List the arguments that an own model must have and that a whole space does not give."""
     if parse_reference(objective) is None:
         return []
-    own = _find_own(objective)
+    own = describe_own(objective)
     text = f"is missing: build_model of {own.place} has no default for it"
     missing = [name for name in own.required_model_names if name not in space.model]
     return [Mistake(("model", name), text) for name in missing]
 
 
-def _find_own(objective: str) -> "OwnObjective":
-    from objectives.own import find_own
-
-    return find_own(objective)
-
-
-def _find_unknown_names(space: SearchSpace, own: "OwnObjective") -> list[Mistake]:
+def _find_unknown_names(space: SearchSpace, own: OwnDescription) -> list[Mistake]:
     known = own.model_names
     if known is None:
         return []

@@ -69,9 +69,11 @@ def make_server(db: "Database", *, port: int, is_writable: bool = False) -> WSGI
     """
     import optuna_dashboard
 
+    from storage.optuna_mirror import optuna_storage
+
     server = _Server((LOOPBACK, port), _QuietHandler)
     try:
-        pages = cast("WSGIApplication", optuna_dashboard.wsgi(db.optuna_storage()))
+        pages = cast("WSGIApplication", optuna_dashboard.wsgi(optuna_storage(db)))
         server.set_app(guard(beside_reports(pages, db), is_writable=is_writable))
     except BaseException:
         server.server_close()

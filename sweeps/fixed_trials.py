@@ -3,6 +3,7 @@
 A name is that of a hyperparameter (``beta1``, ``model.filters``), never Optuna's. Knows no Optuna.
 """
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from sweeps.config_objective import find_model_space_mistakes
 from sweeps.parameters import Parameter, Probe, answer_at_random, draw_probes
 
 _MODEL = "model."
+#: One ``name=value`` of a named trial, up to its comma; a quoted value may hold commas.
+_PART = re.compile(r"""((?:[^,=]*=\s*(?:"(?:\\.|[^"\\])*"|'[^']*'))?[^,]*),""")
 _DRAWS = 64
 
 
@@ -145,19 +148,16 @@ def find_parameters(
     return found
 
 
-def describe_trial(values: Mapping[str, Any]) -> str:
-    """Return a trial as ``--try`` takes it."""
-    return ",".join(f"{name}={value}" for name, value in values.items())
-
-
 def parse_trial(text: str) -> dict[str, Any]:
     """Return the values of ``learning_rate=0.001,optimizer=adam``; each is TOML, or else a text.
+
+    A comma inside a quoted value does not divide.
 
     Raises:
         ValueError: If a part assigns nothing, or a name comes twice.
     """
     values: dict[str, Any] = {}
-    for part in text.split(","):
+    for part in _PART.findall(f"{text},"):
         name, is_assignment, raw = (piece.strip() for piece in part.partition("="))
         if not is_assignment or not name or not raw:
             raise ValueError(f"expected name=value,name=value, got {part.strip()!r}")

@@ -1,9 +1,10 @@
 """A study as DataFrames, for notebooks: each function takes a study's name.
 
-The database is that of the commands unless ``storage`` names another one: ``bestepoch.db`` in the
-current folder, or ``BESTEPOCH_STORAGE``. Nothing here writes. The columns of every frame, their
-types and the SQL that gives the same, but for what is computed, are in the README; all of them
-can be written to Parquet.
+The database is that of the commands unless ``storage`` names another one, a URL or an SQLite
+file: ``bestepoch.db`` in the current folder, or ``BESTEPOCH_STORAGE``. Nothing here writes; a
+database that cannot be opened, and a study that it does not have, raise a ``StorageError``. The
+columns of every frame, their types and the SQL that gives the same, but for what is computed, are
+in the README; all of them can be written to Parquet.
 """
 
 import math
@@ -25,53 +26,22 @@ def best_epochs(study: str, storage: str | None = None) -> "pd.DataFrame":
     """Return each trial at its best epoch so far (``storage.frames.EPOCHS``), by number.
 
     Every outcome is present: leave out ``diverged`` and ``failed`` before ranking.
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
     """
     return queries.best_epochs(resolve_url(storage), study)
 
 
 def curves(study: str, storage: str | None = None) -> "pd.DataFrame":
-    """Return one row an epoch of each trial's last attempt (``storage.frames.CURVES``).
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
-    """
+    """Return one row an epoch of each trial (``storage.frames.CURVES``)."""
     return queries.curves(resolve_url(storage), study)
 
 
 def class_scores(study: str, storage: str | None = None) -> "pd.DataFrame":
-    """Return one row a class of each ended trial (``storage.frames.CLASS_SCORES``).
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
-    """
+    """Return one row a class of each ended trial (``storage.frames.CLASS_SCORES``)."""
     return queries.class_scores(resolve_url(storage), study)
 
 
 def verdicts(study: str, storage: str | None = None) -> "pd.DataFrame":
-    """Return what each trial's curve shows, and what to do (``analysis.verdicts.VERDICTS``).
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
-    """
+    """Return what each trial's curve shows, and what to do (``analysis.verdicts.VERDICTS``)."""
     from sweeps.analysis import verdicts as analysis
 
     url = resolve_url(storage)
@@ -85,18 +55,12 @@ def advice(study: str, storage: str | None = None) -> "pd.DataFrame":
     """Return what to change in the next sweep (``analysis.sweep_plan.ADVICE``), as ``diagnose``.
 
     What helps most comes first; empty where the trials ask for no other settings.
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
     """
+    from sweeps import reporting
     from sweeps.analysis.sweep_plan import to_frame
 
     url = resolve_url(storage)
-    ahead = next_sweep.look_ahead(next_sweep.read_study(url, study), url)
+    ahead = next_sweep.look_ahead(reporting.read_study(url, study))
     if ahead is None:
         raise StorageError(f"study {study!r} was not begun by bestepoch: no settings of a sweep")
     return to_frame(ahead.plan.advice, study)
@@ -151,13 +115,6 @@ def stop_audit(study: str, storage: str | None = None) -> "pd.DataFrame":
 
     The columns are ``analysis.stop_audit.STOP_AUDIT``; ``analysis.stop_audit.add_up`` gives the
     totals.
-
-    Args:
-        study: Name of the study.
-        storage: Database URL or SQLite file; None: the default one.
-
-    Raises:
-        StorageError: If the database cannot be opened, or has no such study.
     """
     from sweeps.analysis import stop_audit as analysis
 

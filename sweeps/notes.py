@@ -1,28 +1,22 @@
 """What a sweep writes for the dashboard while it runs: its study's note and figures.
 
-The process that started the workers writes, in a thread of its own, never a worker. The
+The coordinator's process writes, in a thread of its own. The
 dashboard itself writes nothing. Knows not what the note says: ``analysis.study_note`` does.
 """
 
-import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Self
 
-from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted
-
-if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
+from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
 
 #: Seconds between two writes of a study's note and figures.
 INTERVAL_S = 30.0
 #: A dashboard that is open reads all figures anew every few seconds.
 MAX_FIGURE_BYTES = 100_000
-#: User attribute of the study: when its note was written, for other runs of the same study.
-WRITTEN_AT = "bestepoch:note_written_at"
 
 # Reading 500 trials of 200 epochs and judging their curves takes 2 s of a processor; so long a
 # work is done more seldom, and costs at most 2 % of one.
@@ -46,8 +40,8 @@ class StudyNotes:
         self,
         url: str,
         study: str,
-        *,
         on_event: Callable[[Event], None],
+        *,
         now: Callable[[], float] = time.monotonic,
         busy: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -85,8 +79,7 @@ class StudyNotes:
         elif isinstance(event, TrialStarted):
             self._is_due_at_end = True
         elif isinstance(event, EpochDone) and not self._has_imported:
-            # While the workers train, or a short sweep would end the later by the imports; and not
-            # before, or they would fall into the moment in which the workers time their lanes.
+            # While the trainers train, or a short sweep would end the later by the imports.
             self._has_imported = True
             self._executor.submit(_import_ahead)
 
@@ -111,12 +104,12 @@ class StudyNotes:
     def _begin(self, *, is_last: bool) -> None:
         self._is_due = False
         self._is_due_at_end = self._is_due_at_end and not is_last
-        self._writing = self._executor.submit(self._write, is_last=is_last)
+        self._writing = self._executor.submit(self._write)
 
-    def _write(self, *, is_last: bool) -> None:
+    def _write(self) -> None:
         began, busy = self._now(), self._busy()
         try:
-            _write(self._url, self._study, is_last=is_last)
+            write_note(self._url, self._study, now=datetime.now(UTC))
         finally:
             self._rests_until = began + max(INTERVAL_S, _REST * (self._busy() - busy))
 
@@ -130,79 +123,37 @@ class StudyNotes:
             text = f"the dashboard's note was not written: {text}"
             if text not in self._told:
                 self._told.add(text)
-                self._on_event(Note(0, text))
+                self._on_event(Note(text))
 
 
-def write_note(url: str, study: str, *, now: datetime, min_age_s: float = 0.0) -> bool:
+def write_note(url: str, study: str, *, now: datetime) -> None:
     """Write a study's note and figures into Optuna's tables, over those of before.
 
     Args:
         url: The database.
         study: Name of the study.
         now: The present moment, UTC.
-        min_age_s: Write only if the note of before, of whichever run, is as old, in seconds.
-
-    Returns:
-        Whether it was written.
 
     Raises:
         StorageError: If the database cannot be opened, or has no such study.
     """
-    import optuna
-    import optuna_dashboard
-
-    from storage import optuna_writes
+    from storage import queries
     from storage.database import open_database
+    from storage.optuna_mirror import OptunaMirror
     from sweeps.analysis import study_note
     from sweeps.analysis.report_facts import gather
     from sweeps.reporting import read_study
 
+    data = read_study(url, study)
+    facts = gather(data)
+    text = study_note.note_text(data, facts, now=now)
+    figures = study_note.note_figures(data, facts)
+    for name, figure in figures.items():
+        size = len(figure.to_json())
+        assert size < MAX_FIGURE_BYTES, f"figure {name} has {size} bytes"
     with open_database(url, create=False) as db:
-        # Two runs of one study write one after the other, or pieces of two notes would mix.
-        with db.study_lock(_lock_name(study)):
-            stored = optuna.load_study(study_name=study, storage=db.optuna_storage())
-            if min_age_s and _age_s(stored.user_attrs.get(WRITTEN_AT), now) < min_age_s:
-                return False
-            stored.set_user_attr(WRITTEN_AT, now.isoformat(timespec="seconds"))
-        data = read_study(url, study)
-        facts = gather(data)
-        text = study_note.note_text(data, facts, now=now)
-        figures = study_note.note_figures(data, facts)
-        for name, figure in figures.items():
-            size = len(figure.to_json())
-            assert size < MAX_FIGURE_BYTES, f"figure {name} has {size} bytes"
-        with db.study_lock(_lock_name(study)):
-            # Pieces of 2 kB, and a commit each if Optuna wrote them: a dashboard that reads in
-            # between would join old ones to new.
-            pieces = _Pieces(stored._storage.get_study_system_attrs(stored._study_id))
-            draft = copy.copy(stored)
-            draft._storage = cast("BaseStorage", pieces)
-            optuna_dashboard.save_note(draft, text)
-            for name, figure in figures.items():
-                optuna_dashboard.save_plotly_graph_object(draft, figure, graph_object_id=name)
-            with db.write() as connection:
-                optuna_writes.replace_study_attributes(
-                    connection, stored._study_id, pieces.written
-                )
-    return True
-
-
-class _Pieces:
-    """A study's system attributes as ``optuna_dashboard`` writes them, kept for one commit.
-
-    Args:
-        before: Those that the study has.
-    """
-
-    def __init__(self, before: Mapping[str, Any]) -> None:
-        self._before = before
-        self.written: dict[str, Any] = {}
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return {**self._before, **self.written}
-
-    def set_study_system_attr(self, study_id: int, key: str, value: object) -> None:
-        self.written[key] = value
+        uuid = queries.study_settings(url, study).uuid
+        OptunaMirror(db, study, uuid).write_note(text, figures)
 
 
 def _import_ahead() -> None:
@@ -213,21 +164,3 @@ def _import_ahead() -> None:
     from sweeps.analysis import report_facts, study_note
 
     assert all((optuna_dashboard, Figure, reporting, report_facts, study_note))
-
-
-def _write(url: str, study: str, *, is_last: bool) -> None:
-    # A little less than the interval: the clocks of two runs differ by parts of a second.
-    min_age_s = 0.0 if is_last else INTERVAL_S - 1.0
-    write_note(url, study, now=datetime.now(UTC), min_age_s=min_age_s)
-
-
-def _lock_name(study: str) -> str:
-    """Return the name of a lock beside the study's own, which claims of trials wait for."""
-    return f"{study[:120]}.note"
-
-
-def _age_s(written_at: object, now: datetime) -> float:
-    try:
-        return (now - datetime.fromisoformat(str(written_at))).total_seconds()
-    except (ValueError, TypeError):
-        return float("inf")

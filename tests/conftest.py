@@ -12,10 +12,9 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -36,6 +35,15 @@ else
 fi
 rm -rf "$1"
 """
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture
@@ -161,78 +169,9 @@ def _server_user() -> str:
     return "postgres" if "postgres" in names else "nobody"
 
 
-StudyWriter = Callable[..., None]
-
-
 @pytest.fixture
-def write_study(folder: Path) -> StudyWriter:
-    """Writes a study of known curves into bestepoch.db of an empty current folder.
+def write_study(folder: Path) -> Callable[..., None]:
+    """Writes a study into bestepoch.db of an empty current folder; see ``written.write_study``."""
+    import written
 
-    ``write(name, curves, outcomes=..., params=..., train_losses=..., held=..., config=...)``: a
-    trial a curve of macro-F1, in the order of its number; None as an outcome: it runs.
-    """
-    from storage import recorder, study_recorder
-    from storage.database import open_database
-    from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner
-    from sweeps.results import Curve, trial_result
-    from sweeps.stopping import Decision, Outcome
-
-    now = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-    supports = (31, 41, 53)
-
-    def write(name: str, curves: Sequence[Sequence[float]], **given: Any) -> None:
-        space = {"optimizer": "adam", "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
-        config = {"max_epochs": 20, "min_delta": 0.001, "space": space, "data": None}
-        config |= given.get("config", {})
-        with open_database("bestepoch.db", create=True) as db:
-            uuid = f"uuid-of-{name}"
-            study_recorder.create_study(
-                db,
-                study_uuid=uuid,
-                name=name,
-                objective="relation-cnn",
-                config=config,
-                now=now,
-                class_names=("a", "b", "c"),
-                data_fingerprint=given.get("fingerprint", "data"),
-            )
-            for number, scores in enumerate(curves):
-                params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999]}
-                params |= {
-                    "batch_size": 50,
-                    "model": {},
-                    **given.get("params", {}).get(number, {}),
-                }
-                (claim,) = recorder.begin_trials(
-                    db,
-                    trials=[NewTrial(number, 7, params)],
-                    study_uuid=uuid,
-                    owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
-                    now=now,
-                )
-                losses = given.get("train_losses", {}).get(number, [0.5] * len(scores))
-                recorder.record_epochs(
-                    db,
-                    [
-                        EpochRow(claim, i, losses[i - 1], 0.6, f1, (f1,) * 3, 0.01, 1.5, 0.1)
-                        for i, f1 in enumerate(scores, start=1)
-                    ],
-                )
-                outcome = given.get("outcomes", {}).get(number, "stalled")
-                if outcome is None:
-                    continue
-                val, n = [0.6] * len(scores), len(scores)
-                curve = Curve(list(losses), val, list(scores), n * 0.1)
-                decision = Decision(Outcome(outcome), f"it {outcome}")
-                held = given.get("held", {}).get(number)
-                result = trial_result(decision, curve, held=held)
-                best = result.best_score or 0.0
-                classes = [
-                    ClassScore(i, "abc"[i], best, best, best, support)
-                    for i, support in enumerate(supports)
-                ]
-                recorder.finish_trials(
-                    db, [FinishedTrial(claim, result, classes if scores else ())], now=now
-                )
-
-    return write
+    return written.write_study

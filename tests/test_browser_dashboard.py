@@ -3,21 +3,23 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from written import NOW, hold, uuid_of
 
+from storage.database import open_database
+from storage.optuna_mirror import Ending, MirrorTrial, OptunaMirror
 from sweeps import notes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
-
-NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -26,21 +28,24 @@ def address(write_study: Callable[..., None], folder: Path) -> Iterator[str]:
     curves = [[0.3, 0.6 + 0.01 * i, 0.5 + 0.01 * i] for i in range(13)]
     write_study("relation_1", curves, outcomes={3: "behind", 12: None})
     url = f"sqlite:///{folder / 'bestepoch.db'}"
-    study = optuna.create_study(study_name="relation_1", storage=url, direction="maximize")
-    for curve in curves:
-        trial = study.ask()
-        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+    rate = {"learning_rate": FloatDistribution(1e-4, 1e-1, log=True)}
+    begun = [MirrorTrial(number, {"learning_rate": 0.01}, rate) for number in range(13)]
+    with open_database(url, create=False) as db:
+        mirror = OptunaMirror(db, "relation_1", uuid_of("relation_1"))
+        mirror.begin(begun)
         for epoch in (1, 2):
-            trial.report(max(curve[:epoch]), epoch)
-        if trial.number < 12:
-            study.tell(trial, max(curve))
-    assert notes.write_note(url, "relation_1", now=NOW)
+            best = {number: (epoch, max(curve[:epoch])) for number, curve in enumerate(curves)}
+            mirror.report(best)
+        complete = {n: Ending(TrialState.COMPLETE, best[n][1], 3, best[n][1]) for n in range(12)}
+        mirror.end(complete | {3: replace(complete[3], state=TrialState.PRUNED)})
     command = [str(Path(sys.executable).with_name("bestepoch")), "dashboard", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
-        assert process.stdout is not None
-        opened = next(line for line in process.stdout if line.startswith("open "))
-        yield opened.split()[1].rstrip("/")
-        process.terminate()
+    with hold("relation_1"):
+        notes.write_note(url, "relation_1", now=NOW)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+            assert process.stdout is not None
+            opened = next(line for line in process.stdout if line.startswith("open "))
+            yield opened.split()[1].rstrip("/")
+            process.terminate()
 
 
 @pytest.fixture

@@ -3,15 +3,12 @@
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from written import NOW, write_study
 
-from storage import recorder, study_recorder
-from storage.database import open_database
-from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
 from sweeps.config import SweepConfig
 from sweeps.reporting import report_html
 
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-UUID = "4c0f1f0e-0000-4000-8000-000000000001"
 BAD_CLASS = "<img src=x onerror=document.title='owned'> & 'more'"
 CLASSES = ("holonym of the longest name that a class has ever had", "meronym", BAD_CLASS)
 CONFUSION = ((61, 13, 3), (7, 83, 5), (11, 17, 101))
@@ -36,79 +31,35 @@ TRIALS: list[tuple[float, int, str | None]] = [
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a study of 14 trials, one of which runs."""
+    """The file of a study of 14 trials, one of which was cut off."""
     folder = tmp_path_factory.mktemp("report")
     url = f"sqlite:///{folder / 'sweeps.db'}"
-    config = SweepConfig(objective="relation-cnn").settings()
-    with open_database(url, create=True) as db:
-        study_recorder.create_study(
-            db,
-            study_uuid=UUID,
-            name="relation",
-            objective="relation-cnn",
-            config=config,
-            now=NOW,
-            class_names=CLASSES,
-            data_fingerprint="f1ad9bf8",
-        )
-        for trial, (height, epochs, outcome) in enumerate(TRIALS):
-            begun = NOW + timedelta(seconds=7 * trial)
-            (claim,) = recorder.begin_trials(
-                db,
-                trials=[
-                    NewTrial(
-                        trial,
-                        trial,
-                        {
-                            "optimizer": ("adam", "sgd")[trial % 2],
-                            "learning_rate": 0.001 * (trial + 1),
-                            "dropout": 0.3 + 0.02 * trial,
-                            "batch_size": (50, 100)[trial % 2],
-                            "model": {"filters": 100, "vectors": "trainable"},
-                        }
-                        | (
-                            {"momentum": 0.5}
-                            if trial % 2
-                            else {"betas": [0.9, 0.99 + 0.0007 * trial]}
-                        ),
-                    )
-                ],
-                study_uuid=UUID,
-                owner=Owner(f"t{trial}", "node7", 4211, 1.0, "cpu", {"torch": "2.13.0"}),
-                now=begun,
-            )
-            curve = [height + 0.08 * math.sin(epoch / 5) for epoch in range(epochs)]
-            rows = [
-                EpochRow(claim, epoch, 1 / epoch, 0.6, f1, (f1, f1, f1), 0.01, 1.5, 0.1)
-                for epoch, f1 in enumerate(curve, start=1)
-            ]
-            recorder.record_epochs(db, rows)
-            if outcome is None:
-                continue
-            best = max(curve, default=None)
-            result = TrialResult(
-                outcome=outcome,
-                reason=f"it {outcome}",
-                value=best,
-                best_epoch=None if best is None else curve.index(best) + 1,
-                best_score=best,
-                last_epoch=len(curve) or None,
-                last_score=curve[-1] if curve else None,
-                epochs_run=len(curve),
-                epochs_to_95=1 if curve else None,
-                epochs_to_99=2 if curve else None,
-                seconds=0.1 * len(curve),
-                confusion=CONFUSION if curve else None,
-            )
-            scores = [
-                ClassScore(i, name, 0.7, 0.6, 0.5 + 0.1 * i, 77 + i)
-                for i, name in enumerate(CLASSES)
-            ]
-            recorder.finish_trials(
-                db,
-                [FinishedTrial(claim, result, scores if curve else ())],
-                now=begun + timedelta(seconds=11),
-            )
+    curves = [[top + 0.08 * math.sin(i / 5) for i in range(n)] for top, n, _ in TRIALS]
+    params = {
+        trial: {
+            "optimizer": ("adam", "sgd")[trial % 2],
+            "learning_rate": 0.001 * (trial + 1),
+            "dropout": 0.3 + 0.02 * trial,
+            "batch_size": (50, 100)[trial % 2],
+            "model": {"filters": 100, "vectors": "trainable"},
+            "momentum": 0.5 if trial % 2 else None,
+            "betas": None if trial % 2 else [0.9, 0.99 + 0.0007 * trial],
+        }
+        for trial in range(len(TRIALS))
+    }
+    write_study(
+        "relation",
+        curves,
+        outcomes={trial: outcome for trial, (_, _, outcome) in enumerate(TRIALS)},
+        params=params,
+        train_losses={
+            trial: [1 / i for i in range(1, n + 1)] for trial, (_, n, _) in enumerate(TRIALS)
+        },
+        ends={trial: {"confusion": CONFUSION} for trial, curve in enumerate(curves) if curve},
+        config=SweepConfig(objective="relation-cnn").stored(),
+        class_names=CLASSES,
+        url=url,
+    )
     path = folder / "report.html"
     path.write_text(report_html(url, "relation", now=NOW), encoding="utf-8")
     return path
@@ -266,9 +217,9 @@ def test_options_are_never_broken_after_their_dashes(page: "Page") -> None:
     )
     assert broken == []
     command = page.locator("#provenance pre code").first
-    assert command.inner_text().startswith("bestepoch run relation-cnn --study relation")
+    assert command.inner_text() == "bestepoch run --like relation"
     whole = command.locator(":scope > .word").all_inner_texts()
-    assert whole[:4] == ["bestepoch", "run", "relation-cnn", "--study relation"]
+    assert whole == ["bestepoch", "run", "--like relation"]
 
 
 def test_figures_have_their_size_again_after_printing(page: "Page") -> None:

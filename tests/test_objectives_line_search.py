@@ -8,6 +8,7 @@ import gzip
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from objectives.api import Data, EpochReport, Split
 from objectives.data import relations
 from objectives.relation_cnn import RelationCnn
 from objectives.training import line_search, random
-from objectives.training.lane import FusedLane
+from objectives.training.lane import ModelLane
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
+from tests.rounding import Rounding, compare_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,24 +75,30 @@ def armijo(**more: Any) -> Hparams:
     return Hparams(optimizer="armijo", batch_size=BATCH_SIZE, **more)
 
 
-def open_lane(hparams: Hparams, data_epoch: int = 0) -> FusedLane:
+def open_lane(hparams: Hparams, data_epoch: int = 0) -> ModelLane:
     trainer = ModelTrainer(Mlp(), Mlp().load(None), data_seed=3)
     return trainer.open_lane(trainer.fusion_key(hparams), data_epoch)
 
 
 def as_bits(report: EpochReport) -> tuple[str, ...]:
     numbers = (report.train_loss, report.val_loss, report.grad_norm, report.learning_rate)
-    return (*(number.hex() for number in numbers), str(report.confusion.tolist()))
+    return (*(number.hex() for number in numbers), str(report.counts.matrix.tolist()))
 
 
-def plain_epochs(
-    module: nn.Module, hparams: Hparams, seed: int, num_epochs: int = NUM_EPOCHS
-) -> list[dict[str, float]]:
-    """Train a module by backtracking as a page of a text book says; a record an epoch."""
+COLUMNS = ("train_loss", "val_loss", "learning_rate", "grad_norm")
+#: Inputs of each layer on the way from a batch to a gradient and back, and the batch.
+NUM_TERMS = 2 * (17 + 29 + 13 + NUM_CLASSES) + BATCH_SIZE
+
+
+def plain_epochs(hparams: Hparams, seed: int, rounding: Rounding) -> list[list[float]]:
+    """Train a module by backtracking as a page of a text book says; four numbers an epoch."""
     data = Mlp().load(None)
+    torch.manual_seed(seed)
+    module = Mlp().build_model(data, **hparams.model).double()
     inputs, targets = (torch.from_numpy(a) for a in (data.train.inputs[0], data.train.targets))
+    inputs = inputs.double()
     params = [p for p in module.parameters() if p.requires_grad]
-    counts = torch.bincount(targets, minlength=NUM_CLASSES)
+    counts = torch.bincount(targets, minlength=NUM_CLASSES).double()
     criterion = nn.CrossEntropyLoss(
         weight=len(targets) / (NUM_CLASSES * counts)
         if hparams.class_weights == "balanced"
@@ -100,20 +108,24 @@ def plain_epochs(
     c, shrink = hparams.sufficient_decrease, hparams.shrink
     assert c is not None
     assert shrink is not None
-    start, records = 1.0, []
-    for epoch in range(1, num_epochs + 1):
+    start, records, num_probes = 1.0, [], 0
+    for epoch in range(1, NUM_EPOCHS + 1):
         batches = random.batch_order(3, epoch, num_examples=63, batch_size=BATCH_SIZE)
         keys = random.step_keys([seed], [epoch], len(batches))
         module.train()
-        sums = {"train_loss": 0.0, "learning_rate": 0.0, "grad_norm": 0.0, "probes": 0.0}
+        sums = dict.fromkeys(COLUMNS, 0.0)
         for batch, (key,) in zip(batches, keys, strict=True):
 
             def loss(batch: Any = batch, key: int = int(key)) -> torch.Tensor:
                 torch.manual_seed(key)
                 return criterion(module(inputs[batch]), targets[batch])
 
+            module.zero_grad()
             before = loss()
-            grads = torch.autograd.grad(before, params)
+            before.backward()  # type: ignore[no-untyped-call]
+            rounding.gradients(params)
+            grads = [p.grad for p in params if p.grad is not None]
+            first = rounding.value(before.item())
             buffers = [b.clone() for b in module.buffers()]
             old = [p.detach().clone() for p in params]
             square = sum(float((g.double() ** 2).sum()) for g in grads)
@@ -122,8 +134,8 @@ def plain_epochs(
                 while step >= start * 1e-5:
                     for p, w, g in zip(params, old, grads, strict=True):
                         p.copy_(w - step * g)
-                    sums["probes"] += 1
-                    if loss().item() <= before.item() - c * step * square:
+                    num_probes += 1
+                    if rounding.value(loss().item()) <= first - c * step * square:
                         taken = step
                         break
                     step *= shrink
@@ -133,14 +145,17 @@ def plain_epochs(
                 for now, then in zip(module.buffers(), buffers, strict=True):
                     now.copy_(then)
             start = min(taken * 2 ** (len(batch) / 63), 10.0) if taken else start
-            sums["train_loss"] += before.item() * len(batch) / 63
+            sums["train_loss"] += first * len(batch) / 63
             sums["learning_rate"] += taken / len(batches)
             sums["grad_norm"] += square**0.5 / len(batches)
         module.eval()
         with torch.no_grad():
-            logits = module(torch.from_numpy(data.validation.inputs[0]))
+            logits = module(torch.from_numpy(data.validation.inputs[0]).double())
         val_loss = functional.cross_entropy(logits, torch.from_numpy(data.validation.targets))
-        records.append(sums | {"val_loss": val_loss.item()})
+        sums["val_loss"] = val_loss.item()
+        records.append(list(sums.values()))
+    # More than a probe in some steps, or the test would not see a backtrack.
+    assert num_probes > 4 * NUM_EPOCHS
     return records
 
 
@@ -160,30 +175,23 @@ def test_lane_equals_a_plain_loop_that_backtracks(kind: str) -> None:
     assert lane.max_slots == (1 if is_alone else None)
     slots = range(1) if is_alone else range(len(trials))
     for slot in slots:
-        lane.admit(slot, 30 + slot, trials[slot])
+        lane.place(slot, 30 + slot, trials[slot])
     reports = [lane.train_epoch() for _ in range(NUM_EPOCHS)]
     for slot in slots:
-        torch.manual_seed(30 + slot)
-        module = Mlp().build_model(Mlp().load(None), **model)
-        records = plain_epochs(module, trials[slot], 30 + slot)
-        # More than a probe in some steps, or the test would not see a backtrack.
-        assert sum(record["probes"] for record in records) > 4 * NUM_EPOCHS
-        for record, epoch in zip(records, reports, strict=True):
-            for name in ("train_loss", "val_loss", "learning_rate", "grad_norm"):
-                ours, theirs = getattr(epoch[slot], name), record[name]
-                assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5), name
+        ours = [[getattr(epoch[slot], name) for name in COLUMNS] for epoch in reports]
+        compare_runs(ours, partial(plain_epochs, trials[slot], 30 + slot), NUM_TERMS)
 
 
 def curves(
-    company: dict[int, Hparams], lane: FusedLane, num_epochs: int = 3
+    company: dict[int, Hparams], lane: ModelLane, num_epochs: int = 3
 ) -> dict[int, list[tuple[str, ...]]]:
     for slot, hparams in company.items():
-        lane.admit(slot, 7 + slot, hparams)
+        lane.place(slot, 7 + slot, hparams)
     epochs = [{r.slot: as_bits(r) for r in lane.train_epoch()} for _ in range(num_epochs)]
     return {slot: [epoch[slot] for epoch in epochs] for slot in company}
 
 
-def break_weights(lane: FusedLane, slot: int) -> None:
+def break_weights(lane: ModelLane, slot: int) -> None:
     """Make a slot diverge: no search that begins with finite weights does so by itself."""
     lane._settle()
     rows = lane._settled()
@@ -198,7 +206,7 @@ MODELS: dict[str, dict[str, Any]] = {"plain": {}, "dropout": {"kind": "dropout"}
 def test_curve_is_bit_equal_beside_others_and_one_that_diverges(model: dict[str, Any]) -> None:
     trials = dict(enumerate(one.model_copy(update={"model": model}) for one in ROWS))
     lane = open_lane(trials[0])
-    lane.admit(4, 99, trials[1])
+    lane.place(4, 99, trials[1])
     break_weights(lane, 4)
     beside = curves(trials, lane)
     broken = next(report for report in lane.train_epoch() if report.slot == 4)
@@ -253,13 +261,13 @@ def test_relation_cnn_searches_with_the_masks_of_its_step(sentences: Path, vecto
 def test_refilled_slot_begins_its_search_anew_and_the_others_keep_theirs() -> None:
     lane = open_lane(ROWS[0])
     before = curves({0: ROWS[0], 1: ROWS[1]}, lane)
-    lane.release(0)
-    lane.admit(0, 21, ROWS[2])
+    lane.drop(0)
+    lane.place(0, 21, ROWS[2])
     after = [{report.slot: as_bits(report) for report in lane.train_epoch()} for _ in range(2)]
     kept = curves({1: ROWS[1]}, open_lane(ROWS[1]), num_epochs=5)[1]
     assert [*before[1], *(epoch[1] for epoch in after)] == kept
     own = open_lane(ROWS[2], data_epoch=3)
-    own.admit(5, 21, ROWS[2])
+    own.place(5, 21, ROWS[2])
     assert [as_bits(own.train_epoch()[0]) for _ in range(2)] == [epoch[0] for epoch in after]
 
 

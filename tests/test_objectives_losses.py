@@ -6,6 +6,7 @@ from torch import nn
 
 from objectives.training import losses
 from search_spaces.hparams import Hparams
+from tests.rounding import assert_same_sums
 
 S, B, C = 5, 7, 3
 
@@ -17,6 +18,14 @@ def draw(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     targets_B = torch.randint(C - 1, (B,), generator=generator)
     weights_SC = 0.1 + torch.rand(S, C, generator=generator)
     return logits_SBC, targets_B, weights_SC
+
+
+def assert_same_losses(
+    ours: torch.Tensor, theirs: torch.Tensor, grad_BC: torch.Tensor, their_grad_BC: torch.Tensor
+) -> None:
+    # A logit of 9 is subtracted from another before either is small.
+    assert_same_sums(ours.detach(), theirs.detach(), B + C, at_least=9.0)
+    assert_same_sums(grad_BC, their_grad_BC, B + C, at_least=9.0 / B)
 
 
 @pytest.mark.parametrize("smoothing", [None, [0.0, 0.1, 0.5, 0.99, 0.3]], ids=["none", "each"])
@@ -31,9 +40,7 @@ def test_loss_and_gradient_equal_cross_entropy_loss(smoothing: list[float] | Non
         share = 0.0 if smoothing is None else smoothing[slot]
         loss = nn.CrossEntropyLoss(weights_SC[slot], label_smoothing=share)(logits_BC, targets_B)
         (grad_BC,) = torch.autograd.grad(loss, [logits_BC])
-        # Largest differences measured, 50 seeds: 2.7e-7 of the loss, 3.0e-8 of a gradient.
-        torch.testing.assert_close(ours_S[slot].detach(), loss.detach(), rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(grad_SBC[slot], grad_BC, rtol=1e-6, atol=1e-6)
+        assert_same_losses(ours_S[slot], loss, grad_SBC[slot], grad_BC)
 
 
 @pytest.mark.parametrize("neighbour", [1.0, torch.inf, torch.nan])
@@ -83,8 +90,7 @@ def test_loss_of_distributions_equals_cross_entropy_loss(smoothing: list[float] 
         share = 0.0 if smoothing is None else smoothing[slot]
         loss = nn.CrossEntropyLoss(weights_SC[slot], label_smoothing=share)(logits_BC, targets_BC)
         (grad_BC,) = torch.autograd.grad(loss, [logits_BC])
-        torch.testing.assert_close(ours_S[slot].detach(), loss.detach(), rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(grad_SBC[slot], grad_BC, rtol=1e-6, atol=1e-6)
+        assert_same_losses(ours_S[slot], loss, grad_SBC[slot], grad_BC)
 
 
 @pytest.mark.parametrize("neighbour", [1.0, torch.inf, torch.nan])

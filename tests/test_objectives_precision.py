@@ -24,6 +24,7 @@ from search_spaces.hparams import Hparams
 from storage import queries
 from sweeps.config_changes import describe_changes
 from sweeps.config_errors import ConfigError
+from tests.rounding import LIKELY, assert_same_sums, walk
 
 S, B, L, I, O, H = 3, 23, 5, 31, 17, 13  # noqa: E741 - the shapes' names
 BATCH_SIZE = 20
@@ -45,7 +46,7 @@ def assert_rounded_product(
     exact = rounded(left) @ rounded(right)
     assert value.dtype == torch.float32
     # Twice: the rounding of a sum that lies beside a power of two.
-    bound = 2 * HALF_BIT * exact.abs() + 1e-5
+    bound = 2 * HALF_BIT * exact.abs() + LIKELY * walk(left.shape[-1]) * exact.abs().max()
     assert bool(((value.double() - added - exact).abs() <= bound).all())
     in_float32 = left.detach().double() @ right.detach().double()
     assert float((exact - in_float32).abs().max()) > 1e-3  # else the test says nothing
@@ -84,7 +85,7 @@ def test_linear_takes_rounded_operands_forward_and_backward(way: str, is_shared:
         assert_rounded_product(grads[0][s], cotangent[s].mT, one)
         if not is_shared:
             assert_rounded_product(grads[2][s], cotangent[s], weight[s])
-    torch.testing.assert_close(grads[1], cotangent.sum(1))
+    assert_same_sums(grads[1], cotangent.sum(1), B)
 
 
 def test_convolution_takes_rounded_operands() -> None:
@@ -229,14 +230,13 @@ def train(
     trainer = ModelTrainer(Mlp(), Mlp().load(None), precision=in_precision)
     hparams = Hparams(batch_size=BATCH_SIZE, learning_rate=0.01, model={"kind": kind})
     lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
-    assert lane.note is None
+    assert lane.path == ("plain" if kind == "conv" else "stacked")
     for slot in slots:
-        lane.admit(slot, 7 + slot, hparams)
+        lane.place(slot, 7 + slot, hparams)
     reports = [{report.slot: report for report in lane.train_epoch()} for _ in range(epochs)]
     return {slot: [epoch[slot] for epoch in reports] for slot in slots}
 
 
-# "conv": in company it and a layer of three outputs stay float32, which autocast does not see.
 @pytest.mark.parametrize("kind", ["linear", "matmul", "conv"])
 def test_lane_trains_as_the_plain_module_under_autocast(kind: str) -> None:
     data = Mlp().load(None)
@@ -249,9 +249,9 @@ def test_lane_trains_as_the_plain_module_under_autocast(kind: str) -> None:
         # Losses of 1.2 to 0.2; largest difference measured: 0.0053.
         assert ours == pytest.approx(theirs, rel=0, abs=0.02)
         in_float32 = [report.train_loss for report in fine[slot]]
-        assert (ours == in_float32) == (kind == "conv")
+        assert ours != in_float32
         assert ours[-1] < 0.75 * ours[0]
-        last = coarse[slot][-1].confusion
+        last = coarse[slot][-1].counts.matrix
         assert last.trace() / last.sum() > 0.6  # the most frequent class is 0.41 of them
 
 
@@ -275,7 +275,7 @@ def test_model_is_compared_with_itself_in_float32_and_then_runs_in_bf16(
 
     monkeypatch.setattr(fusion, "_difference", spy)
     train("bf16", "linear", slots=(0, 1), epochs=1)
-    assert compared == [False, False]
+    assert compared == [False]
 
 
 def test_model_that_breaks_in_bf16_is_refused_before_anything_is_written() -> None:
@@ -308,7 +308,7 @@ def test_tf32_is_off_unless_asked_for_and_during_a_comparison() -> None:
     assert now() == {"tf32"}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.usefixtures("_process_settings")
 def test_tf32_rounds_products_on_a_gpu() -> None:
     left, right = (torch.randn(257, 263, device="cuda") for _ in range(2))
@@ -362,13 +362,10 @@ def test_misspelt_precision_names_the_nearest() -> None:
         sweeps.load_config("tabular-mlp", precision="bf61")
 
 
-def test_precision_is_a_setting_of_the_study_that_older_studies_need_not_have() -> None:
-    fine = sweeps.load_config("tabular-mlp").settings()
-    told = sweeps.load_config("tabular-mlp", precision="float32").settings()
-    coarse = sweeps.load_config("tabular-mlp", precision="bf16").settings()
-    assert "precision" not in fine
-    assert describe_changes(fine, told) == []
-    assert describe_changes(fine, coarse) == ["precision: not set -> bf16"]
+def test_precision_is_a_setting_of_the_study() -> None:
+    fine = sweeps.load_config("tabular-mlp").stored()
+    coarse = sweeps.load_config("tabular-mlp", precision="bf16").stored()
+    assert describe_changes(fine, coarse) == ["precision: float32 -> bf16"]
 
 
 def test_study_in_bf16_trains_and_is_not_carried_on_in_float32(tmp_path: Path) -> None:

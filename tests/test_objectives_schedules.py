@@ -116,14 +116,14 @@ def test_each_slot_of_a_lane_has_its_own_schedule() -> None:
     trainer = ModelTrainer(Linear(), Linear().load(None))
     trials = [one.model_copy(update={"batch_size": 7}) for one in CASES]
     lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
-    lane.admit(97, 1, Hparams(optimizer="sgd", learning_rate=3e38, schedule="cosine"))
+    lane.place(97, 1, Hparams(optimizer="sgd", learning_rate=3e38, schedule="cosine"))
     reported: dict[int, list[tuple[float, float]]] = {slot: [] for slot in range(len(trials))}
     # Trials enter one epoch after another, so that none is of its neighbours' age.
     for clock in range(EPOCHS + len(trials)):
         if clock < len(trials):
-            lane.admit(clock, 30 + clock, trials[clock])
+            lane.place(clock, 30 + clock, trials[clock])
         if clock == 5:
-            lane.release(97)
+            lane.drop(97)
         for report in lane.train_epoch():
             if report.slot != 97:
                 assert report.epoch == len(reported[report.slot]) + 1

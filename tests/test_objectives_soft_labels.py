@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 from torch import nn
 
 from objectives.api import Data, EpochReport, Split
+from objectives.training import random
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
+from tests.rounding import Rounding, compare_runs
 
 C = 3
 
@@ -73,7 +76,7 @@ def train(data: Data, trials: list[Hparams], *, epochs: int = 4) -> list[list[Ep
     trainer = ModelTrainer(SoftMlp(), data, data_seed=3)
     lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
     for slot, hparams in enumerate(trials):
-        lane.admit(slot, 7 if hparams == TRIALS[1] else 11 + slot, hparams)
+        lane.place(slot, 7 if hparams == TRIALS[1] else 11 + slot, hparams)
     return [
         list(curve) for curve in zip(*(lane.train_epoch() for _ in range(epochs)), strict=True)
     ]
@@ -88,20 +91,64 @@ TRIALS = [
 
 def as_bits(report: EpochReport) -> tuple[str, ...]:
     numbers = (report.train_loss, report.val_loss, report.grad_norm)
-    return (*(number.hex() for number in numbers), str(report.confusion.tolist()))
+    return (*(number.hex() for number in numbers), str(report.counts.matrix.tolist()))
 
 
-def test_one_hot_distributions_train_to_the_curve_of_the_classes() -> None:
+def plain_epochs(
+    data: Data, hparams: Hparams, seed: int, num_epochs: int, rounding: Rounding
+) -> list[list[float]]:
+    """Train as anyone would, on the batches of the lane; losses and right answers an epoch."""
+    torch.manual_seed(seed)
+    model = SoftMlp().build_model(data, dropout=0.0).double()
+    optimizer = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[hparams.optimizer](
+        model.parameters(), lr=hparams.learning_rate
+    )
+    (x, y), (val_x, val_y) = (
+        [torch.from_numpy(a) for a in (split.inputs[0].astype(np.float64), split.targets)]
+        for split in (data.train, data.validation)
+    )
+    if y.is_floating_point():
+        y, val_y = y.double(), val_y.double()
+    rows = []
+    for epoch in range(1, num_epochs + 1):
+        total = 0.0
+        for batch in random.batch_order(3, epoch, num_examples=61, batch_size=hparams.batch_size):
+            loss = nn.functional.cross_entropy(
+                model(x[batch]), y[batch], label_smoothing=hparams.label_smoothing
+            )
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            rounding.gradients(model.parameters())
+            rounding.step(optimizer)
+            total += loss.item() * len(batch)
+        with torch.no_grad():
+            logits = model(val_x)
+        # The true class of a distribution is its likeliest.
+        true = val_y.argmax(dim=1) if val_y.is_floating_point() else val_y
+        right = float((logits.argmax(dim=1) == true).sum())
+        rows.append([total / 61, nn.functional.cross_entropy(logits, val_y).item(), right])
+    return rows
+
+
+def assert_plain(curve: list[EpochReport], data: Data, hparams: Hparams, seed: int) -> None:
+    compare_runs(
+        [[report.train_loss, report.val_loss, report.counts.right.sum()] for report in curve],
+        partial(plain_epochs, data, hparams, seed, len(curve)),
+        2 * (17 + 13 + C) + hparams.batch_size,
+    )
+
+
+def test_distributions_and_classes_train_as_a_plain_loop_does() -> None:
     data = SoftMlp().load(None)
     # Balanced weights are left out: PyTorch divides them otherwise for distributions.
-    trials = [TRIALS[0], TRIALS[0].model_copy(update={"label_smoothing": 0.2})]
-    soft = train(with_targets(data, one_hot=True), trials)
-    hard = train(with_targets(data, one_hot=False), trials)
-    for soft_curve, hard_curve in zip(soft, hard, strict=True):
-        for ours, theirs in zip(soft_curve, hard_curve, strict=True):
-            assert ours.train_loss == pytest.approx(theirs.train_loss, abs=1e-6)
-            assert ours.val_loss == pytest.approx(theirs.val_loss, abs=1e-6)
-            assert np.array_equal(ours.confusion, theirs.confusion)
+    trials = [
+        TRIALS[0].model_copy(update={"dropout": 0.0, "label_smoothing": share})
+        for share in (0.0, 0.2)
+    ]
+    targets = (data, with_targets(data, one_hot=True), with_targets(data, one_hot=False))
+    for each in targets:
+        for slot, (hparams, curve) in enumerate(zip(trials, train(each, trials), strict=True)):
+            assert_plain(curve, each, hparams, 11 + slot)
 
 
 def test_trial_on_distributions_is_bit_equal_in_company() -> None:
@@ -116,28 +163,11 @@ def test_curve_equals_that_of_a_plain_loop() -> None:
     data = SoftMlp().load(None)
     hparams = Hparams(batch_size=61, optimizer="sgd", learning_rate=0.5, dropout=0.0)
     ours = train(data, [hparams], epochs=5)[0]
-    torch.manual_seed(11)
-    model = SoftMlp().build_model(data, dropout=0.0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    train_x, train_y = (torch.from_numpy(x) for x in (*data.train.inputs, data.train.targets))
-    val_x, val_y = (
-        torch.from_numpy(x) for x in (*data.validation.inputs, data.validation.targets)
-    )
-    for report in ours:
-        loss = nn.functional.cross_entropy(model(train_x), train_y)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        with torch.no_grad():
-            logits = model(val_x)
-        assert report.train_loss == pytest.approx(loss.item(), abs=1e-6)
-        expected = nn.functional.cross_entropy(logits, val_y).item()
-        assert report.val_loss == pytest.approx(expected, abs=1e-6)
-        # Rows of the confusion: the true class is the likeliest of the distribution.
-        true = np.asarray(data.validation.targets).argmax(axis=1)
-        assert report.confusion.sum(axis=1).tolist() == np.bincount(true, minlength=C).tolist()
-        predicted = logits.argmax(dim=1).numpy()
-        assert report.confusion.trace() == (true == predicted).sum()
+    assert_plain(ours, data, hparams, 11)
+    # The true class is the likeliest of the distribution.
+    true = np.asarray(data.validation.targets).argmax(axis=1)
+    support = np.bincount(true, minlength=C).tolist()
+    assert all(report.counts.support.tolist() == support for report in ours)
 
 
 def test_fingerprint_tells_distributions_from_others_and_from_classes() -> None:

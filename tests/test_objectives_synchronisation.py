@@ -4,14 +4,16 @@ On a GPU such a one stops the queue of launches; the operations are those of a C
 once a probe: it asks whether every slot has found its step.
 """
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from objectives.api import Data, Split
 from objectives.registry import find_objective
-from objectives.training import capacity
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import RATED, Hparams
 
@@ -24,6 +26,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "tabular-mlp": {},
     "sequence-rnn": {"cell": "lstm"},
 }
+
+
+def few_examples(data: Data, train: int, validation: int) -> Data:
+    """The data set with so many examples, evenly spaced."""
+
+    def few(split: Split, count: int) -> Split:
+        rows = np.linspace(0, len(split.targets) - 1, count).astype(np.int64)
+        lengths = None if split.lengths is None else split.lengths[rows]
+        return Split(tuple(x[rows] for x in split.inputs), split.targets[rows], lengths)
+
+    return replace(data, train=few(data.train, train), validation=few(data.validation, validation))
 
 
 class Recording(TorchDispatchMode):
@@ -43,7 +56,7 @@ class Recording(TorchDispatchMode):
 def operations(objective_name: str, optimizer: str) -> list[str]:
     """The operations of an epoch of three steps, two slots, with all that a trial can ask for."""
     objective = find_objective(objective_name)
-    trainer = ModelTrainer(objective, objective.load(None))
+    trainer = ModelTrainer(objective, few_examples(objective.load(None), 24, 40))
     hparams = Hparams(
         optimizer=optimizer,
         dropout=0.5,
@@ -55,11 +68,9 @@ def operations(objective_name: str, optimizer: str) -> list[str]:
         model=MODELS[objective_name],
     )
     key = trainer.fusion_key(hparams)
-    train = capacity.few_examples(trainer._train, 24)
-    validation = capacity.few_examples(trainer._validation, 40)
-    lane = trainer._open_lane(key, 0, train, validation)
+    lane = trainer.open_lane(key, 0)
     for slot in range(2):
-        lane.admit(slot, slot, hparams)
+        lane.place(slot, slot, hparams)
     with Recording() as recording:
         (report, _) = lane.train_epoch()
     assert report.error is None

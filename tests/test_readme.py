@@ -78,7 +78,3 @@ def test_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.startswith("done\n")
     assert "learning_rate" in ran.stdout
-
-
-def test_changes_are_the_last_section() -> None:
-    assert re.findall(r"^## (.*)$", README, re.MULTILINE)[-1] == "Changes"

@@ -11,9 +11,9 @@ import sweeps
 from storage import queries
 from sweeps.cli.app import main
 from sweeps.config import SweepConfig
-from sweeps.config_choices import PrunerName, SamplerName
+from sweeps.config_choices import SAMPLERS, PrunerName
 from sweeps.config_files import load_config
-from sweeps.workers import SweepEnd
+from sweeps.running.sweep import SweepEnd
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
@@ -98,5 +98,5 @@ def test_own_objective_needs_no_package_that_the_first_install_line_leaves_out()
 
 def test_every_sampler_and_pruner_has_its_row() -> None:
     assert len(COMMANDS) >= 2
-    for name in (*SamplerName.__args__, *PrunerName.__args__):  # type: ignore[attr-defined]
+    for name in (*SAMPLERS, *PrunerName.__args__):  # type: ignore[attr-defined]
         assert f"\n| `{name}` | " in README, name

@@ -42,12 +42,12 @@ MIDDLE = {
 
 
 def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -> pd.DataFrame:
-    n = len(scores)
     frame = {
-        "trial": range(n),
+        "trial": range(n := len(scores)),
         "outcome": ["stalled"] * n,
         "best_score": scores,
         "best_epoch": [9] * n,
+        "best_val_loss": [0.6] * n,
         "epochs_run": [23] * n,
         "epochs_to_99": [10] * n,
         "would_stop_epoch": [pd.NA] * n,
@@ -314,8 +314,8 @@ def test_too_few_trials_and_epochs_are_said() -> None:
     assert [each.option for each in found] == ["--set max_epochs=16", "--trials 10"]
 
 
-def test_of_equal_scores_the_first_to_arrive_is_the_best() -> None:
-    frame = results([0.9, 0.9, 0.8], [MIDDLE] * 3, best_epoch=[12, 3, 1])
+def test_of_equal_scores_the_lower_loss_is_the_best() -> None:
+    frame = results([0.9, 0.9, 0.8], [MIDDLE] * 3, best_val_loss=[0.3, 0.2, 0.1])
     assert range_advice.best_trials(frame)["trial"].tolist() == [1, 0, 2]
 
 

@@ -22,6 +22,7 @@ RESULTS = pd.DataFrame(
         "trial": [0, 1, 2, 3],
         "best_score": [0.8, 0.79, 0.6, math.nan],
         "best_epoch": pd.Series([2, 4, 1, pd.NA], dtype="Int64"),
+        "best_val_loss": [0.5, 0.6, 0.7, math.nan],
         "last_score": [0.5, 0.79, math.nan, math.nan],
         "tail_score": [0.5, 0.5475, 0.6, math.nan],
         "epochs_run": [4, 4, 2, 0],

@@ -23,6 +23,7 @@ def results(scores: list[float], **columns: Any) -> pd.DataFrame:
         "outcome": ["stalled"] * n,
         "best_score": scores,
         "best_epoch": [9] * n,
+        "best_val_loss": [0.6] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,
         "would_stop_outcome": [pd.NA] * n,

@@ -31,7 +31,7 @@ def make_results(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """``queries.results`` of these trials, ranked by their best epoch."""
     columns = {name: dtype for name, dtype in frames.RESULTS.items() if name != "rank"}
     filled = [
-        {"trial": i, "outcome": "stalled", "epochs_run": 7, "attempt": 1, "seed": 0}
+        {"trial": i, "outcome": "stalled", "epochs_run": 7, "kills": 0, "seed": 0}
         | {"params": json.dumps({"optimizer": "adam"})}
         | row
         for i, row in enumerate(rows)
@@ -127,7 +127,7 @@ def test_what_a_trial_does_not_have_stands_at_the_foot_of_its_axis() -> None:
         "dropout",
         "batch size",
         "momentum",
-        "best macro-F1",
+        "best score",
     ]
     momentum = axes["momentum"]
     foot = dict(zip(momentum.ticktext, momentum.tickvals, strict=True))["not set"]

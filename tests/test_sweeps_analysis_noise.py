@@ -6,7 +6,8 @@ import statistics
 import numpy as np
 import pytest
 
-from objectives.training.metrics import class_scores
+from objectives.api import Counts
+from objectives.metrics import class_scores, make_metric
 from sweeps.analysis.noise import (
     epoch_noise,
     epochs_to_best,
@@ -28,13 +29,15 @@ def test_error_equals_the_bootstrap(confusion: np.ndarray) -> None:
     rng = np.random.default_rng(3)
     total = int(confusion.sum())
     draws = rng.multinomial(total, confusion.ravel() / total, size=4000)
-    scores = [class_scores(draw.reshape(confusion.shape)).score for draw in draws]
+    macro_f1 = make_metric("macro-f1", [str(i) for i in range(len(confusion))])
+    tables = (draw.reshape(confusion.shape) for draw in draws)
+    scores = [macro_f1.score(Counts.of_matrix(table)) for table in tables]
     assert macro_f1_error(confusion) == pytest.approx(np.std(scores), rel=0.06)
 
 
 @pytest.mark.parametrize("confusion", [CNN, MLP, RNN])
 def test_error_from_class_scores_is_near_that_of_the_table(confusion: np.ndarray) -> None:
-    found = class_scores(confusion)
+    found = class_scores(Counts.of_matrix(confusion))
     args = (found.precision.tolist(), found.recall.tolist(), found.support.tolist())
     exact = len(confusion) == 2  # the margins of two classes leave no choice
     rel = 1e-9 if exact else 0.02

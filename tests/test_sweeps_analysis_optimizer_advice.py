@@ -2,19 +2,17 @@
 
 import json
 import shlex
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from storage.records import StudyRow
 from sweeps.analysis import advice
 from sweeps.analysis.optimizer_advice import find_losing_optimizers
 from sweeps.analysis.range_advice import Advice
+from sweeps.commands import next_command
 from sweeps.config_files import load_config
-from sweeps.reporting import next_command
 
 OPTIMIZERS = ["adam", "sgd", "adadelta"]
 SHARED: dict[str, Any] = {"low": 1e-5, "high": 0.01, "log": True}
@@ -39,6 +37,7 @@ def results(
         "outcome": ["stalled"] * n,
         "best_score": [0.7] * 7 + [best - 0.05 * i for i in range(len(rates))],
         "best_epoch": [9] * n,
+        "best_val_loss": [0.6] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,
         "optimizer": [name for name, _ in drawn],
@@ -66,7 +65,7 @@ def taken(found: Advice) -> dict[str, Any]:
     words = shlex.split(str(found.option))
     assert set(words[::2]) == {"--set"}
     before = 'space.optimizer=["adam", "sgd", "adadelta"]'
-    settings: dict[str, Any] = load_config("tabular-mlp", [before, *words[1::2]]).settings()
+    settings: dict[str, Any] = load_config("tabular-mlp", [before, *words[1::2]]).stored()
     space: dict[str, Any] = settings["space"]
     return space
 
@@ -161,14 +160,10 @@ def test_two_that_lose_are_both_left_out_by_all_of_the_advice() -> None:
     frame = both.assign(trial=range(len(both)))
     found = find(frame, space())
     assert [each.text.split()[0] for each in found] == ["sgd", "adadelta"]
-    config = load_config("tabular-mlp", [f"space.optimizer={json.dumps(OPTIMIZERS)}"]).settings()
-    now = datetime(2031, 5, 7, tzinfo=UTC)
-    study = StudyRow("u", "mine", "tabular-mlp", now, config, None, None)
-    words = shlex.split(
-        str(next_command(study, [str(each.option) for each in found], num_trials=7))
-    )
+    options = [str(each.option) for each in found]
+    words = shlex.split(str(next_command("mine", options, num_trials=7, taken={"mine"})))
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    assert load_config("tabular-mlp", given).settings()["space"]["optimizer"] == ["adam"]
+    assert load_config("tabular-mlp", given).stored()["space"]["optimizer"] == ["adam"]
 
 
 def test_optimizer_whose_range_is_lowered_already_is_not_left_out_as_well() -> None:

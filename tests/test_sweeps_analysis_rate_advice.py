@@ -28,6 +28,7 @@ def results(rates: list[float], *, optimizer: str = "adam", **columns: Any) -> p
         # The higher the rate the worse, but for the best trial.
         "best_score": [0.99 if rate == min(rates) else 0.9 - rate for rate in rates],
         "best_epoch": [9] * n,
+        "best_val_loss": [0.6] * n,
         "epochs_run": [23] * n,
         "would_stop_epoch": [pd.NA] * n,
         "optimizer": [optimizer] * n,
@@ -67,7 +68,7 @@ def test_top_of_a_range_whose_trials_lost_what_they_had_learned_is_lowered() -> 
     # Halfway between 0.08 and 0.1 on a log scale.
     assert found[0].option == "--set space.learning_rate.high=0.089"
     config = load_config("sequence-rnn", shlex.split(found[0].option)[1::2])
-    assert config.settings()["space"]["learning_rate"]["high"] == 0.089
+    assert config.stored()["space"]["learning_rate"]["high"] == 0.089
     assert found[0].text.startswith(
         "the 5 trials with learning rates from 0.1 learned nothing or lost it again (rate "
         "too high), none of the 19 below: lower the top of the range from 0.3"
@@ -135,7 +136,7 @@ def test_range_in_which_nothing_is_learned_is_raised_to_the_usual_one() -> None:
         "5e-06: raise the range to 0.0003 to 0.03."
     )
     config = load_config("sequence-rnn", shlex.split(str(found.option))[1::2])
-    own = config.settings()["space"]["learning_rate"]
+    own = config.stored()["space"]["learning_rate"]
     assert (own["low"], own["high"]) == (0.0003, 0.03)
     # Two may be chance; one that learns ends the range that is too low.
     assert find(frame, RATE, too_low={0, 1}, too_short={2, 3}) == []
@@ -176,7 +177,7 @@ def test_optimizer_that_learns_nothing_where_others_do_gets_a_range_of_its_own(
     low, high = usual
     path = f"space.learning_rate.by_optimizer.{name}"
     assert found.option == f"--set {path}.low={low:g} --set {path}.high={high:g}"
-    settings = load_config("sequence-rnn", shlex.split(found.option)[1::2]).settings()
+    settings = load_config("sequence-rnn", shlex.split(found.option)[1::2]).stored()
     assert settings["space"]["learning_rate"]["by_optimizer"][name]["low"] == low
     # Where no other optimizer learns either it is the range of all.
     (found,) = find(fail, RATE, **told)

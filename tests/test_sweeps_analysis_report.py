@@ -18,6 +18,7 @@ from sweeps.analysis.verdicts import verdicts
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 NAN = math.nan
+ORDER = ["rank", "best_val_loss", "trial"]  # in which ``queries.results`` has ranked trials
 CLASSES = ("holonym", "meronym", "other")
 SPACE: dict[str, Any] = {
     "optimizer": ["adam", "sgd"],
@@ -61,6 +62,7 @@ def make(
             "reason": None if outcome is None else f"it {outcome}",
             "best_epoch": None if best is None else curve.index(best) + 1,
             "best_score": best,
+            "best_val_loss": None if best is None else 0.5 + 0.1 * best,
             "last_epoch": len(curve) or None,
             "last_score": curve[-1] if curve else None,
             "tail_score": curve[-1] if curve else None,
@@ -70,7 +72,7 @@ def make(
             "seconds": float(len(curve)),
             "optimizer": optimizer,
             "params": json.dumps(params),
-            "attempt": 1,
+            "kills": 0,
             "seed": 7,
             "device": "cpu",
             "started_at": begun,
@@ -93,8 +95,7 @@ def make(
     shown = frame({k: v for k, v in frames.RESULTS.items() if k != "rank"}, results)
     ranked = shown["best_score"].where(shown["outcome"].isin(["stalled", "exhausted", "behind"]))
     shown.insert(0, "rank", ranked.rank(method="min", ascending=False).astype("Int64"))
-    order = ["rank", "best_epoch", "trial"]  # as ``queries.results`` orders the ranked
-    shown = shown.sort_values(order, na_position="last", ignore_index=True)
+    shown = shown.sort_values(ORDER, na_position="last", ignore_index=True)
     curves = frame(frames.CURVES, epochs)
     classes = frame(frames.CLASS_SCORES, scores)
     tables = [
@@ -109,7 +110,6 @@ def make(
         config={"max_epochs": max_epochs, "min_delta": 0.001, "seed": 3, "space": SPACE},
         data_fingerprint="f1ad9bf8",
         versions={"torch": "2.13.0"},
-        command="bestepoch run relation-cnn --seed 3",
         results=shown,
         curves=curves,
         class_scores=classes,
@@ -165,7 +165,7 @@ def test_page_says_who_won_and_what_ties_and_what_was_saved() -> None:
         "Provenance",
     ):
         assert heading in text
-    assert "bestepoch run relation-cnn --seed 3" in text
+    assert "bestepoch run --like relation" in text
     assert "f1ad9bf8" in text
     shown = text.split("All settings")[0]
     assert not re.search(r"\b(best_score|best_epoch|learning_rate|epochs_run|nan|<NA>)\b", shown)
@@ -174,7 +174,7 @@ def test_page_says_who_won_and_what_ties_and_what_was_saved() -> None:
 def test_names_of_people_are_escaped_everywhere() -> None:
     bad = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
     data = make(TRIALS, class_names=(bad, "b", "c"), confusion=CONFUSION, study=bad)
-    data = replace(data, objective=bad, command=bad, config={**data.config, "data": bad})
+    data = replace(data, objective=bad, config={**data.config, "data": bad})
     page = report.render(data, now=NOW)
     assert "<img src=x" not in page
     assert "<script>alert" not in page
@@ -278,15 +278,17 @@ def test_winner_is_named_with_its_hyperparameters_and_what_to_try_next() -> None
     assert facts.next_step in text_of(report.render(data, now=NOW))
 
 
-def test_equal_scores_are_shared_and_the_first_to_arrive_leads() -> None:
+def test_equal_scores_are_shared_and_the_lower_loss_leads() -> None:
     late = [0.3, 0.5, 0.5, 1.0, 0.9, 0.9]
     early = [0.3, 1.0, 0.5, 0.5, 0.8, 0.9]
     data = make([(late, "stalled"), (early, "stalled"), (late, "stalled"), ([0.2], "behind")])
+    said = "3 of 4 trials share the best macro-F1, 1.0000 on validation; trial"
     text = text_of(report.render(data, now=NOW))
-    assert (
-        "3 of 4 trials share the best macro-F1, 1.0000 on validation; trial 1 got there first, at"
-        " epoch 2 of the 6 it ran." in text
-    )
+    assert f"{said} 0 leads as the earliest, at epoch 4 of the 6 it ran." in text
+    losses = data.results["best_val_loss"].where(data.results["trial"] != 1, 0.5)
+    results = data.results.assign(best_val_loss=losses).sort_values(ORDER, ignore_index=True)
+    text = text_of(report.render(replace(data, results=results), now=NOW))
+    assert f"{said} 1 leads by its lower validation loss, at epoch 2 of the 6 it ran." in text
     assert "Trial 0 is the best" not in text
     assert "best epoch 2 trial 1 " in text
     # All three end at 0.9, the best one too.

@@ -13,8 +13,8 @@ from sweeps import reporting
 from sweeps.analysis import report, report_facts, report_words, sweep_progress
 from sweeps.analysis.findings import TrialCurve
 from sweeps.analysis.report_facts import StudyData
-from sweeps.audit import HeldStop
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
+from sweeps.running.audit import HeldStop
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 FLAT = [0.3, 0.5, 0.8, *[0.82, 0.81] * 5]
@@ -28,8 +28,11 @@ def text_of(data: StudyData) -> str:
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
-def read(write_study: Write, *args: object, **given: object) -> StudyData:
-    write_study("mine", *args, config={"space": {}, "patience": 6}, **given)
+def read(
+    write_study: Write, *args: object, config: dict[str, object] | None = None, **given: object
+) -> StudyData:
+    settings = {"space": {}, "patience": 6, **(config or {})}
+    write_study("mine", *args, config=settings, **given)
     return reporting.read_study("bestepoch.db", "mine")
 
 
@@ -88,15 +91,8 @@ def test_audited_trials_are_told_among_epochs_and_time(write_study: Write) -> No
 
 
 def test_audit_that_drew_no_stopped_trial_is_told(write_study: Write) -> None:
-    data = replace(read(write_study, [FLAT]), audit=0.2)
+    data = read(write_study, [FLAT], config={"audit": 0.2})
     assert "the audit (0.2) drew not the trial that was stopped." in text_of(data)
-
-
-def test_target_that_is_not_stored_is_said_beside_the_command(write_study: Write) -> None:
-    data = replace(read(write_study, [FLAT]), command="bestepoch run relation-cnn --trials 1")
-    assert data.target is None
-    assert "How many trials were asked for is not stored" in text_of(data)
-    assert "asked for is not stored" not in text_of(replace(data, target=30))
 
 
 def test_few_scores_of_a_run_that_goes_on_ask_for_no_fewer_trials(write_study: Write) -> None:
@@ -104,24 +100,23 @@ def test_few_scores_of_a_run_that_goes_on_ask_for_no_fewer_trials(write_study: W
     write_study("mine", [FLAT, FLAT], config=varied)
     data = reporting.read_study("bestepoch.db", "mine")
     assert report_facts.gather(data).next_option == "--trials 10"
-    going = report_facts.gather(replace(data, target=30))
+    going = report_facts.gather(replace(data, config={**data.config, "trials": 30}))
     assert going.next_option is None  # it is its target already
     assert "tell too little yet: let the sweep run on" in going.next_step
 
 
 def test_killed_sweep_says_how_far_it_came_and_what_carries_it_on(write_study: Write) -> None:
-    data = read(write_study, [FLAT, RISING, FLAT])
+    data = read(write_study, [FLAT, RISING, FLAT], config={"trials": 7})
     ends = ["interrupted" if trial == 2 else "stalled" for trial in data.results["trial"]]
     results = data.results.assign(outcome=pd.Series(ends, dtype="string"))
     results.loc[results["trial"] == 2, "rank"] = pd.NA
-    command = "bestepoch run relation-cnn --trials 7"
-    data = replace(data, results=results, target=7, command=command)
+    data = replace(data, results=results)
     facts = report_facts.gather(data)
     assert facts.headline.startswith("Trial 0 is the best of the 2 trials that have ended: ")
     start = "2 of 7 trials have ended. The sweep was interrupted: 1 trial was cut off"
     assert facts.findings[0].startswith(start)
     page = text_of(data)
-    assert "The command that carries it on: bestepoch run relation-cnn --trials 7 " in page
+    assert "The command that carries it on: bestepoch run --like mine --study mine " in page
 
 
 @pytest.mark.parametrize(
@@ -153,8 +148,8 @@ def test_report_has_the_command_that_follows_all_advice(write_study: Write) -> N
     write_study("mine", [RISING] * 5, outcomes=outcomes, config={"space": {}, "patience": 6})
     page = unescape(reporting.report_html("bestepoch.db", "mine", now=NOW))
     (command,) = re.findall(r'id="next-command"><code>(.*)</code>', page)
-    assert command == "bestepoch run SWEEP_FILE --study mine-2 --trials 5 --set max_epochs=40"
-    assert "All of it, as a study of its own; SWEEP_FILE is the one" in page
+    assert command == "bestepoch run --like mine --study mine-2 --set max_epochs=40"
+    assert "All of it, as a study of its own:" in page
     assert 'id="carry-on"' not in page
     write_study("flat", [FLAT] * 11, config={"space": {}, "patience": 6})
     assert 'id="next-command"' not in reporting.report_html("bestepoch.db", "flat", now=NOW)

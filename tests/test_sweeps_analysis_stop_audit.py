@@ -36,7 +36,7 @@ def make(trials: list[tuple[object, ...]]) -> tuple[pd.DataFrame, pd.DataFrame]:
         known = {"trial": trial, "outcome": outcome, "epochs_run": epochs, "seconds": seconds}
         names = ("outcome", "epoch", "score")
         known |= {f"would_stop_{name}": one for name, one in zip(names, stop, strict=True)}
-        known |= {"attempt": 1, "seed": 0}
+        known |= {"kills": 0, "seed": 0}
         rows.append([known.get(name) for name in frames.RESULTS])
     curves = [
         (trial, i, 0.5, 0.5, score, "[]", 0.1, 1.0, 1.0)
@@ -100,7 +100,7 @@ def test_study_without_an_ended_trial_has_no_rows() -> None:
 def scored(*rows: tuple[object, ...]) -> pd.DataFrame:
     """Results of trials: outcome, best score, best epoch, would-be end, epoch and score."""
     names = ("outcome", "best_score", "best_epoch", *HELD)
-    same = {"attempt": 1, "seed": 0, "epochs_run": 11}
+    same = {"kills": 0, "seed": 0, "epochs_run": 11}
     known = [
         same | {"trial": i} | dict(zip(names, row, strict=False)) for i, row in enumerate(rows)
     ]

@@ -109,7 +109,7 @@ def test_advice_that_is_one_setting_has_an_option_that_a_run_takes() -> None:
         (changed,) = [
             each for each in ("class_weights", "label_smoothing") if each in found.advice
         ]
-        assert config.settings()["space"][changed] in ("balanced", 0.1)
+        assert config.stored()["space"][changed] in ("balanced", 0.1)
 
 
 def test_class_given_up_by_few_small_steps_is_first_a_matter_of_steps() -> None:

@@ -64,7 +64,7 @@ def judge(**trials: tuple[list[float], list[float], dict[str, Any]]) -> dict[str
             row = (trial, epoch, loss, loss, f1, json.dumps([f1 + 0.1, f1 - 0.1]), 0.1, 1.0, 1.0)
             curves.append(row)
         known = {"trial": trial, "outcome": "stalled", "params": json.dumps(params)}
-        blank = {"epochs_run": len(losses), "attempt": 1, "seed": 0}
+        blank = {"epochs_run": len(losses), "kills": 0, "seed": 0}
         results.append([(known | blank).get(column) for column in frames.RESULTS])
         scores += [(trial, i, f"class {i}", 0.9, 0.9, 0.9, n) for i, n in enumerate(SUPPORTS)]
     tables: list[pd.DataFrame] = [

@@ -270,7 +270,7 @@ def study(names: list[str], params: list[dict[str, object]]) -> tuple[pd.DataFra
             row = (trial, epoch, train, val, f1, json.dumps(classes), 0.1, 1.0, 1.0)
             curves.append(row)
         known = {"trial": trial, "outcome": "exhausted", "params": json.dumps(each)}
-        blank = {"epochs_run": curve.epochs, "attempt": 1, "seed": 0}
+        blank = {"epochs_run": curve.epochs, "kills": 0, "seed": 0}
         results.append([(known | blank).get(column) for column in frames.RESULTS])
         for index, support in enumerate(curve.supports):
             scores.append((trial, index, f"digit {index}", 0.9, 0.9, 0.9, support))

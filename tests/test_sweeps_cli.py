@@ -3,24 +3,20 @@
 import csv
 import io
 import json
-import math
-import os
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-import psutil
 import pytest
+from written import hold, uuid_of, write_each_outcome, write_study
 
-from storage import frames, queries, recorder, study_recorder
+from storage import frames, queries
 from storage.database import open_database
-from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
+from storage.optuna_mirror import OptunaMirror, optuna_storage
 from sweeps import cli
 from sweeps.cli.output import short_number
 
@@ -29,92 +25,15 @@ Call = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("folder")
 
 ROOT = Path(__file__).parent.parent
-NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-UUID = "4c0f1f0e-0000-4000-8000-000000000001"
 COMMANDS = ("run", "new", "list", "results", "show", "dashboard", "delete", "doctor")
-ADAM = {
-    "optimizer": "adam",
-    "learning_rate": 0.00123456,
-    "betas": [0.9, 0.99876],
-    "dropout": 0.4567891,
-    "batch_size": 50,
-    "class_weights": "none",
-    "model": {"filters": 150, "vectors": "trainable"},
-}
-SGD = {name: value for name, value in ADAM.items() if name != "betas"} | {
-    "optimizer": "sgd",
-    "learning_rate": 0.25,
-    "momentum": 0.5,
-    "batch_size": 100,
-}
-#: Parameters, curve and outcome of each trial; trial 1 is the best by its last epoch.
-TRIALS: list[tuple[dict[str, Any], list[float], str | None]] = [
-    (ADAM, [0.31, 0.7132, 0.69, 0.61], "stalled"),
-    (SGD, [0.30, 0.50, 0.70], "exhausted"),
-    (ADAM | {"learning_rate": 0.002}, [0.11, math.nan, math.nan], "diverged"),
-    (ADAM | {"dropout": 0.2}, [0.20, 0.25], None),
-    (ADAM | {"dropout": 0.3}, [], "failed"),
-]
+SEED = 2**63 - 25
 
 
-def make_study(
-    trials: Sequence[tuple[dict[str, Any], list[float], str | None]] = TRIALS,
-    *,
-    name: str = "relation",
-    study_uuid: str = UUID,
-    pid: int = 4211,
-    process_started: float = 1.0,
-    data: str | None = None,
-    weights_files: dict[int, str] | None = None,
-) -> None:
-    """Write a study as a sweep would, into bestepoch.db of the current folder."""
-    with open_database("bestepoch.db", create=True) as db:
-        storage = db.optuna_storage()
-        optuna.create_study(study_name=name, storage=storage, direction="maximize")
-        study_recorder.create_study(
-            db,
-            study_uuid=study_uuid,
-            name=name,
-            objective="relation-cnn",
-            config={"data": data},
-            now=NOW,
-            class_names=["no", "yes"],
-        )
-        for number, (params, curve, outcome) in enumerate(trials):
-            owner = Owner(f"t{number}", socket.gethostname(), pid, process_started, "cpu", {})
-            (claim,) = recorder.begin_trials(
-                db,
-                trials=[NewTrial(number, 2**63 - 25, params)],
-                study_uuid=study_uuid,
-                owner=owner,
-                now=NOW,
-            )
-            recorder.record_epochs(
-                db,
-                [
-                    EpochRow(claim, epoch, 0.7, 0.6, f1, (f1, f1), 0.01, 1.5, 0.1)
-                    for epoch, f1 in enumerate(curve, start=1)
-                ],
-            )
-            if outcome is None:
-                continue
-            best = max((f1 for f1 in curve if not math.isnan(f1)), default=None)
-            result = TrialResult(
-                outcome=outcome,
-                reason=f"it {outcome}",
-                value=best,
-                best_epoch=None if best is None else curve.index(best) + 1,
-                best_score=best,
-                last_epoch=len(curve) or None,
-                last_score=curve[-1] if curve else None,
-                tail_score=sum(curve) / len(curve) if curve else None,
-                epochs_run=len(curve),
-                weights_file=(weights_files or {}).get(number),
-            )
-            scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
-            recorder.finish_trials(
-                db, [FinishedTrial(claim, result, scores if curve else ())], now=NOW
-            )
+def make_study(name: str = "relation", **given: Any) -> None:
+    """Write a study with a trial of each outcome, in Optuna's tables too."""
+    write_each_outcome(name=name, seed=SEED, **given)
+    with open_database("bestepoch.db", create=False) as db:
+        OptunaMirror(db, name, uuid_of(name))
 
 
 @pytest.mark.parametrize("command", [(), ("new", "objective"), *((name,) for name in COMMANDS)])
@@ -224,7 +143,7 @@ def test_empty_database_says_how_to_begin(call: Call, capsys: pytest.CaptureFixt
 def test_study_without_trials_is_no_mistake(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_study([])
+    write_study("relation", [])
     assert call("results", "relation") == 0
     assert capsys.readouterr().out == "study relation has no trial yet\n"
 
@@ -258,10 +177,10 @@ def test_files_are_exact(call: Call, folder: Path) -> None:
         assert call("results", "relation", "-o", f"r.{suffix}") == 0
     rows = json.loads(Path("r.json").read_text())
     assert rows[0]["learning_rate"] == 0.00123456
-    assert rows[0]["seed"] == 2**63 - 25
+    assert rows[0]["seed"] == SEED
     assert rows[4]["best_score"] is None
     assert pd.read_csv("r.csv")["best_score"][0] == 0.7132
-    assert pd.read_parquet("r.parquet")["seed"][0] == 2**63 - 25
+    assert pd.read_parquet("r.parquet")["seed"][0] == SEED
 
 
 def test_file_that_cannot_be_written_is_a_mistake(
@@ -330,12 +249,12 @@ def test_delete_needs_a_yes(call: Call, capsys: pytest.CaptureFixture[str]) -> N
     assert len(queries.studies("bestepoch.db")) == 1
 
 
-def test_delete_refuses_while_a_worker_here_lives(
-    call: Call, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_study(pid=os.getpid(), process_started=psutil.Process().create_time())
-    assert call("delete", "relation", "--yes") == 2
-    assert f"trained by process {os.getpid()}" in capsys.readouterr().err
+def test_study_that_is_held_is_not_deleted(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    make_study()
+    with hold("relation"):
+        assert call("delete", "relation", "--yes") == 2
+    said = "study 'relation' is being trained by process 4211 on node7; stop it first\n"
+    assert capsys.readouterr().err == said
     assert len(queries.studies("bestepoch.db")) == 1
 
 
@@ -343,31 +262,27 @@ def test_delete_takes_the_study_and_its_weights_and_nothing_else(
     call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = folder / "bestepoch-weights"
-    own, other = weights / f"relation-{UUID[:8]}", weights / "other-00000000"
+    own = weights / f"relation-{uuid_of('relation')[:8]}"
+    other = weights / f"other-{uuid_of('other')[:8]}"
     outside = folder / "outside"
     for each in (own, other, outside):
         each.mkdir(parents=True)
     (weights / "link").symlink_to(outside)
-    kept = [other / "trial-0-1.safetensors", outside / "a.txt", folder / "b.txt"]
-    gone = [own / "trial-0-1.safetensors", own / "trial-0-2.safetensors"]
+    kept = [other / "trial-0.safetensors", outside / "a.txt", folder / "b.txt"]
+    gone = [own / "trial-0.safetensors", own / "trial-3.safetensors"]
     for path in kept + gone:
         path.write_bytes(b"x")
-    make_study(
-        weights_files={
-            0: f"relation-{UUID[:8]}/trial-0-2.safetensors",
-            1: "../b.txt",
-            2: "link/a.txt",
-            4: str(outside / "a.txt"),
-        }
-    )
-    make_study(name="other", study_uuid=UUID.replace("4c", "5d"))
+    files = {0: f"{own.name}/trial-0.safetensors", 1: "../b.txt", 2: "link/a.txt"}
+    files[4] = str(outside / "a.txt")
+    make_study(ends={number: {"weights_file": name} for number, name in files.items()})
+    make_study("other")
     assert call("delete", "relation", "--yes") == 0
     assert "5 trials, 2 weights files" in capsys.readouterr().out
     assert all(path.exists() for path in kept)
     assert not own.exists()
     assert list(queries.studies("bestepoch.db")["study"]) == ["other"]
     with open_database("bestepoch.db", create=False) as db:
-        names = optuna.get_all_study_names(storage=db.optuna_storage())
+        names = optuna.get_all_study_names(storage=optuna_storage(db))
     assert names == ["other"]
 
 
@@ -376,6 +291,6 @@ def test_deleted_optuna_study_does_not_keep_ours(
 ) -> None:
     make_study()
     with open_database("bestepoch.db", create=False) as db:
-        optuna.delete_study(study_name="relation", storage=db.optuna_storage())
+        optuna.delete_study(study_name="relation", storage=optuna_storage(db))
     assert call("delete", "relation", "--yes") == 0
     assert queries.studies("bestepoch.db").empty

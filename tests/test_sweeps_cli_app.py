@@ -10,7 +10,7 @@ from sweeps import cli
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["run"], "OBJECTIVE_OR_FILE is missing; see: bestepoch run --help"),
+        (["run"], "OBJECTIVE_OR_FILE or --like is missing; see: bestepoch run --help"),
         (["rum"], "No such command 'rum'. Did you mean 'run'?"),
         (["run", "relation-cnn", "--trials", "many"], "--trials: input should be a valid integer"),
         (["run", "relation-cnn", "--seeed", "1"], "No such option: --seeed"),
@@ -21,6 +21,8 @@ from sweeps import cli
         (["list", "--storage"], "Option '--storage' requires an argument."),
         (["show", "relation-cnn", "x"], "TRIAL: must be a whole number from 0, got 'x'"),
         (["results", "relation-cnn", "--by", "worst"], "--by: 'worst' is not one of 'best', "),
+        (["run", "tabular-mlp", "--data", "\udcfc.csv"], "'\\udcfc.csv': is not UTF-8 text; give"),
+        (["results", "--storage", "\udcfc.db", "x"], "'\\udcfc.db': is not UTF-8 text; give the"),
         (["list", "--format", "xml"], "--format: 'xml' is not one of 'table', 'csv', "),
         (["list", "-o", "studies.xlsx"], "studies.xlsx: unknown suffix; give one of .csv, "),
     ],

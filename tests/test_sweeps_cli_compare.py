@@ -158,11 +158,11 @@ def test_trials_of_one_score_share_the_win(
     assert "trials 0, 1 share the win by every rule" in capsys.readouterr().out
 
 
-def test_of_equal_trials_the_one_that_got_there_first_leads_as_in_other_views(
+def test_of_equal_trials_the_one_of_the_lower_loss_leads_as_in_other_views(
     call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     late, early = [0.3, 0.4, 0.5, 0.6, 0.8, 0.7, 0.7, 0.7], [0.3, 0.8, *[0.7] * 6]
-    write_study("equal", [late, early, [0.2] * 8])
+    write_study("equal", [early, late, [0.2] * 8], val_losses={1: 0.59})
     assert call("compare", "equal") == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["1", "0", "2"]

@@ -2,23 +2,20 @@
 
 import json
 import shlex
-import socket
+import sqlite3
 from collections.abc import Callable
-from datetime import UTC, datetime
+from contextlib import closing
 from typing import Any
 
 import pytest
+from written import hold
 
-from storage import recorder
-from storage.database import open_database
-from storage.records import StudyRow
 from sweeps.analysis.findings import Finding, Verdict
 from sweeps.analysis.stop_audit import StopTotals, describe_stops
-from sweeps.audit import HeldStop
 from sweeps.cli.evidence import short_evidence
-from sweeps.config_files import load_config
-from sweeps.reporting import next_command
-from sweeps.stopping import Outcome
+from sweeps.config_files import load_config, load_like
+from sweeps.outcomes import Outcome
+from sweeps.running.audit import HeldStop
 
 NAN = float("nan")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
@@ -68,62 +65,26 @@ def test_advice_for_the_sweep_comes_with_the_options_and_the_command_to_type(
     assert "\nfor the next sweep\n" in out
     assert "      --set max_epochs=40\n" in out
     # Other settings want a study of their own, by a name that is free.
-    assert "SWEEP_FILE is the one that this study was begun with" in " ".join(out.split())
-    assert "      bestepoch run SWEEP_FILE --study mine-3 --trials 5 --set max_epochs=40\n" in out
+    assert "all of it, as a study of its own:\n" in out
+    assert "      bestepoch run --like mine --study mine-3 --set max_epochs=40\n" in out
 
 
 def test_command_for_the_next_sweep_keeps_what_was_set(
     call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = ["max_epochs=17", "space.dropout=0.5"]
-    config = load_config("relation-cnn", changes, seed=3).settings()
+    config = load_config("relation-cnn", changes, seed=3, trials=5).stored()
     outcomes = dict.fromkeys(range(5), "exhausted")
     write_study("mine", [RISING] * 5, outcomes=outcomes, config=config)
     assert call("diagnose", "mine", "--json") == 0
     words = shlex.split(json.loads(capsys.readouterr().out)["command"])
-    assert words[:7] == ["bestepoch", "run", "relation-cnn", "--study", "mine-2", "--trials", "5"]
+    assert words[:6] == ["bestepoch", "run", "--like", "mine", "--study", "mine-2"]
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    taken = load_config("relation-cnn", given, seed=3).settings()
+    taken = load_like("mine", given, study="mine-2").stored()
     assert taken["max_epochs"] == 34
     assert taken["space"]["dropout"] == 0.5
-    assert taken | {"max_epochs": 17, "space": {}} == config | {"space": {}}
-
-
-def test_command_for_the_next_sweep_leaves_out_what_a_fixed_value_makes_dead() -> None:
-    changes = [
-        "space.optimizer=['adam', 'sgd']",
-        "space.beta1.low=0.5",
-        "space.beta2=0.99",
-        "space.learning_rate.by_optimizer.sgd.high=0.7",
-        "space.schedule=['plateau', 'cosine']",
-        "space.plateau_patience=4",
-        "space.schedule_epochs=23",
-    ]
-    config = load_config("sequence-rnn", changes, seed=3).settings()
-    now = datetime(2031, 5, 7, tzinfo=UTC)
-    study = StudyRow("u", "mine-2", "sequence-rnn", now, config, None, None)
-    options = [
-        "--set space.beta1.high=0.995",
-        "--set space.beta1=0.83",
-        "--set space.schedule=plateau",
-        "--set 'space.optimizer=[\"adam\"]'",
-    ]
-    command = next_command(study, options, num_trials=7, taken={"mine", "mine-2"})
-    assert command is not None
-    words = shlex.split(command)
-    assert words[words.index("--study") + 1] == "mine-3"
-    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    # Neither the range of beta1, nor the rate of sgd, nor the length of cosine.
-    assert sorted(each.partition("=")[0] for each in given) == [
-        "space.beta1",
-        "space.beta2",
-        "space.optimizer",
-        "space.plateau_patience",
-        "space.schedule",
-    ]
-    space = load_config("sequence-rnn", given, seed=3).settings()["space"]
-    assert (space["beta1"], space["beta2"], space["schedule"]) == (0.83, 0.99, "plateau")
-    assert (space["optimizer"], space["plateau_patience"]) == (["adam"], 4)
+    changed = {"max_epochs": 17, "space": {}, "study": ""}
+    assert taken | changed == config | changed
 
 
 def test_sentences_of_advice_have_names_for_people(
@@ -162,26 +123,23 @@ def test_running_trial_is_marked(
     call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_study("mine", [FLAT, [0.3, 0.4]], outcomes={1: None})
-    assert call("diagnose", "mine") == 0
-    out = capsys.readouterr().out
+    with hold("mine"):
+        assert call("diagnose", "mine") == 0
+        out = capsys.readouterr().out
+        assert call("diagnose", "mine", "--json") == 0
     assert "\n   1*  " in out
     assert "*: has not ended" in out
-    assert call("diagnose", "mine", "--json") == 0
     trials = json.loads(capsys.readouterr().out)["trials"]
     assert [each["is_running"] for each in trials] == [False, True]
     assert [each["outcome"] for each in trials] == ["stalled", "running"]
 
 
 def test_trial_whose_process_is_gone_does_not_run(
-    call: Call,
-    write_study: Write,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
     write_study("mine", [FLAT, [0.3, 0.4], [0.3]], outcomes={1: None, 2: None})
-    with open_database("bestepoch.db", create=False) as db:
-        recorder.interrupt_trials(db, study_uuid="uuid-of-mine", token="t2", reason="time is up")
+    with closing(sqlite3.connect("bestepoch.db")) as connection, connection:
+        connection.execute("update trial_results set outcome = 'interrupted' where trial = 2")
     assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
     assert "\n   1*  " in out
@@ -338,22 +296,3 @@ def test_audit_that_drew_no_stopped_trial_is_said_to_have() -> None:
     said = "what it cost is not known: the audit (0.2) drew "
     assert describe_stops(some, audit=0.2)[-1] == f"{said}none of the 14 trials that were stopped"
     assert describe_stops(one, audit=0.2)[-1] == f"{said}not the trial that was stopped"
-
-
-def test_command_leaves_out_every_part_of_a_range_that_has_no_use_any_more() -> None:
-    changes = [
-        "max_epochs=10",
-        'space.optimizer=["adam","sgd","adadelta"]',
-        "space.learning_rate.by_optimizer.adadelta={low=1e-4,high=1e-3}",
-        "space.learning_rate.by_optimizer.adadelta.log=true",
-    ]
-    config = load_config("tabular-mlp", changes, seed=0).settings()
-    study = StudyRow(
-        "u", "loser", "tabular-mlp", datetime(2031, 5, 7, tzinfo=UTC), config, None, None
-    )
-    options = ['--set \'space.optimizer=["adam", "sgd"]\'', "--set max_epochs=20"]
-    words = shlex.split(str(next_command(study, options, num_trials=30)))
-    assert words[:5] == ["bestepoch", "run", "tabular-mlp", "--study", "loser-2"]
-    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
-    taken = load_config("tabular-mlp", given, seed=0).settings()
-    assert (taken["max_epochs"], taken["space"]["optimizer"]) == (20, ["adam", "sgd"])

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-import optuna
 import pandas as pd
 import pytest
+from written import hold
 
-from sweeps import notebook, reporting, studies
+from sweeps import notebook, reporting
 from sweeps.analysis import report_facts, verdicts
 from sweeps.analysis.findings import Finding, Verdict
 from sweeps.config_files import load_config
@@ -66,44 +66,18 @@ def test_study_that_decides_over_epochs_leaves_other_trials_to_try(
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-def tell(study: str, **told: object) -> None:
-    """What the last run of a study was told."""
-    stored = optuna.create_study(
-        study_name=study, storage="sqlite:///bestepoch.db", load_if_exists=True
-    )
-    stored.set_user_attr(studies.RUN_ATTRIBUTE, told)
-
-
-def test_audit_of_the_last_run_is_in_the_next_command(
-    call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rising = [0.30 + 0.03 * epoch for epoch in range(17)]
-    config = load_config("relation-cnn", seed=3).settings() | {"max_epochs": 17}
-    for name, given in (("mine", {"config": config}), ("filed", {})):
-        write_study(name, [rising] * 5, outcomes=dict.fromkeys(range(5), "exhausted"), **given)
-        tell(name, trials=5, audit=0.25)
-        assert call("diagnose", name, "--json") == 0
-        command = json.loads(capsys.readouterr().out)["command"]
-        assert command.endswith(" --audit 0.25")
-    tell("mine", trials=5, audit=0.0)
-    assert call("diagnose", "mine", "--json") == 0
-    assert "--audit" not in json.loads(capsys.readouterr().out)["command"]
-
-
 def test_killed_sweep_is_carried_on_by_its_own_command(
     call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = load_config("relation-cnn", ["space.dropout=0.5"], seed=3).settings()
+    config = load_config("relation-cnn", ["space.dropout=0.5"], trials=31).stored()
     write_study("mine", [FLAT] * 3, outcomes={2: None}, config=config, params=MIDDLE)
     with closing(sqlite3.connect("bestepoch.db")) as connection, connection:
         connection.execute("update trial_results set outcome = 'interrupted' where trial = 2")
-    tell("mine", trials=31, audit=0.25)
     assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
     assert "2 of 31 trials have ended. The sweep was interrupted: 1 trial" in " ".join(out.split())
-    (command,) = [line.strip() for line in out.splitlines() if "--study mine --trials 31" in line]
-    assert command.startswith("bestepoch run relation-cnn ")
-    assert command.endswith("--seed 3 --set space.dropout=0.5 --audit 0.25")
+    command = "bestepoch run --like mine --study mine"
+    assert f"      {command}\n" in out
     assert "let the sweep run on" in " ".join(out.split())
     # Its target is no change, so it stands behind no piece of advice.
     assert "\n      --trials" not in out
@@ -116,10 +90,10 @@ def test_killed_sweep_is_carried_on_by_its_own_command(
 def test_sweep_that_another_process_trains_is_not_to_be_carried_on(
     call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = load_config("relation-cnn", seed=3).settings()
+    config = load_config("relation-cnn", trials=31).stored()
     write_study("mine", [FLAT] * 3, outcomes={2: None}, config=config, params=MIDDLE)
-    tell("mine", trials=31, audit=0.0)
-    assert call("diagnose", "mine") == 0
+    with hold("mine"):
+        assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
     assert "2 of 31 trials have ended. This is not the end" in " ".join(out.split())
     assert "bestepoch run" not in out

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-import sweeps.workers
+import sweeps.running.sweep
 from sweeps import cli
 from sweeps.cli import json_lines
 from sweeps.cli.progress import Best, Display, Progress
-from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
-from sweeps.workers import SweepEnd
+from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
+from sweeps.running.sweep import SweepEnd
 
 ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.inf], "model": {}}
 
@@ -36,10 +36,10 @@ class Sweep:
 
     def train(self, epochs: int, *, outcome: str | None = "stalled") -> list[Event]:
         """Train the next trial; None as its outcome: it runs on."""
-        events: list[Event] = [TrialStarted(0, self.trial, 1, ADAM)]
-        events += [EpochDone(0, self.trial, e, 0.5, 1, 0.5, 1.0) for e in range(1, epochs + 1)]
+        events: list[Event] = [TrialStarted(self.trial, ADAM)]
+        events += [EpochDone(self.trial, e, 0.5, 1, 0.5, 1.0) for e in range(1, epochs + 1)]
         if outcome is not None:
-            events.append(TrialEnded(0, self.trial, outcome, "so", epochs, 1, 0.5))
+            events.append(TrialEnded(self.trial, outcome, "so", epochs, 1, 0.5))
         self.trial += 1
         for event in events:
             self.progress.add(event)
@@ -54,20 +54,26 @@ def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
     shown = []
     armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
     for number, params in enumerate((adam, armijo)):
-        state.add(TrialStarted(0, number, 1, params))
-        state.add(EpochDone(0, number, 1, 0.5, 1, 0.5, 0.1))
+        state.add(TrialStarted(number, params))
+        state.add(EpochDone(number, 1, 0.5, 1, 0.5, 0.1))
         out = io.StringIO()
         Console(file=out, width=100).print(state.render())
         assert ("by line search" in out.getvalue()) == (number == 1)
-        ended = TrialEnded(0, number, "stalled", "so", 2, 1, 0.5)
+        ended = TrialEnded(number, "stalled", "so", 2, 1, 0.5)
         state.add(ended)
         shown.append(state.ended_line(ended, width=120).split("of 2")[1].strip())
     assert shown == ["adam lr=0.01 clip_norm=none schedule=constant", "armijo dropout=0.2"]
 
 
-def test_of_equal_scores_the_display_names_the_first_to_arrive() -> None:
-    bests = {2: Best(1.0, 2, 13), 4: Best(1.0, 4, 3), 5: Best(1.0, 5, 3), 6: Best(0.9, 6, 1)}
+def test_of_equal_scores_the_display_names_the_one_of_the_lower_loss() -> None:
+    found = [(2, 1.0, 0.7), (4, 1.0, 0.5), (5, 1.0, 0.5), (6, 0.9, 0.1)]
+    bests = {trial: Best(score, trial, 3, loss) for trial, score, loss in found}
     state = Progress(target=7, varying=(), ended=set(), bests=bests, now=lambda: 0.0)
+    assert "best 1.0000, trial 4 at epoch 3" in state.state_line()
+    state.add(TrialStarted(1, ADAM))
+    state.add(EpochDone(1, 1, 1.0, 1, 1.0, 0.1, best_val_loss=0.3))
+    assert "best 1.0000, trial 1 at epoch 1" in state.state_line()
+    state.add(TrialEnded(1, "stalled", "so", 1, 1, 1.0, best_val_loss=0.6))
     assert "best 1.0000, trial 4 at epoch 3" in state.state_line()
 
 
@@ -149,16 +155,15 @@ def parse(line: str) -> Any:
     ("event", "expected"),
     [
         (
-            TrialStarted(0, 3, 1, ADAM),
-            {"trial": 3, "attempt": 1, "params": ADAM | {"betas": [0.9, None]}},
+            TrialStarted(3, ADAM),
+            {"trial": 3, "params": ADAM | {"betas": [0.9, None]}},
         ),
         (
-            EpochDone(0, 3, 5, math.nan, None, math.nan, 0.25),
+            EpochDone(3, 5, math.nan, None, math.nan, 0.25),
             {"epoch": 5, "score": None, "best_epoch": None, "best_score": None},
         ),
-        (TrialEnded(0, 3, "diverged", "loss\nis inf", 7, None, None), {"reason": "loss\nis inf"}),
-        (Note(0, 'a "quoted" \x1b[31m line'), {"text": 'a "quoted" \x1b[31m line'}),
-        (WorkerEnded(0, "done", None, math.inf), {"ending": "done", "seconds": None}),
+        (TrialEnded(3, "diverged", "loss\nis inf", 7, None, None), {"reason": "loss\nis inf"}),
+        (Note('a "quoted" \x1b[31m line'), {"text": 'a "quoted" \x1b[31m line'}),
     ],
 )
 def test_each_event_is_one_line_of_json(event: Event, expected: dict[str, Any]) -> None:
@@ -167,7 +172,6 @@ def test_each_event_is_one_line_of_json(event: Event, expected: dict[str, Any]) 
     assert line.isascii()
     values = parse(line)
     assert values["event"] == type(event).__name__
-    assert values["worker"] == 0
     assert {name: values[name] for name in expected} == expected
 
 
@@ -190,13 +194,13 @@ def test_json_lines_are_all_that_stands_on_standard_output(
     curves = [[score + 0.01 * i for score in scores] for i in range(13)]
     write_study("relation", [*curves, [0.1, math.nan]], outcomes={13: "diverged"})
 
-    def run(config: Any, *, force: bool, on_event: Callable[[Event], None]) -> SweepEnd:
+    def run(config: Any, *, on_event: Callable[[Event], None], **_: Any) -> SweepEnd:
         sys.stdout.write("printed by an objective of one's own\n")
         for event in Sweep(target=2).train(3):
             on_event(event)
         return SweepEnd(config.study, "sqlite:///x", *end)
 
-    monkeypatch.setattr(sweeps.workers, "run", run)
+    monkeypatch.setattr(sweeps.running.sweep, "run", run)
     with pytest.raises(SystemExit) as exit_:
         cli.main(["run", "relation-cnn", "--study", "relation", "--json-lines"])
     assert exit_.value.code == code

@@ -1,17 +1,20 @@
 """``results`` of a study that still runs, or was cut off: who is ahead, and what nobody trains."""
 
-import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from written import hold
 
 from sweeps import reporting
 from sweeps.analysis import report_facts, study_note
+from sweeps.config_files import load_config
 
 Call = Callable[..., int]
 Write = Callable[..., None]
+Held = Callable[[str], AbstractContextManager[None]]
 RUNNING = {0: None, 1: None, 2: None}
 
 
@@ -35,7 +38,7 @@ def test_leader_is_named_beside_trials_that_diverged(
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(("host", "word"), [("node7", "cut off"), ("another", "running")])
+@pytest.mark.parametrize(("held", "word"), [(nullcontext, "cut off"), (hold, "running")])
 @pytest.mark.parametrize(
     "command",
     [
@@ -46,30 +49,33 @@ def test_leader_is_named_beside_trials_that_diverged(
         ("diagnose", "mine", "0"),
     ],
 )
-def test_trial_whose_process_is_gone_is_cut_off(
+def test_trial_of_a_study_that_nobody_holds_is_cut_off(
     call: Call,
     command: tuple[str, ...],
-    host: str,
+    held: Held,
     word: str,
     write_study: Write,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The writer says that process 4211 of node7, begun in 1970, trains it.
-    monkeypatch.setattr(socket, "gethostname", lambda: host)
     write_study("mine", [[0.2, 0.3], [0.1]], outcomes=RUNNING)
-    assert call(*command) == 0
+    with held("mine"):
+        assert call(*command) == 0
     out = capsys.readouterr().out
     assert word in out
     assert ("running" in out) == (word == "running")
 
 
-@pytest.mark.parametrize(("host", "word"), [("node7", "cut off"), ("another", "running")])
-def test_every_page_calls_a_trial_whose_process_is_gone_what_results_calls_it(
-    host: str, word: str, call: Call, write_study: Write, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("held", "word"), [(nullcontext, "cut off"), (hold, "running")])
+def test_every_page_calls_an_unfinished_trial_what_results_calls_it(
+    held: Held, word: str, call: Call, write_study: Write
 ) -> None:
-    monkeypatch.setattr(socket, "gethostname", lambda: host)
     write_study("mine", [[0.2, 0.3], [0.1]], outcomes={0: "stalled", 1: None})
+    with held("mine"):
+        assert_pages_say(word, call)
+
+
+def assert_pages_say(word: str, call: Call) -> None:
+    """Assert that every page calls trial 1 of the study so, and nothing else."""
     data = reporting.read_study("bestepoch.db", "mine")
     assert data.results["outcome"].fillna("running").tolist() == ["stalled", word]
     facts = report_facts.gather(data)
@@ -88,9 +94,15 @@ def test_every_page_calls_a_trial_whose_process_is_gone_what_results_calls_it(
 def test_list_names_the_trial_that_results_names(
     call: Call, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study("mine", [[0.2, 0.3, 0.9, 0.1], [0.3, 0.9, 0.1], [0.2, 0.9]])
+    # Of equal scores the lower validation loss leads, then the earlier trial.
+    curves = [[0.2, 0.9], [0.3, 0.2, 0.9, 0.1], [0.3, 0.9, 0.1]]
+    write_study("mine", curves, val_losses={1: 0.5, 2: 0.5})
     assert call("list") == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[2:6] == ["3", "0", "0.9000", "1"]
+    assert call("results", "mine") == 0
+    out = capsys.readouterr().out
+    assert [line.split()[1] for line in out.splitlines()[2:5]] == ["1", "2", "0"]
+    assert "\n3 trials share 0.9000; trial 1 leads as the earliest\n" in out
 
 
 def test_only_trial_is_described_by_all_that_was_sampled(
@@ -102,3 +114,29 @@ def test_only_trial_is_described_by_all_that_was_sampled(
     assert call("results", "one") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "trial 0 is adam, learning rate 0.01, batches of 50, dropout 0.272" in out
+
+
+def test_score_has_the_name_of_the_studys_metric_wherever_people_read_it(
+    call: Call, write_study: Write, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rising = [0.30 + 0.03 * epoch for epoch in range(17)]
+    config = load_config("relation-cnn", metric="f1:part of").stored()
+    write_study("mine", [rising, rising[:11], [0.5]], outcomes={1: "exhausted"}, config=config)
+    read: list[str] = []
+    for words in (
+        ("results", "mine"),
+        ("results", "mine", "--by", "last"),
+        ("show", "mine", "0"),
+        ("curves", "mine"),
+    ):
+        assert call(*words) == 0
+        read.append(capsys.readouterr().out)
+    for words in (("curves", "mine", "--html", "page"), ("report", "mine", "-o", "page")):
+        assert call(*words) == 0
+        read.append((folder / "page").read_text().split("<script")[0])
+    data = reporting.read_study("bestepoch.db", "mine")
+    facts = report_facts.gather(data)
+    read.append(study_note.note_text(data, facts, now=data.created_at))
+    for text in read:
+        assert "F1 of part of" in text.replace("&nbsp;", " ").replace("&shy;", "")
+        assert "macro-F1" not in text

@@ -2,90 +2,28 @@
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from written import ADAM, write_each_outcome, write_study
 
-from storage import recorder, study_recorder
-from storage.database import open_database
-from storage.records import ClassScore, EpochRow, FinishedTrial, NewTrial, Owner, TrialResult
+from storage.records import ClassScore
 from sweeps.cli import show
 
 Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
-NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-UUID = "4c0f1f0e-0000-4000-8000-000000000001"
-PARAMS: dict[str, Any] = {
-    "optimizer": "adam",
-    "learning_rate": 0.00123456,
-    "betas": [0.9, 0.99876],
-    "dropout": 0.25,
-    "batch_size": 5,
-    "class_weights": "none",
-    "model": {"filters": 3, "vectors": "frozen"},
-}
-#: Curve and outcome of each trial.
-TRIALS: list[tuple[list[float], str | None]] = [
-    ([0.31, 0.7132, 0.69, 0.61], "stalled"),
-    ([], "failed"),
-    ([0.11, math.nan, math.nan], "diverged"),
-    ([0.20, 0.25], None),
-]
-
-
-def write_study(*, data: str | None = None, weights_file: str | None = None) -> None:
-    """Write the study ``relation`` as a sweep would, into bestepoch.db here."""
-    with open_database("bestepoch.db", create=True) as db:
-        study_recorder.create_study(
-            db,
-            study_uuid=UUID,
-            name="relation",
-            objective="relation-cnn",
-            config={"data": data},
-            now=NOW,
-        )
-        for number, (curve, outcome) in enumerate(TRIALS):
-            (claim,) = recorder.begin_trials(
-                db,
-                trials=[NewTrial(number, 7, PARAMS)],
-                study_uuid=UUID,
-                owner=Owner(f"t{number}", "node7", 4211, 1.0, "cpu", {}),
-                now=NOW,
-            )
-            rows = [
-                EpochRow(claim, epoch, 0.7, 0.6, f1, (f1, f1), 0.01, 1.5, 0.1)
-                for epoch, f1 in enumerate(curve, start=1)
-            ]
-            recorder.record_epochs(db, rows)
-            if outcome is None:
-                continue
-            best = max((f1 for f1 in curve if not math.isnan(f1)), default=None)
-            result = TrialResult(
-                outcome=outcome,
-                reason=f"it {outcome}",
-                value=best,
-                best_epoch=None if best is None else curve.index(best) + 1,
-                best_score=best,
-                last_epoch=len(curve) or None,
-                last_score=curve[-1] if curve else None,
-                epochs_run=len(curve),
-                weights_file=weights_file,
-            )
-            scores = [ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)]
-            recorder.finish_trials(
-                db, [FinishedTrial(claim, result, scores if curve else ())], now=NOW
-            )
+PARAMS = ADAM | {"batch_size": 5, "model": {"filters": 3, "vectors": "frozen"}}
 
 
 def test_show_draws_the_curve_and_marks_the_best_epoch(
     call: Call,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_study()
+    classes = ClassScore(0, "no", 0.125, 0.25, 0.5, 11), ClassScore(1, "[b]", 1, 1, 1, 13)
+    write_each_outcome(ends={0: {"class_scores": classes}})
     assert call("show", "relation", "0") == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
@@ -102,11 +40,11 @@ def test_show_draws_the_curve_and_marks_the_best_epoch(
     ]
 
 
-@pytest.mark.parametrize("trial", [1, 2, 3])  # failed without an epoch, diverged, running
+@pytest.mark.parametrize("trial", [2, 3, 4])  # diverged, unfinished, failed without an epoch
 def test_show_takes_every_outcome(
     call: Call, trial: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study()
+    write_each_outcome()
     assert call("show", "relation", str(trial)) == 0
     out = capsys.readouterr().out
     assert "nan" not in out.lower()
@@ -120,13 +58,13 @@ def test_show_takes_every_outcome(
 def test_tail_says_of_how_many_epochs_it_is_the_mean(
     call: Call, trial: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study()
+    write_each_outcome()
     assert call("show", "relation", str(trial)) == 0
     assert words in capsys.readouterr().out
 
 
 def test_show_says_what_is_off_as_the_tables_do(
-    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+    call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = {0: {"clip_norm": 1e6}, 1: {"clip_norm": 5.0, "schedule": "cosine"}}
     write_study("mine", [[0.3, 0.4], [0.2, 0.3]], params=params)
@@ -138,9 +76,9 @@ def test_show_says_what_is_off_as_the_tables_do(
 def test_show_of_an_unknown_trial_is_one_line(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study()
+    write_each_outcome()
     assert call("show", "relation", "99") == 2
-    assert "trials count from 0 to 3" in capsys.readouterr().err
+    assert "trials count from 0 to 4" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("num_epochs", [1, 2, 7, 40, 66, 67, 500])
@@ -174,11 +112,17 @@ def test_shown_lines_load_the_best_epochs_weights(
     objective = find_objective("relation-cnn")
     trainer = ModelTrainer(objective, objective.load(Path("tiny.tsv")))
     lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
-    lane.admit(0, 17, hparams)
+    lane.place(0, 17, hparams)
     lane.train_epoch()
     lane.keep_best(0)
     lane.save_best(0, Path("bestepoch-weights/here/trial-0-1.safetensors"))
-    write_study(data=str(folder / "tiny.tsv"), weights_file="here/trial-0-1.safetensors")
+    write_study(
+        "relation",
+        [[0.5, 0.6]],
+        params={0: PARAMS},
+        config={"data": str(folder / "tiny.tsv")},
+        ends={0: {"weights_file": "here/trial-0-1.safetensors"}},
+    )
     assert call("show", "relation", "0") == 0
     pasted = capsys.readouterr().out.partition("in Python:\n")[2]
     names: dict[str, Any] = {}

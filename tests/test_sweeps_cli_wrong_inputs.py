@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sweeps import cli, samplers
+from sweeps import cli
+from sweeps.running import study
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -256,7 +257,7 @@ def test_wrong_use_of_an_own_objective_is_refused(
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(samplers, "_PACKAGES", {"cmaes": ("nowhere_at_all",)})
+    monkeypatch.setattr(study, "_PACKAGES", {"cmaes": ("nowhere_at_all",)})
     Path("mine.py").write_text(HEAD)
     assert expected in refuse(capsys, *args)
 

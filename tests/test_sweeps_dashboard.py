@@ -13,6 +13,7 @@ import optuna
 import pytest
 
 from storage.database import open_database
+from storage.optuna_mirror import optuna_storage
 from sweeps import cli, dashboard
 
 
@@ -20,7 +21,7 @@ from sweeps import cli, dashboard
 def port(tmp_path: Path) -> Iterator[int]:
     """Port of a running dashboard of one study."""
     with open_database(str(tmp_path / "sweeps.db"), create=True) as db:
-        study = optuna.create_study(study_name="relation", storage=db.optuna_storage())
+        study = optuna.create_study(study_name="relation", storage=optuna_storage(db))
         trial = study.ask()
         trial.suggest_float("dropout", 0.2, 0.7)
         for epoch, best in ((1, 0.25), (2, 0.5), (3, 0.5)):

@@ -36,6 +36,13 @@ def draw(values: dict[str, Any], seed: int) -> tuple[Hparams, dict[str, Any]]:
         ),
         (" beta1 = 9e-1 , model.filters=100", {"beta1": 0.9, "model.filters": 100}),
         ("optimizer='sgd'", {"optimizer": "sgd"}),
+        (
+            """model.act="a,b=c", model.b = 'x,"y' ,dropout=0.5""",
+            {"model.act": "a,b=c", "model.b": 'x,"y', "dropout": 0.5},
+        ),
+        (r'model.act="\",",rho=0.7', {"model.act": '",', "rho": 0.7}),
+        ("model.act=it's,model.b=it's", {"model.act": "it's", "model.b": "it's"}),
+        ('model.act=""', {"model.act": ""}),
     ],
 )
 def test_a_trial_of_the_command_line_is_read(text: str, expected: dict[str, Any]) -> None:

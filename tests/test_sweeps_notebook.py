@@ -17,8 +17,8 @@ from sweeps.analysis.comparison import COMPARISON
 from sweeps.analysis.stop_audit import STOP_AUDIT
 from sweeps.analysis.sweep_plan import ADVICE
 from sweeps.analysis.verdicts import VERDICTS
-from sweeps.audit import HeldStop
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
+from sweeps.running.audit import HeldStop
 
 NAN = float("nan")
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -99,7 +99,8 @@ def test_frame_equals_the_sql_of_the_readme(name: str, study: str) -> None:
             expected = theirs.astype("float64").tolist()
             assert numbers == pytest.approx(expected, abs=1e-12, nan_ok=True), column
         else:
-            assert ours.fillna("-").tolist() == theirs.fillna("-").tolist(), column
+            shown = [each.astype(object).fillna("-").tolist() for each in (ours, theirs)]
+            assert shown[0] == shown[1], column
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +16,28 @@ import optuna_dashboard
 import pandas as pd
 import pytest
 import sqlalchemy
+from written import NOW
 
 import sweeps
-from storage import study_recorder
+from storage import recorder
 from storage.database import open_database
+from storage.optuna_mirror import optuna_storage
+from storage.records import StudyRow
 from sweeps import cli, notes
 from sweeps.analysis import study_note
 from sweeps.analysis.report_facts import Facts, StudyData
-from sweeps.events import Event, Note, TrialEnded, TrialStarted
 from sweeps.notes import MAX_FIGURE_BYTES, StudyNotes
+from sweeps.running.events import Event, Note, TrialEnded, TrialStarted
 
-NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 IDS = {"bestepoch-1-curves", "bestepoch-2-best-against-last", "bestepoch-3-verdicts"}
-ENDED = TrialEnded(0, 0, "stalled", "no rise", 7, 3, 0.5)
+ENDED = TrialEnded(0, "stalled", "no rise", 7, 3, 0.5)
 
 
 @pytest.fixture
 def url(write_study: Callable[..., None], folder: Path) -> str:
-    """A database of a study whose best trial is number 1, in Optuna's tables too."""
+    """A database of a study whose best trial is number 12."""
     url = f"sqlite:///{folder / 'bestepoch.db'}"
     write_study("a_study", [[0.2, 0.3 + 0.01 * i, 0.25] for i in range(13)])
-    optuna.create_study(study_name="a_study", storage=url)
     return url
 
 
@@ -49,7 +50,7 @@ def stored(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def test_note_says_the_answer_and_ranks_ten_trials(url: str) -> None:
-    assert notes.write_note(url, "a_study", now=NOW)
+    notes.write_note(url, "a_study", now=NOW)
     text, _ = stored(url)
     assert text.startswith("**Trial 12 is the best of 13 trials: macro-F1 0.4200 on validation")
     rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -123,8 +124,7 @@ def test_study_without_a_score_has_a_note_and_no_curves(
     url: str, write_study: Callable[..., None]
 ) -> None:
     write_study("empty", [])
-    optuna.create_study(study_name="empty", storage=url)
-    assert notes.write_note(url, "empty", now=NOW)
+    notes.write_note(url, "empty", now=NOW)
     study = optuna.load_study(study_name="empty", storage=url)
     assert optuna_dashboard.get_note(study).startswith("**This study has no trial yet.**")
 
@@ -137,8 +137,7 @@ def test_note_of_one_trial_has_the_values_that_it_drew(
     space |= {"batch_size": [50, 100], "model": {"filters": {"low": 20, "high": 100, "int": True}}}
     params = {0: {"dropout": 0.272, "batch_size": 100, "model": {"filters": 37}}}
     write_study("one", [[0.2, 0.3]], params=params, config={"space": space})
-    optuna.create_study(study_name="one", storage=url)
-    assert notes.write_note(url, "one", now=NOW)
+    notes.write_note(url, "one", now=NOW)
     text = optuna_dashboard.get_note(optuna.load_study(study_name="one", storage=url))
     said = "It is adam, learning rate 0.01, dropout 0.272, batches of 100, filters 37."
     assert said in text.splitlines()
@@ -147,9 +146,13 @@ def test_note_of_one_trial_has_the_values_that_it_drew(
 @pytest.mark.parametrize(
     ("outcomes", "curves", "said"),
     [
-        ({}, [[0.2, 0.3, 0.9], [0.3, 0.9]], "trial 0, the lowest number with this score, which"),
+        (
+            {},
+            [[0.3, 0.9], [0.2, 0.3, 0.9]],
+            "trial 0, the lowest number with this score, at which trial 1 has the lower",
+        ),
         ({1: "behind"}, [[0.2, 0.3], [0.3, 0.9]], "trial 0, the best of those that were not"),
-        ({}, [[0.3, 0.9], [0.2, 0.3, 0.9]], None),  # the same one
+        ({}, [[0.3, 0.9], [0.2, 0.3]], None),  # the same one
         ({0: "behind"}, [[0.3, 0.9]], None),  # it has none
     ],
 )
@@ -160,9 +163,8 @@ def test_note_names_the_best_trial_of_the_other_pages_where_it_differs(
     write_study: Callable[..., None],
     url: str,
 ) -> None:
-    write_study("two", curves, outcomes=outcomes)
-    optuna.create_study(study_name="two", storage=url)
-    assert notes.write_note(url, "two", now=NOW)
+    write_study("two", curves, outcomes=outcomes, val_losses={1: 0.5})
+    notes.write_note(url, "two", now=NOW)
     text = optuna_dashboard.get_note(optuna.load_study(study_name="two", storage=url))
     assert ("Their best trial is" in text) == (said is not None)
     assert said is None or f"Their best trial is {said}" in text
@@ -170,14 +172,12 @@ def test_note_names_the_best_trial_of_the_other_pages_where_it_differs(
 
 def test_note_is_written_on_each_kind_of_database(storage_url: str) -> None:
     with open_database(storage_url, create=True) as db:
-        study_recorder.create_study(
-            db, study_uuid="u", name="a_study", objective="o", config={"max_epochs": 3}, now=NOW
-        )
-        optuna.create_study(study_name="a_study", storage=db.optuna_storage())
+        config = {"max_epochs": 3}
+        recorder.create_study(db, StudyRow("u", "a_study", "o", "macro-f1", NOW, config))
     for _ in range(2):
-        assert notes.write_note(storage_url, "a_study", now=NOW)
+        notes.write_note(storage_url, "a_study", now=NOW)
     with open_database(storage_url, create=False) as db:
-        study = optuna.load_study(study_name="a_study", storage=db.optuna_storage())
+        study = optuna.load_study(study_name="a_study", storage=optuna_storage(db))
         assert optuna_dashboard.get_note(study).startswith("**This study has no trial yet.**")
 
 
@@ -204,9 +204,7 @@ def test_figures_of_500_trials_of_200_epochs_are_small() -> None:
     )
     judged = pd.DataFrame({"trial": range(trials), "verdict": ["overfit", "converged"] * 250})
     empty = pd.DataFrame()
-    data = StudyData(
-        "s", "o", NOW, {}, None, {}, None, results, curves, empty, empty, verdicts=judged
-    )
+    data = StudyData("s", "o", NOW, {}, None, {}, results, curves, empty, empty, verdicts=judged)
     facts = Facts("", [], [], 0.0, 0.0, results[["rank", "trial"]], None)
     figures = study_note.note_figures(data, facts)
     assert set(figures) == IDS
@@ -234,14 +232,14 @@ class Script:
     def __init__(self) -> None:
         self.time = 1000.0
         self.takes_s = 0.0
-        self.writes: list[tuple[float, bool]] = []
+        self.writes: list[float] = []
         self.events: list[Event] = []
         self.error: Exception | None = None
         self.thread = threading.get_ident()
 
-    def write(self, url: str, study: str, *, is_last: bool) -> None:
+    def write(self, url: str, study: str, *, now: datetime) -> None:
         assert threading.get_ident() != self.thread
-        self.writes.append((self.time - 1000.0, is_last))
+        self.writes.append(self.time - 1000.0)
         self.time += self.takes_s
         if self.error is not None:
             raise self.error
@@ -250,7 +248,7 @@ class Script:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
-    monkeypatch.setattr(notes, "_write", script.write)
+    monkeypatch.setattr(notes, "write_note", script.write)
     return script
 
 
@@ -277,10 +275,10 @@ def test_writes_are_30_s_apart_while_trials_end(writer: StudyNotes, script: Scri
     pass_seconds(writer, script, 29, trials=True)
     assert script.writes == []
     pass_seconds(writer, script, 71, trials=True)
-    assert script.writes == [(30.0, False), (60.0, False), (90.0, False)]
+    assert script.writes == [30.0, 60.0, 90.0]
     # No trial has ended since the last one but one second's.
     writer.finish()
-    assert script.writes[3:] == [(100.0, True)]
+    assert script.writes[3:] == [100.0]
     writer.finish()
     assert len(script.writes) == 4
 
@@ -296,16 +294,15 @@ def test_trial_that_ends_too_soon_is_written_when_it_is_time(
 ) -> None:
     writer.add(ENDED)
     pass_seconds(writer, script, 100, trials=False)
-    assert script.writes == [(30.0, False)]
+    assert script.writes == [30.0]
 
 
 def test_slow_write_costs_two_percent_at_most(writer: StudyNotes, script: Script) -> None:
     script.takes_s = 3.0
     pass_seconds(writer, script, 400, trials=True)
-    times = [time for time, _ in script.writes]
-    assert times[0] == 30.0
-    assert all(b - a >= 150.0 for a, b in itertools.pairwise(times))
-    assert len(times) >= 3
+    assert script.writes[0] == 30.0
+    assert all(b - a >= 150.0 for a, b in itertools.pairwise(script.writes))
+    assert len(script.writes) >= 3
 
 
 def test_error_is_one_note_and_the_sweep_goes_on(writer: StudyNotes, script: Script) -> None:
@@ -313,17 +310,7 @@ def test_error_is_one_note_and_the_sweep_goes_on(writer: StudyNotes, script: Scr
     pass_seconds(writer, script, 100, trials=True)
     writer.finish()
     assert len(script.writes) == 4
-    assert script.events == [Note(0, "the dashboard's note was not written: no room")]
-
-
-def test_second_run_of_a_study_waits_for_the_first_ones_note_to_age(url: str) -> None:
-    assert notes.write_note(url, "a_study", now=NOW)
-    soon, late = NOW + timedelta(seconds=28), NOW + timedelta(seconds=30)
-    assert not notes.write_note(url, "a_study", now=soon, min_age_s=29.0)
-    assert "11:13 UTC" in stored(url)[0]
-    assert notes.write_note(url, "a_study", now=late, min_age_s=29.0)
-    # The end of a run is written whenever the time before was.
-    assert notes.write_note(url, "a_study", now=late)
+    assert script.events == [Note("the dashboard's note was not written: no room")]
 
 
 def test_real_sweep_leaves_its_note_and_figures(folder: Path) -> None:
@@ -348,10 +335,10 @@ def test_real_sweep_leaves_its_note_and_figures(folder: Path) -> None:
 
 
 def test_run_that_ends_before_any_trial_leaves_a_note(writer: StudyNotes, script: Script) -> None:
-    writer.add(TrialStarted(0, 0, 1, {}))
+    writer.add(TrialStarted(0, {}))
     pass_seconds(writer, script, 40, trials=False)
     assert script.writes == []
     writer.finish()
-    assert script.writes == [(40.0, True)]
+    assert script.writes == [40.0]
     writer.finish()
     assert len(script.writes) == 1

@@ -15,8 +15,8 @@ from sweeps import cli
 from sweeps.config import SweepConfig
 from sweeps.config_errors import ConfigError
 from sweeps.config_files import load_config
-from sweeps.events import Event, Note
-from sweeps.workers import SweepEnd
+from sweeps.running.events import Event, Note
+from sweeps.running.sweep import SweepEnd
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -31,7 +31,7 @@ from objectives.api import Data, Split
 
 
 def split(rows):
-    x = np.random.randn(rows, 7)  # unseeded: each process must draw the same all the same
+    x = np.random.randn(rows, 7)  # unseeded: each run must draw the same all the same
     return Split(inputs=(torch.from_numpy(x),), targets=torch.from_numpy(x[:, :3].argmax(1)))
 
 
@@ -168,7 +168,7 @@ def test_class_of_a_package_here_is_swept(kind: str, study: str, expected: str |
     assert others == ([] if expected is None else [expected])
     results = queries.results("bestepoch.db", study)
     assert list(results["outcome"]) == ["exhausted"] * 2
-    # Drawn by the parent and by the worker, without a seed.
+    # Drawn anew, without a seed of its own.
     again, _, _ = run(f"mypkg.mymodule:{kind}")
     assert again == config
 
@@ -179,7 +179,7 @@ def test_file_with_one_output_is_swept_and_its_weights_load(
     (folder / "my two.py").write_text(BINARY)
     config, end, _ = run("my two.py", "space.learning_rate=0.1", "space.optimizer=adam")
     assert (end.ending, end.reason, config.study) == ("done", None, "my-two")
-    assert config.settings()["objective"] == str(folder / "my two.py")
+    assert config.stored()["objective"] == str(folder / "my two.py")
     with pytest.raises(SystemExit):
         cli.main(["show", "my-two", "0"])
     lines = capsys.readouterr().out.split("in Python:\n")[1]
@@ -272,22 +272,23 @@ def test_own_objective_comes_after_installed_modules_on_the_path(folder: Path) -
     assert sys.path[-1] == str(folder)
 
 
-def test_load_that_differs_in_a_worker_is_refused_and_nothing_is_trained(folder: Path) -> None:
+def test_load_that_differs_at_the_next_run_is_refused(folder: Path) -> None:
     (folder / "mine.py").write_text(BINARY.replace("default_rng(seed)", "default_rng()"))
-    _, end, _ = run("mine.py")
-    assert (end.ending, end.exit_code) == ("failed", 1)
-    assert end.reason == (
-        "mine.py: load() returned other data in a worker than in the first process; seed its "
-        "random generator (np.random.default_rng(0))"
-    )
-    assert queries.results("bestepoch.db", "mine").empty
+    _, end, _ = run("mine.py", "workers=2")
+    assert (end.ending, end.reason) == ("done", None)  # one load serves all trainers
+    before = queries.results("bestepoch.db", "mine")
+    with pytest.raises(ConfigError) as raised:
+        run("mine.py", "workers=2")
+    assert raised.value.lines[1] == "  data: the contents have changed"
+    assert queries.results("bestepoch.db", "mine").equals(before)
 
 
-def test_generator_of_a_module_gives_each_process_the_same_data(folder: Path) -> None:
+def test_generator_of_a_module_gives_each_run_the_same_data(folder: Path) -> None:
     text = BINARY.replace("def split", "rng = np.random.default_rng(3)\n\ndef split")
     (folder / "mine.py").write_text(text.replace("np.random.default_rng(seed).", "rng."))
-    _, end, _ = run("mine.py")
-    assert (end.ending, end.reason) == ("done", None)
+    for _ in range(2):
+        _, end, _ = run("mine.py")
+        assert (end.ending, end.reason) == ("done", None)
 
 
 @pytest.mark.parametrize("error", ["raise ValueError('late bug')", "sys.exit('late bug')"])

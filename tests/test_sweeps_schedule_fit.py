@@ -116,4 +116,4 @@ def test_named_cosine_trial_falls_for_as_long_too() -> None:
 
 def test_settings_without_cosine_are_stored_as_before() -> None:
     for overrides in ((), (PLATEAU, "patience=12"), ("space.schedule=step",)):
-        assert "schedule_epochs" not in load(*overrides).settings()["space"]
+        assert "schedule_epochs" not in load(*overrides).stored()["space"]

@@ -17,6 +17,8 @@ from objectives.api import Split
 _EVALUATION_BATCH = 64
 # An example without steps is a row: 64 of them leave a step to its overhead.
 _EVALUATION_ROWS = 512
+# Most logits of a slot in an evaluation batch: they are held several times, once for each slot.
+_EVALUATION_LOGITS = 2**18
 
 Rows = npt.NDArray[np.int64]
 
@@ -77,9 +79,10 @@ class TensorSplit:
             inputs = (*trimmed, self.lengths.index_select(0, index))
         return inputs, self.targets.index_select(0, index)
 
-    def evaluation_batches(self) -> list[Rows]:
+    def evaluation_batches(self, num_classes: int) -> list[Rows]:
         """Return every example once, those of alike lengths together."""
-        order, size = np.arange(len(self)), _EVALUATION_ROWS
+        most = max(_EVALUATION_BATCH, _EVALUATION_LOGITS // num_classes)
+        order, size = np.arange(len(self)), min(_EVALUATION_ROWS, most)
         if self.lengths_on_host is not None:
             order = np.argsort(self.lengths_on_host, kind="stable")
             size = _EVALUATION_BATCH

@@ -31,10 +31,35 @@ def windows(input: torch.Tensor, size: int) -> torch.Tensor:
     """
     if size % 2 == 0:
         raise ValueError(f"a window must have an odd number of steps, got {size}")
-    half = size // 2
-    padded = functional.pad(input, (0, 0, half, half))
-    steps = input.shape[-2]
-    return torch.cat([padded[..., i : i + steps, :] for i in range(size)], dim=-1)
+    found: torch.Tensor = _Windows.apply(input, size)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Windows(torch.autograd.Function):
+    """``windows``, whose gradient autograd would add up from a row of zeros a neighbour."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(input: torch.Tensor, size: int) -> torch.Tensor:
+        half, steps = size // 2, input.shape[-2]
+        padded = functional.pad(input, (0, 0, half, half))
+        return torch.cat([padded[..., i : i + steps, :] for i in range(size)], dim=-1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        ctx.size = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        parts = grads[0].chunk(ctx.size, dim=-1)
+        half, steps = ctx.size // 2, grads[0].shape[-2]
+        total = parts[half]
+        for i, part in enumerate(parts):
+            if 0 < abs(i - half) < steps:
+                # Moved by a number of steps; what would come to lie outside is cut off.
+                total = total + functional.pad(part, (0, 0, i - half, half - i))
+        return total, None
 
 
 def largest_response(

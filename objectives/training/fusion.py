@@ -6,16 +6,19 @@ others), so each model is tried on one small batch in two slots before it is fus
 Shapes: S slots, B batch, C classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from objectives.training import layers, precision
+from objectives.training import layers, precision, random
+from objectives.training.chain import Chain, Tape
+from objectives.training.masks import Masks
 from objectives.training.precision import Precision
 
 Tensors = dict[str, torch.Tensor]
@@ -42,6 +45,7 @@ class Program:
             its own tensors, its ``forward`` returns (S, B, C), without ``vmap``.
         is_binary: The model has one output z for two classes, and its logits are (0, z).
         precision: In which the products of ``forward`` are taken; the logits are float32.
+        chain: The model as a chain of plain layers, or None if it is not one.
     """
 
     model: nn.Module
@@ -54,6 +58,12 @@ class Program:
     is_stackable: bool = False
     is_binary: bool = False
     precision: Precision = "float32"
+    chain: Chain | None = None
+
+    @property
+    def path(self) -> Literal["plain", "stacked"]:
+        """Whether slots are taken one by one, as the module is, or all at once."""
+        return "stacked" if self.note is None else "plain"
 
     def logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
         """Return the logits of S trials on one batch, (S, B, C).
@@ -64,9 +74,52 @@ class Program:
         """
         with precision.products(self.precision, inputs[0].device.type):
             logits_SBC = self._logits(rows, inputs)
-        return logits_SBC.float() if self.precision == "bf16" else logits_SBC
+        return self._as_float32(logits_SBC)
+
+    def run_chain(
+        self, rows: Tensors, inputs: Inputs, masks: Masks | None
+    ) -> tuple[torch.Tensor, Tape]:
+        """Return what ``Chain.run`` does, its logits widened."""
+        assert self.chain is not None, "the model is no chain"
+        with precision.products(self.precision, inputs[0].device.type):
+            logits_SBC, tape = self.chain.run(rows, inputs, masks)
+        return self._as_float32(widen(logits_SBC) if self.is_binary else logits_SBC), tape
+
+    def chain_gradients(self, rows: Tensors, tape: Tape, gradient_SBC: torch.Tensor) -> Tensors:
+        """Return the gradients of the weights, given that of the logits."""
+        assert self.chain is not None, "the model is no chain"
+        grad = gradient_SBC[..., 1:] if self.is_binary else gradient_SBC
+        with precision.products(self.precision, grad.device.type):
+            return self.chain.gradients(rows, tape, grad)
+
+    @contextmanager
+    def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Let the module hold these tensors for a while, and the shared ones."""
+        everyone = {**tensors, **self.shared}
+        before = [store[key] for store, key, _ in self.places]
+        try:
+            for store, key, name in self.places:
+                store[key] = everyone[name]
+            yield
+        finally:
+            for (store, key, _), tensor in zip(self.places, before, strict=True):
+                store[key] = tensor
+
+    def bound_logits(self, inputs: Inputs) -> torch.Tensor:
+        """Return the logits of what the module holds: (S, B, C), or one trial's, (B, C)."""
+        with precision.products(self.precision, inputs[0].device.type):
+            result = self.model(*inputs)
+        assert isinstance(result, torch.Tensor)
+        return self._as_float32(widen(result) if self.is_binary else result)
+
+    def _as_float32(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.float() if self.precision == "bf16" else logits
 
     def _logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
+        if self.chain is not None:
+            (x,) = inputs
+            logits_SBC, _ = self.chain.run(dict(rows), (x,), None)
+            return widen(logits_SBC) if self.is_binary else logits_SBC
         if self.is_stackable:
             return self._call(dict(rows), inputs)
         if self.note is None:
@@ -80,15 +133,8 @@ class Program:
 
     def _call(self, tensors: Tensors, inputs: Inputs) -> torch.Tensor:
         # As torch.func.functional_call, which takes 0.2 ms to find the places anew in each call.
-        everyone = {**tensors, **self.shared}
-        before = [store[key] for store, key, _ in self.places]
-        try:
-            for store, key, name in self.places:
-                store[key] = everyone[name]
+        with self.bound(tensors):
             result = self.model(*inputs)
-        finally:
-            for (store, key, _), tensor in zip(self.places, before, strict=True):
-                store[key] = tensor
         assert isinstance(result, torch.Tensor)
         return widen(result) if self.is_binary else result
 
@@ -140,6 +186,11 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
     names = _first_names(fused)
     places = _find_places(fused, names)
     candidate = Program(fused, shared, trained, own, None, names, places, is_binary=is_binary)
+    chain = Chain.find(fused, trained)
+    if chain is not None:
+        chained = replace(candidate, chain=chain, is_stackable=True)
+        if _difference(chained, plain, inputs) is None:
+            return chained
     note = _difference(candidate, plain, inputs)
     if note is not None:
         return replace(candidate, note=note)
@@ -150,9 +201,24 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
     return stacked if _difference(stacked, plain, inputs) is None else candidate
 
 
+def as_plain(program: Program, build: Callable[[], nn.Module], note: str) -> Program:
+    """Return the program that runs the module as it is, one trial at a time; ``note`` says why."""
+    model = layers.with_own_dropout(_built(build, 0))
+    names = _first_names(model)
+    return replace(
+        program,
+        model=model,
+        note=note,
+        first_names=names,
+        places=_find_places(model, names),
+        is_stackable=False,
+        chain=None,
+    )
+
+
 def _built(build: Callable[[], nn.Module], seed: int) -> nn.Module:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        random.seed_generators(seed)
         return build()
 
 
@@ -198,19 +264,12 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
     for name, child in candidate.model.named_modules():
         if isinstance(child, layers.Dropout):
             layers.Dropout.fill(rows, name, 0.0)
-    leaves = {name: rows[name].requires_grad_() for name in candidate.trained}
     try:
-        logits_SBC = candidate.logits(rows, inputs)
-        if logits_SBC.shape[:2] != (2, len(inputs[0])):
-            return f"beside another trial its output has the shape {tuple(logits_SBC.shape)}"
-        # Weights that differ from class to class and row to row: a plain sum would hide a swap.
-        probe = torch.linspace(-1, 1, logits_SBC[0].numel()).view_as(logits_SBC[0])
-        probe = probe.to(logits_SBC)
-        fused_grads = torch.autograd.grad(
-            (logits_SBC * probe).sum(), list(leaves.values()), materialize_grads=True
-        )
+        logits_SBC, probe, fused_grads = _probe(candidate, rows, inputs)
     except Exception as error:  # whatever vmap raises on a layer it cannot batch
         return _explain(error, candidate.model)
+    if logits_SBC.shape[:2] != (2, len(inputs[0])):
+        return f"beside another trial its output has the shape {tuple(logits_SBC.shape)}"
     beside = _name_layer(candidate.model, BatchNorm, " (it has {})")
     for slot, module in enumerate(plain):
         logits_BC = module(*inputs)
@@ -220,11 +279,37 @@ def _difference(candidate: Program, plain: list[nn.Module], inputs: Inputs) -> s
         grads = torch.autograd.grad((logits_BC * probe).sum(), own, materialize_grads=True)
         if not _close(logits_SBC[slot], logits_BC):
             return f"beside another trial it gives other outputs than alone{beside}"
-        for name, fused_grad, grad in zip(candidate.trained, fused_grads, grads, strict=True):
-            if not _close(fused_grad[slot], grad):
+        for name, grad in zip(candidate.trained, grads, strict=True):
+            if not _close(fused_grads[name][slot], grad):
                 text = f"beside another trial it gets another gradient of {name!r} than alone"
                 return text + beside
     return None
+
+
+def _probe(
+    candidate: Program, rows: Tensors, inputs: Inputs
+) -> tuple[torch.Tensor, torch.Tensor, Tensors]:
+    """Return the logits of two slots, weights for a sum of one slot's, and that sum's gradients.
+
+    The weights differ from class to class and row to row: a plain sum would hide a swap.
+    """
+    if candidate.chain is not None:
+        masks = Masks(torch.zeros((1, 2), dtype=torch.int32, device=inputs[0].device))
+        logits_SBC, tape = candidate.run_chain(rows, inputs, masks)
+        probe = _weights_like(logits_SBC[0])
+        gradients = candidate.chain_gradients(rows, tape, probe.expand_as(logits_SBC))
+        return logits_SBC, probe, gradients
+    leaves = {name: rows[name].requires_grad_() for name in candidate.trained}
+    logits_SBC = candidate.logits(rows, inputs)
+    probe = _weights_like(logits_SBC[0])
+    found = torch.autograd.grad(
+        (logits_SBC * probe).sum(), list(leaves.values()), materialize_grads=True
+    )
+    return logits_SBC, probe, dict(zip(leaves, found, strict=True))
+
+
+def _weights_like(logits: torch.Tensor) -> torch.Tensor:
+    return torch.linspace(-1, 1, logits.numel()).view_as(logits).to(logits)
 
 
 def _explain(error: Exception, model: nn.Module) -> str:

@@ -3,53 +3,51 @@
 Rows stand in the order of their optimizer, so that each family updates one slice; a trial that
 enters or leaves moves rows at the boundary of an epoch and never changes what a row computes.
 Knows nothing of studies, scores or reasons to stop.
-Shapes: S slots, B batch, C classes.
+Shapes: S slots, N validation examples, B batch, C classes.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from objectives.api import EpochReport
+from objectives.api import EpochReport, TrialState
 from objectives.places import describe_error
-from objectives.training import (
-    layers,
-    line_search,
-    losses,
-    random,
-    schedules,
-    validation,
-    weights,
-)
+from objectives.training import layers, line_search, losses, random, schedules, weights
 from objectives.training.batches import TensorSplit
+from objectives.training.checkpoints import RowState
 from objectives.training.fusion import Program
 from objectives.training.lane_trial import LaneTrial
 from objectives.training.recording import Record, Recorder, RecordingError
-from objectives.training.rows import Group, Rows, between, find_small, join, views
-from objectives.training.steps import Steps, Trained
+from objectives.training.rows import BEST, LAST, Rows, Trained, between, num_bytes
+from objectives.training.steps import Steps
+from objectives.training.validation import Validation
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
 
 #: Most lengths that batches are trimmed to where each length is a recording of its own.
 _RECORDED_LENGTHS = 8
 
 
-class FusedLane:
+class ModelLane:
     """See ``objectives.api.Lane``.
 
     Args:
         program: The model as a function of stacked tensors.
         build: Returns a fresh module, its weights drawn from torch's default generator.
         train: Examples to train on.
-        validation: Examples to validate on after each epoch.
-        num_classes: Width of the logits, C.
+        validation: What validates after each epoch.
         batch_size: Examples a step, B.
         data_seed: Decides the order of batches, with the data epoch.
         data_epoch: Data epochs that the lane's clock has behind it.
         record: What records steps on a GPU, see ``recording``; None: each is taken by itself.
+        on_step: Called after each training step and each validation batch.
     """
+
+    path: Literal["plain", "stacked"]
 
     def __init__(
         self,
@@ -57,32 +55,31 @@ class FusedLane:
         build: Callable[[], nn.Module],
         *,
         train: TensorSplit,
-        validation: TensorSplit,
-        num_classes: int,
+        validation: Validation,
         batch_size: int,
         data_seed: int,
         data_epoch: int = 0,
         record: Record | None = None,
+        on_step: Callable[[], None] | None = None,
     ) -> None:
         self.data_epoch = data_epoch
+        self.path = program.path
         self.max_slots = None if program.note is None else 1
         self.note = None if program.note is None else f"one slot: {program.note}"
         self._program = program
         self._build = build
         self._train = train
         self._validation = validation
-        self._num_classes = num_classes
         self._batch_size = batch_size
         self._data_seed = data_seed
+        self._on_step = on_step
         self._trials: list[LaneTrial] = []
         # Who comes and goes between two epochs: rows are moved once, as the next one begins.
         self._arriving: list[tuple[LaneTrial, Rows]] = []
         self._leaving: set[int] = set()
-        self._num_admitted = 0
+        self._num_placed = 0
         self._rows: Rows | None = None
-        self._small: tuple[str, ...] = ()
-        self._stepped: tuple[Group, Group, Group] = ({}, {}, {})
-        self._scratch: Group = {}
+        self._trained: Trained | None = None
         self._dropouts = [
             name
             for name, module in program.model.named_modules()
@@ -91,47 +88,62 @@ class FusedLane:
         # A model that is run slot by slot may do anything in its steps, and wait for the device.
         self._record = record if program.note is None else None
         self._recorder: Recorder | None = None
-        self._balanced_C = losses.balanced_weights(train.targets, num_classes)
+        self._balanced_C = losses.balanced_weights(train.targets, validation.num_classes)
 
-    def admit(self, slot: int, seed: int, hparams: Hparams) -> None:
-        """Give a trial the slot; its initial weights depend on its seed alone."""
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that one more slot takes, activations of a training step apart.
+
+        Weights three times (present, best, as the epoch began), two moments twice, gradients and
+        room for one result; the logits of an evaluation batch and what is computed from them.
+        """
+        model = self._program.model
+        tensors = dict([*model.named_parameters(), *model.named_buffers()])
+        trained = num_bytes({name: tensors[name] for name in self._program.trained})
+        own = num_bytes({name: tensors[name] for name in self._program.own})
+        rows = max(self._batch_size, self._validation.longest_batch)
+        logits = 4 * rows * self._validation.num_classes * 4
+        predictions = 2 * self._validation.num_examples * self._validation.dtype.itemsize
+        return 3 * own + (3 + 4 + 2) * trained + logits + predictions
+
+    def place(
+        self, slot: int, seed: int, hparams: Hparams, state: TrialState | None = None
+    ) -> None:
+        """Give a trial the slot; without a state its weights depend on its seed alone."""
         present = self._present()
         assert all(trial.slot != slot for trial in present), f"slot {slot} is taken"
         is_search = hparams.optimizer in LINE_SEARCHES
         assert all(is_search == trial.is_search for trial in present), (
             "a lane of another code path"
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            module = layers.make_batchable(self._build())
-        tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        names = (*self._program.trained, *self._program.own)
-        own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
-        if hparams.dropout is not None:
-            for name in self._dropouts:
-                layers.Dropout.fill(own, name, hparams.dropout)
-        first, second = (
-            {name: torch.zeros_like(own[name]) for name in self._program.trained} for _ in range(2)
-        )
-        if is_search:
-            first, second = line_search.first_state(self._train.targets.device), {}
-        row = Rows(own, first, second, best={name: t.clone() for name, t in own.items()})
-        self._num_admitted += 1
-        rate = schedules.first_rate(hparams)
-        self._arriving.append((LaneTrial(self._num_admitted, slot, seed, hparams, rate), row))
+        self._num_placed += 1
+        trial = LaneTrial(self._num_placed, slot, seed, hparams, schedules.first_rate(hparams))
+        row = self._first_row(seed, hparams)
+        if state is not None:
+            assert isinstance(state, RowState), "a state of another kind of lane"
+            assert state.rows.is_like(row), "a state of another model or code path"
+            trial, row = trial.resumed(state), state.rows.to(self._train.targets.device)
+        self._arriving.append((trial, row))
 
-    def release(self, slot: int) -> None:
+    def drop(self, slot: int) -> None:
         """Free the slot."""
         arriving = [each for each in self._arriving if each[0].slot != slot]
         if len(arriving) == len(self._arriving):
             self._leaving.add(self._trials[self._row_of(slot)].number)
         self._arriving = arriving
 
+    def copy_state(self, slot: int) -> RowState:
+        """Return all that the slot's trial needs to go on, in the memory of the host."""
+        row = self._row_of(slot)
+        trial, rows = self._trials[row], self._settled().take([row]).to(torch.device("cpu"))
+        return RowState(rate=trial.rate, epochs=trial.epochs, steps=trial.steps, rows=rows)
+
     def keep_best(self, slot: int) -> None:
-        """Keep the slot's present weights as its best epoch's."""
+        """Keep the slot's present weights and predictions as its best epoch's."""
         row, rows = self._row_of(slot), self._settled()
         for name, tensor in rows.own.items():
             rows.best[name][row] = tensor[row]
+        rows.predictions[BEST][row] = rows.predictions[LAST][row]
 
     def save_best(self, slot: int, path: Path) -> str:
         """Write the kept weights as safetensors, atomically; return the file's SHA-256."""
@@ -143,50 +155,93 @@ class FusedLane:
             tensors[name] = self._program.shared[names[name]] if own is None else own[row]
         return weights.save(tensors, path)
 
+    def best_predictions(self, slot: int) -> npt.NDArray[Any]:
+        """Return the predicted class of each validation example in the kept epoch, (N,)."""
+        row, rows = self._row_of(slot), self._settled()
+        predictions: npt.NDArray[Any] = rows.predictions[BEST][row].cpu().numpy().copy()
+        return predictions
+
     def train_epoch(self) -> list[EpochReport]:
         """Train and validate every slot for one epoch.
 
-        An exception in the model has no slot: the epoch is replayed slot by slot from its
+        An exception in a stacked model has no slot: the epoch is replayed slot by slot from its
         boundary, and only the trials that raise alone get a report with an error.
         """
         self._settle()
         if not self._trials:
             return []
-        rows = self._settled()
-        boundary = rows.take(range(len(self._trials)))
         trials = list(self._trials)
-        with torch.random.fork_rng():
-            try:
-                reports = self._train_together(boundary)
-            except (Exception, SystemExit):  # the user's model may raise anything
-                reports = []
-                self._hold(boundary)
-                for row, trial in enumerate(trials):
-                    reports.extend(self._train_alone(row, trial))
+        if self.path == "stacked":
+            reports = self._train_stacked()
+        else:
+            with torch.random.fork_rng():
+                reports = self._train_one_by_one()
         self.data_epoch += 1
-        # Rows stand in the order of their optimizer, reports in that of admission.
+        # Rows stand in the order of their optimizer, reports in that of placing.
         numbers = {trial.slot: trial.number for trial in trials}
         return sorted(reports, key=lambda report: numbers[report.slot])
 
-    def _train_together(self, boundary: Rows) -> list[EpochReport]:
+    def _train_stacked(self) -> list[EpochReport]:
+        assert self._trained is not None, "the lane has had no trial yet"
+        boundary = self._trained.copies()
         try:
             return self._train_rows(0, len(self._trials))
         except RecordingError as error:
             self._record = None
             self.note = f"each step is launched by itself, which takes longer: {error}"
-            self._hold(boundary)
-            return self._train_rows(0, len(self._trials))
+            self._trained.restore(boundary)
+            return self._train_stacked()
+        except (Exception, SystemExit):  # the user's model may raise anything
+            self._trained.restore(boundary)
+            return self._train_one_by_one()
 
-    def _train_alone(self, row: int, trial: LaneTrial) -> list[EpochReport]:
-        try:
-            return self._train_rows(row, row + 1)
-        except (Exception, SystemExit) as error:
-            return [trial.failure(describe_error(error), self._num_classes)]
+    def _train_one_by_one(self) -> list[EpochReport]:
+        reports = []
+        for row, trial in enumerate(list(self._trials)):
+            try:
+                reports.extend(self._train_rows(row, row + 1))
+            except (Exception, SystemExit) as error:
+                reason = describe_error(error)
+                reports.append(trial.failure(reason, self._validation.num_classes))
+        return reports
 
     def _train_rows(self, start: int, stop: int) -> list[EpochReport]:
         """Train and validate the rows from ``start`` to before ``stop`` for one epoch."""
         started = time.perf_counter()
         trials = self._trials[start:stop]
+        steps = self._run_steps(start, stop)
+        rows = self._settled()
+        val_losses, counts = self._validation.run(
+            self._program,
+            between(rows.own, start, stop),
+            rows.predictions[LAST][start:stop],
+            self._on_step,
+        )
+        rates = steps.rates()
+        num_steps = len(steps.shapes)
+        train_losses, norms = steps.means()
+        seconds = (time.perf_counter() - started) / len(trials)
+        reports = []
+        for i, trial in enumerate(trials):
+            self._trials[start + i] = trial.after_epoch(num_steps, val_losses[i])
+            reports.append(
+                EpochReport(
+                    slot=trial.slot,
+                    epoch=trial.epochs + 1,
+                    train_loss=train_losses[i],
+                    val_loss=val_losses[i],
+                    counts=counts[i],
+                    learning_rate=rates[i],
+                    grad_norm=norms[i],
+                    seconds=seconds,
+                )
+            )
+        return reports
+
+    def _run_steps(self, start: int, stop: int) -> Steps:
+        """Take an epoch's steps with the rows between two bounds; return what they add up."""
+        trials, trained = self._trials[start:stop], self._trained
+        assert trained is not None, "the lane has had no trial yet"
         batches = random.batch_order(
             self._data_seed,
             self.data_epoch + 1,
@@ -197,71 +252,57 @@ class FusedLane:
         keys = random.step_keys(
             [trial.seed for trial in trials], [trial.epochs + 1 for trial in trials], len(batches)
         )
-        # A model that draws from torch's generator (it is never fused) draws what its trial draws.
-        torch.manual_seed(int(keys[0, 0]))
+        if self.path == "plain":
+            # A model that draws from torch's generator draws what its trial draws.
+            random.seed_generators(int(keys[0, 0]))
         steps = Steps(
             self._program,
             self._train,
             trials,
-            self._trained(start, stop),
+            trained.between(start, stop),
             balanced_C=self._balanced_C,
             batches=batches,
             keys_TS=keys,
-            dropouts=self._dropouts,
             num_lengths=None if self._record is None else _RECORDED_LENGTHS,
         )
         self._program.model.train()
         if self._record is not None and len(trials) == len(self._trials) and not steps.is_search:
             if self._recorder is None:
                 self._recorder = Recorder(self._record, self._train.targets.device)
-            steps = self._recorder.run(steps)
-        else:
+            return self._recorder.run(steps, self._on_step)
+        with steps.held():
             for step, shape in enumerate(steps.shapes):
                 steps.take(step, shape)
-        val_losses, confusions = validation.validate(
-            self._program,
-            between(self._settled().own, start, stop),
-            self._validation,
-            self._num_classes,
-        )
-        rates = steps.rates()
-        train_losses = (steps.loss_sums_S / len(self._train)).tolist()
-        norms = (steps.norm_sums_S / len(batches)).tolist()
-        seconds = (time.perf_counter() - started) / len(trials)
-        reports = []
-        for i, trial in enumerate(trials):
-            self._trials[start + i] = trial.after_epoch(len(batches), val_losses[i])
-            reports.append(
-                EpochReport(
-                    slot=trial.slot,
-                    epoch=trial.epochs + 1,
-                    train_loss=train_losses[i],
-                    val_loss=val_losses[i],
-                    confusion=confusions[i],
-                    learning_rate=rates[i],
-                    grad_norm=norms[i],
-                    seconds=seconds,
-                )
+                if self._on_step is not None:
+                    self._on_step()
+        return steps
+
+    def _first_row(self, seed: int, hparams: Hparams) -> Rows:
+        """Return the row of a trial that has not trained."""
+        with torch.random.fork_rng():
+            random.seed_generators(seed)
+            module = layers.with_own_dropout(self._build())
+        tensors = dict([*module.named_parameters(), *module.named_buffers()])
+        names = (*self._program.trained, *self._program.own)
+        own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
+        if hparams.dropout is not None:
+            for name in self._dropouts:
+                layers.Dropout.fill(own, name, hparams.dropout)
+        device = self._train.targets.device
+        if hparams.optimizer in LINE_SEARCHES:
+            first, second = line_search.first_state(device), {}
+        else:
+            first, second = (
+                {name: torch.zeros_like(own[name]) for name in self._program.trained}
+                for _ in range(2)
             )
-        return reports
-
-    def _trained(self, start: int, stop: int) -> Trained:
-        """Return what the steps of the rows between two bounds change."""
-        rows, (own, first, second) = self._settled(), self._stepped
-        return Trained(
-            own=between(rows.own, start, stop),
-            state=between(rows.first, start, stop),
-            stepped=(
-                between(own, start, stop),
-                between(first, start, stop),
-                between(second, start, stop),
-            ),
-            scratch=between(self._scratch, start, stop),
-            small=self._small,
-        )
-
-    def _is_search(self) -> bool:
-        return self._trials[0].is_search
+        best = {name: tensor.clone() for name, tensor in own.items()}
+        shape = (1, self._validation.num_examples)
+        predictions = {
+            name: torch.zeros(shape, dtype=self._validation.dtype, device=device)
+            for name in (LAST, BEST)
+        }
+        return Rows(own, first, second, best, predictions)
 
     def _present(self) -> list[LaneTrial]:
         staying = [trial for trial in self._trials if trial.number not in self._leaving]
@@ -281,22 +322,13 @@ class FusedLane:
             key=lambda i: OPTIMIZERS.index(trials[i].hparams.optimizer),
         )
         self._trials, self._arriving, self._leaving = [trials[i] for i in index], [], set()
-        self._hold(Rows.joined(parts).take(index))
-
-    def _hold(self, rows: Rows) -> None:
-        """Take in rows; what the optimizers step is packed, and the rows are views of it."""
-        names = self._program.trained
         self._recorder = None
-        if not self._trials or self._is_search():
-            self._rows, self._small, self._stepped = rows, (), (rows.own, rows.first, rows.second)
-            self._scratch = {name: torch.empty_like(rows.own[name]) for name in names}
+        if not self._trials:
+            self._rows = self._trained = None
             return
-        self._small = find_small(rows.own, names)
-        own, first, second = (join(g, names, self._small) for g in rows.groups()[:3])
-        self._stepped = (own, first, second)
-        self._scratch = {name: torch.empty_like(tensor) for name, tensor in own.items()}
-        own, first, second = (views(group, rows.own, self._small) for group in self._stepped)
-        self._rows = Rows(rows.own | own, first, second, rows.best)
+        rows = Rows.joined(parts).take(index)
+        is_search = self._trials[0].is_search
+        self._rows, self._trained = rows.packed(self._program.trained, is_search=is_search)
 
     def _row_of(self, slot: int) -> int:
         if any(trial.slot == slot for trial, _ in self._arriving):

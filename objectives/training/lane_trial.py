@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from objectives.api import EpochReport
 from objectives.training import schedules
+from objectives.training.checkpoints import RowState
+from objectives.training.validation import no_counts
 from search_spaces.hparams import LINE_SEARCHES, Hparams
 
 
@@ -35,6 +35,10 @@ class LaneTrial:
         rate = schedules.next_rate(self.rate, self.hparams, epochs=epochs, val_loss=val_loss)
         return replace(self, rate=rate, epochs=epochs, steps=self.steps + num_steps)
 
+    def resumed(self, state: RowState) -> "LaneTrial":
+        """Return the trial as it was when its state was copied."""
+        return replace(self, rate=state.rate, epochs=state.epochs, steps=state.steps)
+
     def failure(self, reason: str, num_classes: int) -> EpochReport:
         """Return the report of an epoch in which the trial's model raised."""
         nan = float("nan")
@@ -43,7 +47,7 @@ class LaneTrial:
             epoch=self.epochs + 1,
             train_loss=nan,
             val_loss=nan,
-            confusion=np.zeros((num_classes, num_classes), dtype=np.int64),
+            counts=no_counts(num_classes),
             learning_rate=self.rate.learning_rate,
             grad_norm=nan,
             seconds=0.0,

@@ -17,13 +17,14 @@ from torch import nn
 from torch.nn import functional
 
 from objectives.training import precision, random
+from objectives.training.masks import Masks
 
 #: Products with a side shorter than this go to other kernels of the matrix library, whose sums
 #: depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
 #: 12 or more no bit differs; with a side of 1 to 10 a third of the shapes do).
 NARROW = 12
-#: Numbers from which a layer's results leave a core's cache, so that each pass over them counts.
-_LARGE = 2**18
+# Up to so many outputs a sum each is cheaper than a product that is widened to NARROW.
+_FEW_OUTPUTS = 2
 
 
 def batchable(model: nn.Module) -> nn.Module:
@@ -32,19 +33,19 @@ def batchable(model: nn.Module) -> nn.Module:
     Layers that do more than the plain one (an embedding with ``padding_idx`` or ``max_norm``,
     a subclass) are left as they are. Names of parameters do not change.
     """
-    return make_batchable(copy.deepcopy(model))
-
-
-def make_batchable(model: nn.Module) -> nn.Module:
-    """Do the same to the model itself, and return it."""
-    dropouts: dict[nn.Module, Dropout] = {}
-    for module in list(model.modules()):
+    copied = with_own_dropout(copy.deepcopy(model))
+    for module in copied.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
-        elif type(module) is nn.Sequential:
-            module.__class__ = Sequential
         elif type(module) is nn.Embedding and _is_plain_lookup(module):
             module.__class__ = Embedding
+    return copied
+
+
+def with_own_dropout(model: nn.Module) -> nn.Module:
+    """Replace each ``nn.Dropout`` of the model itself by ``Dropout``, and return it."""
+    dropouts: dict[nn.Module, Dropout] = {}
+    for module in list(model.modules()):
         # Not named_children, which names a layer that stands there twice only once.
         for name, child in module._modules.items():
             if type(child) is nn.Dropout:
@@ -62,9 +63,15 @@ class Linear(nn.Linear):
         With stacked weights, (S, O, I): (S, ..., O), for an input of (B, I) that all slots share,
         or (S, ..., I).
         """
-        if self.weight.dim() == 3:
-            x_dim = None if input.dim() == 2 else 0
-            return _affine_of_slots(input, x_dim, self.weight, self.bias)
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor | None = self.bias
+        if weight.dim() == 3 or (bias is not None and bias.dim() == 2):
+            # One of the two may be frozen, and the same in all slots.
+            if bias is not None and bias.dim() == 2:
+                weight = weight.expand(bias.shape[0], -1, -1)
+            elif bias is not None:
+                bias = bias.expand(weight.shape[0], -1)
+            return _affine_of_slots(input, None if input.dim() == 2 else 0, weight, bias)
         return cast(torch.Tensor, _Affine.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
 
 
@@ -82,7 +89,7 @@ class Dropout(nn.Module):
     """``nn.Dropout`` whose rate and mask are the trial's own: a hash of its step's key.
 
     What it needs of its rate (``random.dropout_numbers``) and ``key`` are buffers, so that a lane
-    passes one of each a slot.
+    passes one of each a slot. With ``masks`` it asks these, and has no use for a key.
     """
 
     last_dropped: torch.Tensor
@@ -92,6 +99,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float, salt: int = 0) -> None:
         super().__init__()
         self.salt = salt
+        self.masks: Masks | None = None
         self._calls = 0
         self._last_key: weakref.ref[torch.Tensor] | None = None
         for name, number in self._numbers(rate).items():
@@ -116,6 +124,10 @@ class Dropout(nn.Module):
         """Return what the input is multiplied by in training, in its shape."""
         key, last, scale = self.key, self.last_dropped, self.scale
         count = input.numel()
+        if self.masks is not None:
+            last, scale = last.view(-1, 1), scale.view(-1, 1)
+            factors = self.masks.factors(self.salt, last, scale, count // last.shape[0])
+            return factors.view(input.shape)
         if key.dim() == 1:  # one a slot: each slot counts its own elements
             count = input[0].numel()
             key, last, scale = (each.unsqueeze(1) for each in (key, last, scale))
@@ -130,49 +142,6 @@ class Dropout(nn.Module):
         self._calls = self._calls + 1 if is_again else 0
         self._last_key = weakref.ref(key)
         return self._calls
-
-
-class Sequential(nn.Sequential):
-    """``nn.Sequential``; where it pays, a ReLU and the dropout behind it are one function."""
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return what the last layer makes of the input; to the bit what they give one by one."""
-        relu: nn.Module | None = None
-        for layer in self:
-            if relu is not None:
-                if isinstance(layer, Dropout) and layer.training and layer.key.dim() == 1:
-                    input = _ReluDropout.apply(input, layer.factors(input), layer.scale)  # type: ignore[no-untyped-call]
-                    relu = None
-                    continue
-                input, relu = relu(input), None
-            if type(layer) is nn.ReLU and input.numel() >= _LARGE and not _is_watched(layer):
-                relu = layer
-            else:
-                input = layer(input)
-        return input if relu is None else relu(input)
-
-
-class _ReluDropout(torch.autograd.Function):
-    """relu(x) * factors of (S, ...), each factor 0 or its slot's scale, (S,), which is 1 or more.
-
-    Half the passes over memory: 128 slots of 200 x 16 in two processes, an epoch of tabular-mlp
-    1.25 -> 1.10 s. Of small results it is the slower one, by the price of a function in Python.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, factors: torch.Tensor, scale_S: torch.Tensor
-    ) -> torch.Tensor:
-        result = x.clamp_min(0.0).mul_(factors)
-        ctx.save_for_backward(result, scale_S)
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        result, scale_S = ctx.saved_tensors
-        # What was above 0 and kept is above 0 still: no scale makes it smaller.
-        kept = torch.ops.aten.threshold_backward(grads[0], result, 0.0)
-        return kept.mul_(scale_S.view(-1, *[1] * (kept.dim() - 1))), None, None
 
 
 class _Affine(torch.autograd.Function):
@@ -224,27 +193,14 @@ def _affine_of_slots(
     slots, outputs, num_inputs = weight.shape
     x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
     rows = x if x.dim() == 3 else x.reshape(x.shape[0], -1, num_inputs)
-    num_rows = rows.shape[1]
-    if min(outputs, num_inputs) < NARROW:
-        result = _NarrowAffine.apply(rows, weight, bias)  # type: ignore[no-untyped-call]
-    else:
-        # The last batch may have a single row: it too must not reach the other kernels.
-        is_short = num_rows < NARROW
-        rows = functional.pad(rows, (0, 0, 0, NARROW - num_rows)) if is_short else rows
-        result = _WideAffine.apply(rows.expand(slots, -1, -1), weight, bias)  # type: ignore[no-untyped-call]
-        result = result[:, :num_rows] if is_short else result
-    affine: torch.Tensor = result
+    affine: torch.Tensor = _AffineOfSlots.apply(rows.expand(slots, -1, -1), weight, bias)  # type: ignore[no-untyped-call]
     return affine if x.dim() == 3 else affine.reshape(slots, *x.shape[1:-1], outputs)
 
 
-class _WideAffine(torch.autograd.Function):
-    """x (S, N, I) @ weight (S, O, I).mT + bias (S, O) or None, (S, N, O).
+class _AffineOfSlots(torch.autograd.Function):
+    """``affine`` as one function in place of ten views and sums.
 
-    One function in place of ten views and sums: what autograd keeps for each of those costs a
-    step of a small network more than its arithmetic. Slots that share x read the same memory: a
-    product a slot in one call, which is at least as fast as one product of all slots' columns,
-    because neither weights nor results nor gradients are copied side by side first (200 x 64
-    inputs, 128 slots of 16 outputs, AMD EPYC core: 0.67 ms forward as before, 0.67 back for 0.84).
+    What autograd keeps for each of those costs a step of a small network more than its arithmetic.
     """
 
     @staticmethod
@@ -254,55 +210,88 @@ class _WideAffine(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
         ctx.is_bf16 = precision.is_reduced(x.device.type)
-        if bias is not None and not ctx.is_bf16:
-            return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
-        product = torch.bmm(x, weight.mT).to(weight.dtype)
-        return product if bias is None else product.add_(bias.unsqueeze(1))
+        result = affine(x, weight, bias)
+        # A copy of a part: what autograd is given may be written over by the next layer.
+        return result.clone() if result._is_view() else result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
-        grad = grads[0].contiguous()
         x, weight = ctx.saved_tensors
-        grad_x: torch.Tensor | None = None
-        with precision.resumed(ctx.is_bf16, grad.device.type):
-            grad_weight = torch.bmm(grad.mT, x)
-            if ctx.needs_input_grad[0]:
-                grad_x = torch.bmm(grad, weight)
-        return (
-            None if grad_x is None else grad_x.to(x.dtype),
-            grad_weight.to(weight.dtype),
-            grad.sum(1) if ctx.has_bias else None,
-        )
+        with precision.resumed(ctx.is_bf16, x.device.type):
+            grad_x, grad_weight, grad_bias = affine_gradients(
+                grads[0], x, weight, needs_x=ctx.needs_input_grad[0]
+            )
+        return grad_x, grad_weight, grad_bias if ctx.has_bias else None
 
 
-class _NarrowAffine(torch.autograd.Function):
-    """The same where a side is narrow: sums in which each slot has a fixed order."""
+def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Return x (S, N, I) @ weight (S, O, I).mT + bias (S, O) or None, (S, N, O).
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
-        outputs = [(x * weight[:, None, o]).sum(-1, True) for o in range(weight.shape[1])]
-        product = _side_by_side(outputs, dim=-1)
+    Slots that share x (at stride 0) read the same memory: a product a slot in one call, which is
+    at least as fast as one product of all slots' columns, because neither weights nor results nor
+    gradients are copied side by side first (200 x 64 inputs, 128 slots of 16 outputs, AMD EPYC
+    core: 0.67 ms forward as before, 0.67 back for 0.84).
+    """
+    num_rows, outputs = x.shape[1], weight.shape[1]
+    if outputs <= _FEW_OUTPUTS:
+        sums = [(x * weight[:, None, o]).sum(-1, True) for o in range(outputs)]
+        product = _side_by_side(sums, dim=-1)
         return product if bias is None else product.add_(bias.unsqueeze(1))
+    x, weight = _widened(x), _widened(weight)
+    if bias is not None and outputs < NARROW:
+        bias = functional.pad(bias, (0, NARROW - outputs))
+    if not precision.is_reduced(x.device.type):
+        if bias is None:
+            result = torch.bmm(x, weight.mT)
+        else:
+            result = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    else:
+        result = torch.bmm(x, weight.mT).to(weight.dtype)
+        result = result if bias is None else result.add_(bias.unsqueeze(1))
+    is_wider = result.shape[1:] != (num_rows, outputs)
+    return result[:, :num_rows, :outputs] if is_wider else result
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
-        grad = grads[0].contiguous()
-        x, weight = ctx.saved_tensors
-        columns = [grad[:, :, o, None] for o in range(weight.shape[1])]
+
+def affine_gradients(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *, needs_x: bool
+) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """Return the gradients of ``affine``'s x (None if not needed), weight and bias."""
+    # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
+    grad = grad.contiguous()
+    num_rows, outputs, num_inputs = x.shape[1], *weight.shape[1:]
+    grad_bias, grad_x = grad.sum(1), None
+    if outputs <= _FEW_OUTPUTS:
+        columns = [grad[:, :, o, None] for o in range(outputs)]
         grad_weight = _side_by_side([(column * x).sum(1, True) for column in columns], dim=1)
-        grad_bias = grad.sum(1) if ctx.has_bias else None
-        if not ctx.needs_input_grad[0]:
-            return None, grad_weight, grad_bias
-        grad_x = columns[0] * weight[:, None, 0]
-        for o, column in enumerate(columns[1:], start=1):
-            grad_x = grad_x.addcmul_(column, weight[:, None, o])
+        if needs_x:
+            grad_x = columns[0] * weight[:, None, 0]
+            for o, column in enumerate(columns[1:], start=1):
+                grad_x = grad_x.addcmul_(column, weight[:, None, o])
         return grad_x, grad_weight, grad_bias
+    grad, x, weight = _widened(grad), _widened(x), _widened(weight)
+    grad_weight = torch.bmm(grad.mT, x)
+    if grad_weight.dtype != weight.dtype:
+        grad_weight = grad_weight.to(weight.dtype)
+    if grad_weight.shape[1:] != (outputs, num_inputs):
+        grad_weight = grad_weight[:, :outputs, :num_inputs]
+    if needs_x:
+        grad_x = torch.bmm(grad, weight)
+        if grad_x.dtype != x.dtype:
+            grad_x = grad_x.to(x.dtype)
+        if grad_x.shape[1:] != (num_rows, num_inputs):
+            grad_x = grad_x[:, :num_rows, :num_inputs]
+    return grad_x, grad_weight, grad_bias
+
+
+def _widened(matrices: torch.Tensor) -> torch.Tensor:
+    """Return (S, R, K) with zeros behind, up to the narrowest R and K that are bit-equal."""
+    slots, rows, columns = matrices.shape
+    if min(rows, columns) >= NARROW:
+        return matrices
+    missing = (0, max(0, NARROW - columns), 0, max(0, NARROW - rows))
+    is_shared = slots > 1 and matrices.stride(0) == 0
+    one = functional.pad(matrices[:1] if is_shared else matrices, missing)
+    return one.expand(slots, -1, -1)
 
 
 def _side_by_side(parts: list[torch.Tensor], *, dim: int) -> torch.Tensor:
@@ -349,12 +338,6 @@ def _lookup_of_slots(
     starts = torch.arange(slots, device=indices.device) * rows
     stacked = indices + starts.view(slots, *([1] * lead))
     return functional.embedding(stacked, weight.reshape(slots * rows, -1))
-
-
-def _is_watched(layer: nn.Module) -> bool:
-    """Return whether a hook wants to see what goes through a layer."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks)
-    return any((*hooks, layer._backward_hooks, layer._backward_pre_hooks))
 
 
 def _for_slots(tensor: torch.Tensor, dim: int | None, slots: int) -> torch.Tensor:

@@ -8,7 +8,9 @@ Shapes: S slots, B batch, C classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from torch.nn import functional
 
 from search_spaces.hparams import Hparams
 
@@ -20,14 +22,39 @@ class Criterion:
     Attributes:
         weights_SC: Weight of each class, or None: all of every trial weigh 1.
         smoothing_S: Label smoothing, or None: no trial smooths.
+        first_smoothing: That of the first trial.
     """
 
     weights_SC: torch.Tensor | None
     smoothing_S: torch.Tensor | None
+    first_smoothing: float
 
     def losses(self, logits_SBC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each slot's mean cross-entropy, (S,); see ``cross_entropy``."""
         return cross_entropy(logits_SBC, targets, self.weights_SC, self.smoothing_S)
+
+    def loss_of_first(self, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the first trial's loss, (), as PyTorch's own function computes it."""
+        weights_C = None if self.weights_SC is None else self.weights_SC[0]
+        return functional.cross_entropy(
+            logits_BC, targets, weights_C, label_smoothing=self.first_smoothing
+        )
+
+    def with_gradient(
+        self, logits_SBC: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses, (S,), and the gradient of their sum to the logits, (S, B, C).
+
+        Args:
+            logits_SBC: What the model says; its own graph is left alone.
+            targets: As ``cross_entropy`` takes them.
+        """
+        if self.weights_SC is None and self.smoothing_S is None and targets.dim() == 1:
+            return _with_gradient_of_classes(logits_SBC.detach(), targets)
+        leaf = logits_SBC.detach().requires_grad_()
+        losses_S = self.losses(leaf, targets)
+        (gradient_SBC,) = torch.autograd.grad(losses_S, leaf, torch.ones_like(losses_S))
+        return losses_S.detach(), gradient_SBC
 
 
 def criterion(hparams_S: Sequence[Hparams], balanced_C: torch.Tensor) -> Criterion:
@@ -37,7 +64,8 @@ def criterion(hparams_S: Sequence[Hparams], balanced_C: torch.Tensor) -> Criteri
     shares = [one.label_smoothing for one in hparams_S]
     smoothing_S = torch.tensor(shares, device=balanced_C.device) if any(shares) else None
     is_weighted = any(one.class_weights == "balanced" for one in hparams_S)
-    return Criterion(torch.stack(weights) if is_weighted else None, smoothing_S)
+    weights_SC = torch.stack(weights) if is_weighted else None
+    return Criterion(weights_SC, smoothing_S, shares[0])
 
 
 def cross_entropy(
@@ -89,7 +117,7 @@ def _of_classes(
     index = targets_B.view(1, 1, -1).expand(logits_SBC.shape[0], -1, -1)
     true_SB = log_shares_SCB.gather(1, index).squeeze(1)
     if weights_SC is None:
-        total_S: float | torch.Tensor = float(len(targets_B))
+        total_S: float | torch.Tensor = float(targets_B.shape[0])
         plain_S = true_SB.sum(dim=1) / -total_S
     else:
         weights_SB = weights_SC[:, targets_B]
@@ -102,6 +130,22 @@ def _of_classes(
     smooth_S = (1 - smoothing_S) * plain_S + smoothing_S * spread_SB.sum(dim=1) / total_S
     # Chosen, not mixed: 0 times an infinite loss would be NaN in a slot that does not smooth.
     return torch.where(smoothing_S == 0, plain_S, smooth_S)
+
+
+def _with_gradient_of_classes(
+    logits_SBC: torch.Tensor, targets_B: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what autograd makes of ``_of_classes``, to the bit, in a third of the calls."""
+    log_shares_SCB = _log_shares(logits_SBC)
+    index = targets_B.view(1, 1, -1).expand(logits_SBC.shape[0], -1, -1)
+    total = float(targets_B.shape[0])
+    losses_S = log_shares_SCB.gather(1, index).squeeze(1).sum(dim=1) / -total
+    share = float(np.float32(1.0) / np.float32(-total))
+    gradient_SCB = torch.zeros_like(log_shares_SCB).scatter_(1, index, share)
+    gradient_SCB = torch.ops.aten._log_softmax_backward_data(
+        gradient_SCB, log_shares_SCB, 1, gradient_SCB.dtype
+    )
+    return losses_S, gradient_SCB.mT
 
 
 def _of_distributions(

@@ -4,9 +4,8 @@
 ``torch.autocast``, which reaches the layers of a user's model as well as our own; what autocast
 cannot see, products into a given tensor and backward passes of our own, asks ``is_reduced``. The
 processor sums in float32 and rounds each sum once more. Weights, optimizers, losses and metrics
-stay float32, and so does what our layers return; so do products with a side below
-``layers.NARROW``, and under ``vmap`` a user's ``nn.Conv1d`` and attention, which autocast does
-not reach there.
+stay float32, and so does what our layers return; so do linear layers of one or two outputs, and
+under ``vmap`` a user's ``nn.Conv1d`` and attention, which autocast does not reach there.
 
 Not ``torch.backends.mkldnn.matmul.fp32_precision = "bf16"``, which would need no code in a layer:
 on AVX512_BF16 without AMX oneDNN computes in float32 all the same (torch 2.13, AMD EPYC).

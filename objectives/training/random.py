@@ -43,6 +43,16 @@ def step_keys(
     return (keys >> np.uint64(32)).astype(np.uint32).view(np.int32)
 
 
+def seed_generators(seed: int) -> None:
+    """Do what ``torch.manual_seed`` does, in a thousandth of its time.
+
+    It formats the stack for each kind of device that is not there, and keeps the text.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+
+
 def dropout_numbers(rate: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what ``dropout_factors`` needs of a rate: the last draw dropped, and the scale.
 

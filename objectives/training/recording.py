@@ -39,8 +39,12 @@ class Recorder:
         self._steps: Steps | None = None
         self._replays: dict[Shape, Callable[[], None]] = {}
 
-    def run(self, steps: Steps) -> Steps:
+    def run(self, steps: Steps, on_step: Callable[[], None] | None = None) -> Steps:
         """Take the steps of an epoch; return the object that holds their sums.
+
+        Args:
+            steps: The epoch's.
+            on_step: Called after each step.
 
         Raises:
             RecordingError: If a step cannot be recorded. What the steps change is then worthless.
@@ -51,14 +55,17 @@ class Recorder:
             self._steps.take_over(steps)
         self._number_1.zero_()
         left = Counter(steps.shapes)
-        for shape in steps.shapes:
-            if shape in self._replays:
-                self._replays[shape]()
-            elif left[shape] < FEWEST_STEPS:
-                self._take(shape)
-            else:
-                self._replays[shape] = self._recorded(shape)
-            left[shape] -= 1
+        with self._steps.held():
+            for shape in steps.shapes:
+                if shape in self._replays:
+                    self._replays[shape]()
+                elif left[shape] < FEWEST_STEPS:
+                    self._take(shape)
+                else:
+                    self._replays[shape] = self._recorded(shape)
+                left[shape] -= 1
+                if on_step is not None:
+                    on_step()
         return self._steps
 
     def _take(self, shape: Shape) -> None:

@@ -56,7 +56,11 @@ class Recurrent(nn.Module):
         """Return states, (B, H), for steps of (B, L, F) and lengths of (B,), each in [1, L].
 
         A state depends on what comes before it alone, so steps beyond a length change nothing.
+        With stacked weights the states are (S, B, H), for steps that all slots share.
         """
+        if self.weight.dim() == 3:
+            projected = self.input(steps.flatten(0, 1)).unflatten(1, steps.shape[:2])
+            return _last_state(self.cell, projected, self.weight, self.bias, lengths)
         return cast(
             torch.Tensor,
             _LastState.apply(self.cell, self.input(steps), self.weight, self.bias, lengths),  # type: ignore[no-untyped-call]

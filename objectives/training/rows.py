@@ -5,6 +5,7 @@ Shapes: S slots.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 
@@ -12,6 +13,7 @@ Group = dict[str, torch.Tensor]
 
 #: Name of the tensor that holds a row of all small weights, one behind the other.
 PACKED = "small weights"
+LAST, BEST = "last", "best"
 # Above it, to copy the gradients together costs as much as the calls that it saves.
 _SMALL = 4096
 
@@ -25,32 +27,113 @@ class Rows:
         first: First moments by weight; of armijo what ``line_search.first_state`` names.
         second: Second moments by weight; of armijo nothing.
         best: What ``own`` was at the best epoch.
+        predictions: Validation predictions, (S, N), ``LAST`` of the last epoch and ``BEST`` of
+            the best one.
     """
 
     own: Group
     first: Group
     second: Group
     best: Group
+    predictions: Group
 
     def groups(self) -> tuple[Group, ...]:
-        """Return the four groups, in the order of the fields."""
-        return self.own, self.first, self.second, self.best
+        """Return the groups, in the order of the fields."""
+        return self.own, self.first, self.second, self.best, self.predictions
 
-    def take(self, index: Sequence[int]) -> "Rows":
+    def take(self, index: Sequence[int]) -> Self:
         """Return copies of the rows in ``index``, in its order."""
 
         def taken(tensor: torch.Tensor) -> torch.Tensor:
             return tensor[torch.tensor(index, dtype=torch.int64, device=tensor.device)]
 
-        return Rows(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
+        return type(self)(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
+
+    def to(self, device: torch.device) -> Self:
+        """Return the rows on a device; the same tensors where they are there."""
+        return type(self)(*({n: t.to(device) for n, t in each.items()} for each in self.groups()))
+
+    def is_like(self, other: "Rows") -> bool:
+        """Return whether another's rows have the same tensors by name, shape and type."""
+        return all(
+            {n: (t.shape[1:], t.dtype) for n, t in ours.items()}
+            == {n: (t.shape[1:], t.dtype) for n, t in theirs.items()}
+            for ours, theirs in zip(self.groups(), other.groups(), strict=True)
+        )
 
     @classmethod
-    def joined(cls, parts: "Sequence[Rows]") -> "Rows":
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """Return copies of the rows of all parts, one part after the other."""
         groups = zip(*(part.groups() for part in parts), strict=True)
         return cls(
             *({n: torch.cat([each[n] for each in some]) for n in some[0]} for some in groups)
         )
+
+    def packed(self, names: Sequence[str], *, is_search: bool) -> "tuple[Rows, Trained]":
+        """Return the rows, and what steps change of them: the same memory, small weights packed.
+
+        Args:
+            names: The weights.
+            is_search: They are stepped by a line search, which takes each as it is.
+        """
+        if is_search:
+            scratch = {name: torch.empty_like(self.own[name]) for name in names}
+            stepped = (self.own, self.first, self.second)
+            return self, Trained(self.own, self.first, stepped, scratch, ())
+        small = find_small(self.own, names)
+        own, first, second = (join(g, names, small) for g in (self.own, self.first, self.second))
+        scratch = {name: torch.empty_like(tensor) for name, tensor in own.items()}
+        rows = Rows(
+            self.own | views(own, self.own, small),
+            views(first, self.own, small),
+            views(second, self.own, small),
+            self.best,
+            self.predictions,
+        )
+        return rows, Trained(rows.own, rows.first, (own, first, second), scratch, small)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the steps of an epoch change, in place: S rows of each tensor, by name.
+
+    Attributes:
+        own: Weights and buffers.
+        state: What a line search remembers.
+        stepped: Weights, first and second moments, as the optimizers step them.
+        scratch: Room for one of each of these.
+        small: Names of the weights that are packed there.
+    """
+
+    own: Group
+    state: Group
+    stepped: tuple[Group, Group, Group]
+    scratch: Group
+    small: Sequence[str]
+
+    def between(self, start: int, stop: int) -> "Trained":
+        """Return the rows from ``start`` to before ``stop``, the same memory."""
+        own, first, second = (between(group, start, stop) for group in self.stepped)
+        return Trained(
+            between(self.own, start, stop),
+            between(self.state, start, stop),
+            (own, first, second),
+            between(self.scratch, start, stop),
+            self.small,
+        )
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return what the steps change."""
+        return [tensor for group in (self.own, *self.stepped) for tensor in group.values()]
+
+    def copies(self) -> list[torch.Tensor]:
+        """Return copies of what the steps change, for ``restore``."""
+        return [tensor.clone() for tensor in self.tensors()]
+
+    def restore(self, copies: list[torch.Tensor]) -> None:
+        """Undo all steps since the copies were made."""
+        for tensor, copy in zip(self.tensors(), copies, strict=True):
+            tensor.copy_(copy)
 
 
 def find_small(group: Group, names: Sequence[str]) -> tuple[str, ...]:
@@ -67,7 +150,8 @@ def join(group: Group, names: Sequence[str], small: Sequence[str]) -> Group:
     """
     if not small:
         return {name: group[name] for name in names}
-    packed = torch.cat([group[name].reshape(len(group[name]), -1) for name in small], dim=1)
+    slots = group[small[0]].shape[0]
+    packed = torch.cat([group[name].reshape(slots, -1) for name in small], dim=1)
     return {PACKED: packed} | {name: group[name] for name in names if name not in small}
 
 
@@ -90,3 +174,8 @@ def views(joined: Group, like: Group, small: Sequence[str]) -> Group:
 def between(group: Group, start: int, stop: int) -> Group:
     """Return views of the rows from ``start`` to before ``stop``."""
     return {name: tensor[start:stop] for name, tensor in group.items()}
+
+
+def num_bytes(group: Group) -> int:
+    """Return how much memory the tensors of a group take."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in group.values())

@@ -8,38 +8,21 @@ Shapes: S slots, T steps of an epoch, B batch, C classes.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from objectives.training import line_search, losses, optimizers
 from objectives.training.batches import Rows, TensorSplit
 from objectives.training.fusion import Program
 from objectives.training.lane_trial import LaneTrial
-from objectives.training.rows import Group, join
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What the steps change, in place: S rows of each tensor, by name.
-
-    Attributes:
-        own: Weights and buffers.
-        state: What a line search remembers.
-        stepped: Weights, first and second moments, as the optimizers step them.
-        scratch: Room for one of each of these.
-        small: Names of the weights that are packed there.
-    """
-
-    own: Group
-    state: Group
-    stepped: tuple[Group, Group, Group]
-    scratch: Group
-    small: Sequence[str]
+from objectives.training.passes import Passes
+from objectives.training.rows import Group, Trained, between, join
 
 
 class Shape(NamedTuple):
@@ -49,8 +32,14 @@ class Shape(NamedTuple):
     longest: int | None
 
 
+# Steps whose losses and norms are added up at once.
+_KEPT_STEPS = 256
+
+_Family = tuple[int, int, optimizers.Family, dict[str, tuple[torch.Tensor, ...]]]
+
+
 class Steps:
-    """The steps of an epoch; ``loss_sums_S`` and ``norm_sums_S`` are what they add up.
+    """The steps of an epoch, and the means over them.
 
     Args:
         program: The model.
@@ -60,8 +49,8 @@ class Steps:
         balanced_C: The data's ``losses.balanced_weights``.
         batches: Examples of each step, T arrays.
         keys_TS: ``random.step_keys``.
-        dropouts: Names of the model's dropout layers.
-        num_lengths: Most lengths that batches are trimmed to; None: each to its own longest.
+        num_lengths: Most lengths that batches are trimmed to, where steps are recorded; None: each
+            to its own longest.
     """
 
     def __init__(
@@ -74,29 +63,42 @@ class Steps:
         balanced_C: torch.Tensor,
         batches: Sequence[Rows],
         keys_TS: npt.NDArray[np.int32],
-        dropouts: Sequence[str],
         num_lengths: int | None = None,
     ) -> None:
         device = train.targets.device
         self.shapes = [Shape(len(batch), train.longest(batch, num_lengths)) for batch in batches]
-        self.loss_sums_S = torch.zeros(len(trials), dtype=torch.float64, device=device)
-        self.norm_sums_S = torch.zeros_like(self.loss_sums_S)
         self.is_search = trials[0].is_search
         self._program = program
         self._train = train
         self._trials = trials
         self._trained = trained
-        self._criterion = losses.criterion([each.hparams for each in trials], balanced_C)
-        self._dropouts = dropouts
-        table_TB = np.zeros((len(batches), max(map(len, batches))), dtype=np.int64)
-        for row, batch in zip(table_TB, batches, strict=True):
-            row[: len(batch)] = batch
-        self._index_TB = torch.from_numpy(table_TB).to(device)
+        self._is_recorded = num_lengths is not None
+        criterion = losses.criterion([each.hparams for each in trials], balanced_C)
         self._keys_TS = torch.from_numpy(keys_TS).to(device)
+        self._passes = Passes(
+            program,
+            trained.own,
+            criterion,
+            keys_TS=self._keys_TS,
+            is_recorded=self._is_recorded,
+            is_search=self.is_search,
+        )
+        order = torch.from_numpy(np.concatenate(batches)).to(device)
+        self._batches = torch.split(order, [len(batch) for batch in batches])
+        self._index_TB = torch.zeros(0, 0)
+        if self._is_recorded:
+            self._index_TB = nn.utils.rnn.pad_sequence(list(self._batches), batch_first=True)
         self._families = [] if self.is_search else list(self._find_families(len(batches), device))
         norms = [math.nan if (norm := each.hparams.clip_norm) is None else norm for each in trials]
         is_clipped = not all(map(math.isnan, norms))
         self._clip_norms_S = torch.tensor(norms, device=device) if is_clipped else None
+        # Of steps that are known on the host one by one, which costs no call; else added up.
+        self._each: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._sums_2S = torch.zeros(2, len(trials), dtype=torch.float64, device=device)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Return the context in which the steps are taken."""
+        return self._passes.held()
 
     def take(self, step: optimizers.Index, shape: Shape) -> None:
         """Take one optimizer step.
@@ -106,56 +108,57 @@ class Steps:
             shape: The step's own, of ``shapes``.
         """
         trained, program = self._trained, self._program
-        inputs, targets_B = self._train.take(
-            optimizers.at(self._index_TB, step)[: shape.size], shape.longest
-        )
-        keys_S = optimizers.at(self._keys_TS, step)
-
-        def losses_at(weights: Group, own: Group) -> torch.Tensor:
-            # A key of its own a pass: layers.Dropout takes one that it has met for a second call.
-            own = own | {f"{name}.key": keys_S.clone() for name in self._dropouts}
-            if self.is_search and program.note is not None:
-                # The model may draw from torch's generator: the same in every pass of a step.
-                torch.manual_seed(int(keys_S[0]))
-            return self._criterion.losses(program.logits({**own, **weights}, inputs), targets_B)
-
-        # Anew in each step: autograd remembers the stream that it met a leaf on, and a recording
-        # is made on a stream of its own.
-        leaves = {name: trained.own[name].detach().requires_grad_() for name in program.trained}
-        losses_S = losses_at(leaves, trained.own)
+        if isinstance(step, int):
+            index_B = self._batches[step]
+        else:
+            index_B = optimizers.at(self._index_TB, step)[: shape.size]
+        inputs, targets = self._train.take(index_B, shape.longest)
         # Slots are independent, so the gradient of the sum is each trial's own.
-        gradients = torch.autograd.grad(
-            losses_S.sum(), list(leaves.values()), materialize_grads=True
-        )
-        grads = dict(zip(leaves, gradients, strict=True))
+        losses_S, grads = self._passes.gradients(step, inputs, targets)
         if not self.is_search:
             grads = join(grads, program.trained, trained.small)
         # Before clipping, so that a report shows how large the gradients were.
         norms_S = optimizers.norms(grads, trained.scratch)
         if self.is_search:
-            buffers = {name: trained.own[name] for name in program.own}
             line_search.step(
-                # Copies of the buffers: running statistics see each batch once.
-                lambda weights: losses_at(weights, {n: b.clone() for n, b in buffers.items()}),
+                lambda weights: self._passes.losses(step, inputs, targets, weights),
                 {name: trained.own[name] for name in program.trained},
                 grads,
-                losses_S=losses_S.detach(),
+                losses_S=losses_S,
                 norms_S=norms_S,
                 hparams_S=[trial.hparams for trial in self._trials],
-                epoch_share=len(targets_B) / len(self._train),
+                epoch_share=shape.size / len(self._train),
                 state=trained.state,
                 scratch=trained.scratch,
             )
         else:
             self._update(step, grads, norms_S)
-        self.loss_sums_S += losses_S.detach() * shape.size
-        self.norm_sums_S += norms_S
+        if isinstance(step, int):
+            self._each.append((losses_S * shape.size, norms_S))
+            if len(self._each) == _KEPT_STEPS:
+                self._add_up()
+        else:
+            self._sums_2S[0] += losses_S * shape.size
+            self._sums_2S[1] += norms_S
+
+    def means(self) -> tuple[list[float], list[float]]:
+        """Return each slot's mean loss an example, and mean gradient norm a step."""
+        self._add_up()
+        loss_sums_S, norm_sums_S = self._sums_2S
+        return (
+            (loss_sums_S / len(self._train)).tolist(),
+            (norm_sums_S / len(self.shapes)).tolist(),
+        )
+
+    def _add_up(self) -> None:
+        for i, each in enumerate(zip(*self._each, strict=True)):
+            # A row a slot, contiguous: its sum must not depend on how many lie beside it.
+            self._sums_2S[i] += torch.stack(each, dim=1).double().sum(dim=1)
+        self._each.clear()
 
     def changed(self) -> list[torch.Tensor]:
         """Return what a step changes."""
-        groups = (self._trained.own, *self._trained.stepped)
-        tensors = [tensor for group in groups for tensor in group.values()]
-        return [*tensors, self.loss_sums_S, self.norm_sums_S]
+        return [*self._trained.tensors(), self._sums_2S]
 
     def take_over(self, other: "Steps") -> None:
         """Become the steps of another epoch of the same trials, in the same tensors."""
@@ -166,8 +169,8 @@ class Steps:
 
     def _tables(self) -> list[torch.Tensor]:
         """Return what differs from epoch to epoch."""
-        rates = [table for _, family in self._families for table in family.tables.values()]
-        return [self._index_TB, self._keys_TS, self.loss_sums_S, self.norm_sums_S, *rates]
+        rates = [table for _, _, family, _ in self._families for table in family.tables.values()]
+        return [self._index_TB, self._keys_TS, self._sums_2S, *rates]
 
     def rates(self) -> list[float]:
         """Return the learning rate that each trial reports of the epoch, once it is over."""
@@ -180,18 +183,20 @@ class Steps:
         if self._clip_norms_S is not None:
             clipped = optimizers.clip(list(grads.values()), norms_S, self._clip_norms_S)
             grads = dict(zip(grads, clipped, strict=True))
-        for rows, family in self._families:
-            optimizers.step(family, step, [self._tensors(n, g, rows) for n, g in grads.items()])
+        for start, stop, family, stepped in self._families:
+            is_alone = len(self._families) == 1
+            optimizers.step(
+                family,
+                step,
+                [
+                    # Param, first and second moment, scratch.
+                    optimizers.Tensors(own[0], grad if is_alone else grad[start:stop], *own[1:])
+                    for grad, own in ((grad, stepped[name]) for name, grad in grads.items())
+                ],
+            )
 
-    def _tensors(self, name: str, grad: torch.Tensor, rows: slice) -> optimizers.Tensors:
-        param, first, second = (group[name][rows] for group in self._trained.stepped)
-        scratch = self._trained.scratch[name][rows]
-        return optimizers.Tensors(param, grad[rows], first, second, scratch)
-
-    def _find_families(
-        self, num_steps: int, device: torch.device
-    ) -> Iterator[tuple[slice, optimizers.Family]]:
-        """Yield the rows of each optimizer, and its family."""
+    def _find_families(self, num_steps: int, device: torch.device) -> Iterator[_Family]:
+        """Yield each optimizer's first row, the row behind its last, its scalars and tensors."""
         first = 0
         for _, alike in groupby(self._trials, key=lambda trial: trial.hparams.optimizer):
             trials = list(alike)
@@ -202,5 +207,8 @@ class Steps:
                 num_steps=num_steps,
                 device=device,
             )
-            yield slice(first, first + len(trials)), family
-            first += len(trials)
+            stop = first + len(trials)
+            groups = (*self._trained.stepped, self._trained.scratch)
+            own = zip(*(between(group, first, stop).values() for group in groups), strict=True)
+            yield first, stop, family, dict(zip(self._trained.scratch, own, strict=True))
+            first = stop

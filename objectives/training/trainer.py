@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.api import Data, FusionKey, Objective, SlotChoice
-from objectives.training import capacity, fusion, precision, recording
-from objectives.training.batches import TensorSplit, on_device
-from objectives.training.lane import FusedLane
+from objectives.api import Data, FusionKey, Objective
+from objectives.training import fusion, precision, recording
+from objectives.training.batches import on_device
+from objectives.training.lane import ModelLane
 from objectives.training.precision import Precision
+from objectives.training.validation import Validation
 from search_spaces.hparams import LINE_SEARCHES, Hparams
 
 _PROBE_EXAMPLES = 5
@@ -42,13 +43,17 @@ class ModelTrainer:
     ) -> None:
         self.class_names = data.class_names
         self.fingerprint = fingerprint(data)
+        self.num_train = len(data.train.targets)
+        self.num_validation = len(data.validation.targets)
         self._objective = objective
         self._data = data
         self._device = torch.device(device)
         self._data_seed = data_seed
         self._precision = precision
         self._train = on_device(data.train, self._device)
-        self._validation = on_device(data.validation, self._device)
+        self._validation = Validation(
+            on_device(data.validation, self._device), len(data.class_names)
+        )
         self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
 
     def fusion_key(self, hparams: Hparams) -> FusionKey:
@@ -57,46 +62,37 @@ class ModelTrainer:
         model = tuple(sorted(hparams.model.items()))
         return FusionKey(hparams.batch_size, model, code_path)
 
-    def open_lane(self, key: FusionKey, data_epoch: int) -> FusedLane:
+    def open_lane(
+        self, key: FusionKey, data_epoch: int, *, on_step: Callable[[], None] | None = None
+    ) -> ModelLane:
         """Return an empty lane whose clock stands at ``data_epoch``.
 
         Raises:
             ValueError: If the model's output has the wrong shape.
         """
-        return self._open_lane(key, data_epoch, self._train, self._validation)
-
-    def choose_slots(
-        self, key: FusionKey, hparams: Hparams, *, most: int, num_workers: int
-    ) -> SlotChoice:
-        """Return how many slots cost a trial of this lane least, by timing a few steps."""
-        train = capacity.few_examples(self._train, capacity.STEPS * key.batch_size)
-        validation = capacity.few_examples(self._validation, 1)
-        return capacity.choose_slots(
-            lambda: self._open_lane(key, 0, train, validation),
-            hparams,
-            most=most,
-            num_workers=num_workers,
-        )
-
-    def _open_lane(
-        self, key: FusionKey, data_epoch: int, train: TensorSplit, validation: TensorSplit
-    ) -> FusedLane:
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
             rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
             with precision.exact():
                 program = fusion.program(build, self._train.batch(rows)[0], len(self.class_names))
+            note = program.note
+            if note is None and not program.is_stackable and self._device.type == "cpu":
+                # Under vmap one slot takes up to 6 times as long as the module, 32 slots up to
+                # 1.7 times a trial (``tests/benchmarks/RESULTS.md``, 2026-11-28).
+                note = "on a CPU its layers take trials one by one at least as fast"
+            if note is not None:
+                program = fusion.as_plain(program, build, note)
             self._programs[key.model] = replace(program, precision=self._precision)
-        return FusedLane(
+        return ModelLane(
             self._programs[key.model],
             build,
-            train=train,
-            validation=validation,
-            num_classes=len(self.class_names),
+            train=self._train,
+            validation=self._validation,
             batch_size=key.batch_size,
             data_seed=self._data_seed,
             data_epoch=data_epoch,
             record=recording.graphs() if self._device.type == "cuda" else None,
+            on_step=on_step,
         )
 
     def _builder(self, model: Mapping[str, Any]) -> Callable[[], nn.Module]:

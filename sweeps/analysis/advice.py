@@ -31,7 +31,7 @@ from sweeps.analysis.rate_advice import (
 )
 from sweeps.analysis.report_words import count
 from sweeps.analysis.space_table import list_ranges, list_sampled, trials_told
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def advise(
         space: The space, ``SearchSpace.to_table``.
         verdicts: ``analysis.verdicts.verdicts``.
         epochs: ``epoch_advice.plan_epochs``.
-        error: Standard error of a validation macro-F1 in this study, or NaN
+        error: Standard error of a validation score in this study, or NaN
             (``noise.macro_f1_error_from_scores`` of its best trial).
         target: Trials that the last run was to end with; None: not known, those that there are.
     """
@@ -217,7 +217,7 @@ def expected_best_of(scores: Floats, draws: int) -> float:
     """Return the expected best of ``draws`` scores drawn from these with replacement.
 
     Args:
-        scores: Best macro-F1 of each trial, (T,), at least one.
+        scores: Best score of each trial, (T,), at least one.
         draws: Trials to draw, from 1.
     """
     ordered = np.sort(scores)

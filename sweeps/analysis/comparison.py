@@ -24,11 +24,11 @@ from sweeps.curves import running_best
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of ``compare``. ``best``, ``last``, ``tail``, ``at_epoch``: macro-F1 by each rule (tail:
+#: Columns of ``compare``. ``best``, ``last``, ``tail``, ``at_epoch``: score by each rule (tail:
 #: mean of the last 5 epochs; at_epoch: best up to epoch X); ``rank_best`` and so on: the rank by
 #: each, 1 is the highest, equal scores share one; ``rank_range``: largest minus smallest rank;
 #: ``is_tied``: whether the best score is too near the highest to be told apart from it;
-#: ``epochs_to_score``: first epoch with a given macro-F1; ``noise``, ``luck``,
+#: ``epochs_to_score``: first epoch with a given score; ``noise``, ``luck``,
 #: ``best_without_luck``: see ``LUCK``.
 COMPARISON: Mapping[str, str] = {
     "study": "string",
@@ -50,9 +50,9 @@ COMPARISON: Mapping[str, str] = {
 }
 #: The rules to compare by.
 RULES = ("best", "last", "tail", "at_epoch")
-#: Columns of ``convergence_speed``: best macro-F1 up to an epoch, first epoch with a score.
+#: Columns of ``convergence_speed``: best score up to an epoch, first epoch with a score.
 SPEED: Mapping[str, str] = {"trial": "int64", "score_at_epoch": "float64", "epochs": "Int64"}
-#: Columns of ``luck_of_best_epochs``: best macro-F1, its noise between epochs, what the best owes
+#: Columns of ``luck_of_best_epochs``: best score, its noise between epochs, what the best owes
 #: to luck (``luck_of_best``), and the best without that.
 LUCK: Mapping[str, str] = {
     "trial": "int64",
@@ -74,7 +74,7 @@ class StudyFrames:
         study: Its name.
         results: ``queries.results``; trials without a rank are left out.
         curves: ``queries.curves``.
-        error: Standard error of one validation macro-F1 (``validation_error``); NaN: not known.
+        error: Standard error of one validation score (``validation_error``); NaN: not known.
     """
 
     study: str
@@ -120,13 +120,13 @@ def longest_run(studies: Sequence[StudyFrames]) -> int | None:
 
 
 def best_score(studies: Sequence[StudyFrames]) -> float:
-    """Return the highest best-epoch macro-F1 of the ranked trials; NaN without any."""
+    """Return the highest best-epoch score of the ranked trials; NaN without any."""
     scores = [float(one) for each in studies for one in _ranked(each.results)["best_score"]]
     return max(scores, default=math.nan)
 
 
 def validation_error(results: "pd.DataFrame", class_scores: "pd.DataFrame") -> float:
-    """Return the standard error of a validation macro-F1 in a study: that of its best trial.
+    """Return the standard error of a validation score in a study: that of its best trial.
 
     Args:
         results: ``queries.results``.
@@ -145,13 +145,13 @@ def validation_error(results: "pd.DataFrame", class_scores: "pd.DataFrame") -> f
 
 
 def tie_margin(error: float, *, correlation: float = 0.5) -> float:
-    """Return the difference of two trials' macro-F1 below which they tie.
+    """Return the difference of two trials' scores below which they tie.
 
     Two standard errors of the difference, sqrt(2 (1 - correlation)) times that of one score: both
     are scored on the same examples, and what is hard for one is hard for the other.
 
     Args:
-        error: Standard error of one validation macro-F1.
+        error: Standard error of one validation score.
         correlation: Of the two scores over other validation sets. 0.5 is assumed, not measured;
             0 is that of two independent sets, and the cautious choice.
 
@@ -168,7 +168,7 @@ def convergence_speed(curves: "pd.DataFrame", *, epoch: int, score: float) -> "p
 
     Args:
         curves: ``queries.curves``.
-        epoch: Epoch X, from 1; ``score_at_epoch`` is the best macro-F1 up to it, NaN for a trial
+        epoch: Epoch X, from 1; ``score_at_epoch`` is the best score up to it, NaN for a trial
             that ended before.
         score: Macro-F1; ``epochs`` is the first epoch that reaches it, missing if none does.
 
@@ -230,7 +230,7 @@ def luck_of_best(curve: Sequence[float] | Floats) -> float:
     the best of many trials, and of this validation set, comes on top.
 
     Args:
-        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+        curve: Validation score per epoch, (E,); missing ones are left out.
 
     Returns:
         NaN with fewer than 4 scores.
@@ -257,7 +257,7 @@ def expected_maximum(draws: int) -> float:
 
 
 def _ranked(results: "pd.DataFrame") -> "pd.DataFrame":
-    return results[results["rank"].notna()].sort_values(["rank", "best_epoch", "trial"])
+    return results[results["rank"].notna()].sort_values(["rank", "best_val_loss", "trial"])
 
 
 def _score_by_rules(each: StudyFrames, *, epoch: int, score: float) -> "pd.DataFrame":

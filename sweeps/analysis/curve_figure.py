@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: What can be drawn, and its unit in words.
 METRICS: Mapping[str, str] = {
-    "score": "validation macro-F1",
+    "score": "validation score",
     "train_loss": "training loss (nats an example)",
     "val_loss": "validation loss (nats an example)",
     "learning_rate": "learning rate of the epoch's last step",
@@ -30,6 +30,11 @@ METRICS: Mapping[str, str] = {
 #: every other epoch on a linear one.
 _LOG_FROM = 1e3
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+
+
+def name_column(column: str, label: str) -> str:
+    """Return what one of ``METRICS`` is called, where people call the score ``label``."""
+    return f"validation {label}" if column == "score" else METRICS[column]
 
 
 def is_drawn_log(values: Collection[float], metric: str) -> bool:
@@ -49,7 +54,9 @@ def flat_range(values: Collection[float], metric: str) -> tuple[float, float] | 
     (value,) = set(values)
     room = 0.05 if metric == "score" else 0.1 * abs(value) or 0.1
     low, high = value - room, value + room
-    return (max(low, 0.0), min(high, 1.0)) if metric == "score" else (low, high)
+    return (
+        (low if value < 0 else max(low, 0.0), min(high, 1.0)) if metric == "score" else (low, high)
+    )
 
 
 def metric_curves(
@@ -58,6 +65,7 @@ def metric_curves(
     metric: str,
     *,
     outcomes: Mapping[int, Any],
+    label: str = "score",
 ) -> "go.Figure":
     """Return a metric by epoch, a line a trial in the order given, best epochs and ends marked.
 
@@ -66,11 +74,12 @@ def metric_curves(
 
     Args:
         curves: ``queries.curves``.
-        best_epochs: The trials to draw, and each one's epoch with the best macro-F1, from 1.
+        best_epochs: The trials to draw, and each one's epoch with the best score, from 1.
         metric: One of ``METRICS``.
         outcomes: Of each trial; missing: it runs.
+        label: What people call the score.
     """
-    figure = new_figure(height=560, x="epoch", y=METRICS[metric])
+    figure = new_figure(height=560, x="epoch", y=name_column(metric, label))
     for i, (trial, best) in enumerate(best_epochs.items()):
         rows = curves[curves["trial"] == trial]
         points = dict(zip(rows["epoch"].tolist(), _finite(rows[metric].tolist()), strict=True))
@@ -112,7 +121,7 @@ def metric_curves(
     known = [value for value in _finite(every) if value is not None]
     flat = flat_range(known, metric)
     if is_drawn_log(known, metric):
-        text = f"{METRICS[metric]}, logarithmic axis"
+        text = f"{name_column(metric, label)}, logarithmic axis"
         # A little more: Plotly leaves room beyond the ends.
         ticks = log_ticks(0.8 * min(known), 1.25 * max(known))
         figure.update_yaxes(type="log", title_text=text, **ticks)

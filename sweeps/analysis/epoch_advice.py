@@ -15,7 +15,7 @@ from sweeps.analysis.report_words import count, listing, part
 from sweeps.analysis.space_table import trials_with
 from sweeps.analysis.stop_audit import audit_best
 from sweeps.analysis.trends import MIN_EPOCHS
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -148,13 +148,15 @@ def by_outcome(results: "pd.DataFrame") -> Iterator[tuple[str, "pd.DataFrame"]]:
             yield name, rows
 
 
-def best_against_last(results: "pd.DataFrame") -> "go.Figure":
-    """Return best-epoch macro-F1 (y) against last-epoch macro-F1 (x), a point a trial.
+def best_against_last(results: "pd.DataFrame", metric: str = "score") -> "go.Figure":
+    """Return best-epoch score (y) against last-epoch score (x), a point a trial.
 
     Args:
         results: ``queries.results``; trials without both scores are left out, diverged ones too.
+        metric: What people call the score.
     """
-    figure = new_figure(height=420, x="macro-F1 at the last epoch", y="macro-F1 at the best epoch")
+    titles = {"x": f"{metric} at the last epoch", "y": f"{metric} at the best epoch"}
+    figure = new_figure(height=420, **titles)
     scored = results[results["best_score"].notna() & results["last_score"].notna()]
     scored = scored[~scored["outcome"].isin(["diverged", "failed"])]
     if scored.empty:
@@ -196,7 +198,7 @@ def best_against_last(results: "pd.DataFrame") -> "go.Figure":
 def epochs_needed(results: "pd.DataFrame", *, max_epochs: int, cap: int | None) -> "go.Figure":
     """Return, by epoch, the share of ranked trials that have come so far.
 
-    Three steps: to 95 % and to 99 % of their own best macro-F1, and to the best itself.
+    Three steps: to 95 % and to 99 % of their own best score, and to the best itself.
 
     Args:
         results: ``queries.results``.

@@ -1,4 +1,4 @@
-"""Figures of learning curves: macro-F1 of every trial, and the losses of the best ones.
+"""Figures of learning curves: the score of every trial, and the losses of the best ones.
 
 Takes frames of ``storage.queries``. Shapes: E epochs, T trials.
 """
@@ -48,9 +48,12 @@ def thin_epochs(num_epochs: int, keep: Sequence[int], *, most: int) -> list[int]
 
 
 def learning_curves(
-    curves: "pd.DataFrame", results: "pd.DataFrame", best: Sequence[int]
+    curves: "pd.DataFrame",
+    results: "pd.DataFrame",
+    best: Sequence[int],
+    metric: str = "score",
 ) -> "go.Figure":
-    """Return validation macro-F1 by epoch, best epochs and ends marked.
+    """Return the validation score by epoch, best epochs and ends marked.
 
     The best trials have a colour and a dash each, the others are grey. A hollow circle is a
     trial's best epoch, the symbol of its outcome its last one.
@@ -59,8 +62,9 @@ def learning_curves(
         curves: ``queries.curves``.
         results: ``queries.results``.
         best: Numbers of the best trials, at most 5, the best first.
+        metric: What people call the score.
     """
-    figure = new_figure(height=460, x="epoch", y="validation macro-F1")
+    figure = new_figure(height=460, x="epoch", y=f"validation {metric}")
     epochs = {int(trial): rows for trial, rows in curves.groupby("trial", sort=True)}
     most = points_a_curve(len(epochs))
     known = results.set_index("trial")
@@ -123,12 +127,13 @@ def count_below(curves: "pd.DataFrame", ends: Sequence[float]) -> int:
     return int((highest < ends[0]).sum())
 
 
-def caption(best: Sequence[int], num_below: int) -> str:
+def caption(best: Sequence[int], num_below: int, metric: str = "score") -> str:
     """Return what ``learning_curves`` shows, in sentences.
 
     Args:
         best: Numbers of the best trials; without any none is coloured.
         num_below: ``count_below``.
+        metric: What people call the score.
     """
     marks = (
         "a hollow circle is a best epoch, a filled symbol the last epoch and why the trial ended "
@@ -136,12 +141,12 @@ def caption(best: Sequence[int], num_below: int) -> str:
     )
     if not best:
         return (
-            "Validation macro-F1 by epoch. No trial has a score that may be ranked, so all are "
+            f"Validation {metric} by epoch. No trial has a score that may be ranked, so all are "
             f"grey; {marks}"
         )
     below = f"; {words.count(num_below, 'trial')} {'stays' if num_below == 1 else 'stay'} below it"
     return (
-        f"Validation macro-F1 by epoch. The best trials are coloured; {marks} The axis shows "
+        f"Validation {metric} by epoch. The best trials are coloured; {marks} The axis shows "
         f"where the best trials differ{below if num_below else ''}."
     )
 

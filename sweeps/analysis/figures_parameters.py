@@ -99,8 +99,10 @@ def list_axes(params: Sequence[Mapping[str, Any]], space: Mapping[str, Any]) -> 
     return axes
 
 
-def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "go.Figure":
-    """Return a line a ranked trial through its hyperparameters to its best macro-F1.
+def parallel_coordinates(
+    results: "pd.DataFrame", space: Mapping[str, Any], metric: str = "score"
+) -> "go.Figure":
+    """Return a line a ranked trial through its hyperparameters to its best score.
 
     What a trial does not have stands at the foot of its axis, as ``not set``.
     """
@@ -117,7 +119,7 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
     figure.update_layout(margin={"l": 24 + 7 * letters, "r": 64, "t": 72, "b": 24})
     low, high = min(scores), max(scores)
     dimensions.append(
-        {"label": "best macro-F1", "values": scores, "tickformat": score_format(low, high)}
+        {"label": f"best {metric}", "values": scores, "tickformat": score_format(low, high)}
         | ({"range": [low, high]} if high > low else {})
     )
     figure.add_parcoords(
@@ -133,14 +135,16 @@ def parallel_coordinates(results: "pd.DataFrame", space: Mapping[str, Any]) -> "
     return figure
 
 
-def slices(results: "pd.DataFrame", space: Mapping[str, Any]) -> list[tuple[str, "go.Figure"]]:
-    """Return for each hyperparameter that varies its name, and best macro-F1 against it."""
+def slices(
+    results: "pd.DataFrame", space: Mapping[str, Any], metric: str = "score"
+) -> list[tuple[str, "go.Figure"]]:
+    """Return for each hyperparameter that varies its name, and best score against it."""
     scored = scored_trials(results)
     params = _read_drawn_params(scored, space)
     every = dict(zip(scored["trial"].tolist(), params, strict=True))
     found = []
     for axis in list_axes(list(every.values()), space):
-        figure = new_figure(height=290, x=axis.title if axis.is_beta else "", y="best macro-F1")
+        figure = new_figure(height=290, x=axis.title if axis.is_beta else "", y=f"best {metric}")
         for name, rows in by_outcome(scored):
             points = [
                 (every[trial][axis.name], best, trial)

@@ -73,7 +73,7 @@ class TrialCurve:
         trial: Number of the trial.
         train_losses: Mean training loss per epoch, (E,).
         val_losses: Mean validation loss per epoch, (E,).
-        scores: Validation macro-F1 per epoch, (E,).
+        scores: Validation score per epoch, (E,).
         class_f1s: Validation F1 of each class per epoch, (E, C); empty where it is not known.
         supports: Validation examples of each class, (C,); empty where they are not known.
         class_names: Names of the classes, (C,); empty where they are not known.
@@ -114,7 +114,7 @@ class TrialCurve:
 
 
 def score_error(curve: TrialCurve) -> float:
-    """Return the standard error of a trial's macro-F1 in its last third.
+    """Return the standard error of a trial's score in its last third.
 
     From the validation examples of each class and the median of its F1 over these epochs; where
     the classes' F1 is not known, each is taken to have the macro-F1.

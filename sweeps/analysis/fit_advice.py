@@ -22,7 +22,7 @@ SHARE = 0.5
 #: The usual label smoothing (Szegedy et al. 2016, "Rethinking the Inception architecture").
 SMOOTHING = 0.1
 #: What the evidence of ``loss_rules.find_overfit`` says where the score fell too.
-_FELL = "macro-F1 fell by"
+_FELL = "the score fell by"
 #: Dropout to begin with where there is none, what a fixed one is raised by, and its end.
 _FIRST_DROPOUT, _MORE_DROPOUT, _MOST_DROPOUT = 0.2, 0.2, 0.7
 

@@ -24,7 +24,7 @@ from sweeps.analysis.findings import (
 from sweeps.analysis.loss_fall import FALL_ERRORS, FLAT_SHARE, LossFall, is_falling
 from sweeps.analysis.noise import Floats, epoch_noise, finite, moving_median
 from sweeps.analysis.trends import fit_slope
-from sweeps.stopping import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
+from sweeps.outcomes import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
 
 #: Share of what was learned that must be lost again.
 RISE_SHARE = 0.1
@@ -64,7 +64,7 @@ def find_divergence(curve: TrialCurve) -> Finding | None:
 
     Definition: the last training or validation loss is NaN or infinite (the database has null for
     both), or the training loss was above 3 times ln(C) in the last 3 epochs; the limits are those
-    that end a trial (``sweeps.stopping``). A trial whose outcome is ``diverged`` has.
+    that end a trial (``sweeps.running.stopping``). A trial whose outcome is ``diverged`` has.
     """
     if not curve.epochs:
         return None
@@ -206,7 +206,7 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
     value at least 3 epochs before, and by more than 3 times its noise between epochs: the
     generalization loss of Prechelt (1998, "Early stopping - but when?", GL with alpha = 5); and by
     2 % of the loss of guessing, because a loss near 0 triples easily. A rise of 2 % will do where
-    macro-F1 fell over the last half, by two standard errors of the slope and in all by more than
+    the score fell over the last half, by two standard errors of the slope and in all by more than
     one of the score. In both cases the training loss fell since then, and the validation loss does
     not fall again at the end: a score that falls while the validation loss falls is one that
     wanders. A validation loss may rise alone while the score does not, because the model grows too
@@ -231,7 +231,7 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
     ):
         return None
     fall = _score_fall(curve, since)
-    score = f"macro-F1 fell by {fall:.3f}" if fall > 0 else "macro-F1 did not fall"
+    score = f"the score fell by {fall:.3f}" if fall > 0 else "the score did not fall"
     evidence = (
         f"since epoch {since + 1} the validation loss went from {low:.3g} to "
         f"{end:.3g} and the training loss from {train[since]:.3g} to {np.median(train[-3:]):.3g}; "
@@ -242,7 +242,7 @@ def find_overfit(curve: TrialCurve) -> Finding | None:
     if fall <= 0:
         advice = "The loss is too sure of its errors, the score holds: try label_smoothing = 0.1."
         option = "--set space.label_smoothing=0.1"
-    numbers = {"since_epoch": since + 1.0, "val_loss_rise": rise, "macro_f1_fall": fall}
+    numbers = {"since_epoch": since + 1.0, "val_loss_rise": rise, "score_fall": fall}
     return Finding(Verdict.OVERFIT, evidence, advice, numbers, option=option)
 
 
@@ -252,7 +252,7 @@ def find_learning(curve: TrialCurve, fall: LossFall | None) -> Finding | None:
     Definition: in the last third of the epochs, at least 5, the training and the validation loss
     both fall by two standard errors of the slope, are lowest in one of the last 3, and at that
     slope as many epochs again would take more than a tenth of its scale off both. Where the rate
-    is too low for the epochs and the classes are imbalanced, macro-F1 wanders or stays that of one
+    is too low for the epochs and the classes are imbalanced, the score wanders or is that of one
     class until the model knows more than their shares: its score says nothing yet.
     """
     scale = loss_scale(curve)
@@ -331,7 +331,7 @@ def knows_little(curve: TrialCurve) -> bool:
 
     Definition: McFadden's pseudo R2 of the training loss is below 0.2 at the end. Strong dropout
     keeps that loss near guessing however much the model knows: not where it is more than 1.1 times
-    the validation loss, and macro-F1 (medians of the last 3 epochs) is halfway from that of always
+    the validation loss, and the score (median of the last 3 epochs) is halfway from that of always
     giving the largest class to 1. False where the examples of each class are not known.
     """
     scale, trained = loss_scale(curve), median(curve.train_losses[-3:])
@@ -355,7 +355,7 @@ def _is_worse(curve: TrialCurve, rise: float) -> bool:
 
 
 def _is_score_falling(curve: TrialCurve) -> bool:
-    """Return whether macro-F1 fell for sure over the last half, and by more than its error."""
+    """Return whether the score fell for sure over the last half, and by more than its error."""
     half = finite(curve.scores[-curve.last(1 / 2, 6) :])
     slope = fit_slope(half)
     fall, error = -slope.per_epoch * (len(half) - 1), score_error(curve)
@@ -363,7 +363,7 @@ def _is_score_falling(curve: TrialCurve) -> bool:
 
 
 def _score_fall(curve: TrialCurve, since: int) -> float:
-    """Return mean macro-F1 around an epoch, counted from 0, minus that of the last epochs.
+    """Return mean score around an epoch, counted from 0, minus that of the last epochs.
 
     Means over a tenth of the epochs, at least 5; 0 where the difference is below the score's
     standard error.

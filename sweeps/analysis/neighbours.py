@@ -134,7 +134,7 @@ def measure_gains(scores: Mapping[int, float], trial: int) -> dict[int, float]:
     """Return by how much each trial with a score has a better one than a trial; inf beside none.
 
     Args:
-        scores: Best macro-F1 by number, NaN: none.
+        scores: Best score by number, NaN: none.
         trial: Number of the trial.
     """
     own = scores.get(trial, math.nan)

@@ -22,7 +22,7 @@ from sweeps.analysis.trial_params import (
     NO_CLIPPING,
     read_shown_params,
 )
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def find_edges(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Ad
 
 
 def find_idle_parameters(results: "pd.DataFrame", space: Mapping[str, Any]) -> Iterator[Advice]:
-    """Yield the sampled parameters that show no effect on the best macro-F1.
+    """Yield the sampled parameters that show no effect on the best score.
 
     Definition: with 20 scored trials or more that have it, the share of the score's variance
     between its groups (its choices, or the thirds of its values) is below the median of 199
@@ -140,11 +140,11 @@ def count_at_edge(distances: Sequence[float]) -> int:
 def best_trials(results: "pd.DataFrame") -> "pd.DataFrame":
     """Return the best fifth of the scored trials, at least 3, the best one first.
 
-    Of trials with the same score the one that reached it first comes first.
+    Of trials with the same score the one with the lower validation loss there comes first.
     """
     scored = results[results["outcome"].isin(SCORED) & results["best_score"].notna()]
     count = max(3, round(BEST_SHARE * len(scored)))
-    order = ["best_score", "best_epoch", "trial"]
+    order = ["best_score", "best_val_loss", "trial"]
     return scored.sort_values(order, ascending=[False, True, True]).head(count)
 
 

@@ -19,7 +19,7 @@ from sweeps.analysis.space_table import (
     trials_with,
 )
 from sweeps.analysis.usual_rates import usual_rates
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,11 +9,13 @@ import base64
 import functools
 import gzip
 import json
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from objectives.metric_names import DEFAULT_METRIC, explain_metric
 from sweeps.analysis import (
     figures,
     figures_classes,
@@ -23,8 +25,8 @@ from sweeps.analysis import (
     report_tables,
 )
 from sweeps.analysis import report_words as words
-from sweeps.analysis.curve_figure import METRICS
 from sweeps.analysis.report_facts import Facts, StudyData, gather
+from sweeps.commands import next_command
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,7 +59,6 @@ def render(
     *,
     now: datetime,
     facts: Facts | None = None,
-    next_command: str | None = None,
 ) -> str:
     """Return the report of a study, one HTML page that asks for nothing over a network.
 
@@ -65,15 +66,17 @@ def render(
         data: The study.
         now: When the report is written, UTC.
         facts: ``report_facts.gather`` of it, None: gathered here.
-        next_command: A ``bestepoch run`` that does all that the study asks for, None: there is
-            none.
     """
     facts = gather(data) if facts is None else facts
     return _fill(
         "report.html.jinja",
         data=data,
         facts=facts,
-        next_command=next_command,
+        next_command=next_command(
+            data.study, facts.options, num_trials=data.num_trials, taken=data.taken
+        ),
+        metric_in_words=explain_metric(data.config.get("metric", DEFAULT_METRIC)),
+        again=shlex.join(["bestepoch", "run", "--like", data.study]),
         is_same_study=all("--set" not in each for each in facts.options),
         written=words.moment(now),
         created=words.moment(data.created_at),
@@ -88,15 +91,14 @@ def render(
     )
 
 
-def render_curves(figure: "go.Figure", *, study: str, metric: str) -> str:
+def render_curves(figure: "go.Figure", *, study: str, name: str) -> str:
     """Return one metric's curves as a page that asks for nothing over a network.
 
     Args:
         figure: ``curve_figure.metric_curves``.
         study: Name of the study.
-        metric: One of ``curve_figure.METRICS``.
+        name: ``curve_figure.name_column`` of what it shows.
     """
-    name = METRICS[metric]
     return _fill("curves.html.jinja", study=study, metric=name, drawing=_draw(name, figure))
 
 
@@ -144,23 +146,32 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
     ends = figures_curves.score_range(data.curves, best)
     longest = int(data.curves["epoch"].max()) if num_curves else 0
     most = figures_curves.points_a_curve(num_curves)
-    parallel = figures_parameters.parallel_coordinates(results, space) if has_scores else None
+    parallel = (
+        figures_parameters.parallel_coordinates(results, space, data.metric)
+        if has_scores
+        else None
+    )
     cap_figure = figures.epochs_needed(results, max_epochs=data.max_epochs, cap=facts.cap)
     return {
         "scatter": _draw(
-            "Best epoch against last epoch", figures.best_against_last(results), fit="square"
+            "Best epoch against last epoch",
+            figures.best_against_last(results, data.metric),
+            fit="square",
         )
         if has_scores
         else None,
         "curves": _draw(
-            "Learning curves", figures_curves.learning_curves(data.curves, results, best)
+            "Learning curves",
+            figures_curves.learning_curves(data.curves, results, best, data.metric),
         )
         if ends is not None
         else None,
         "num_curves": num_curves,
         "curves_caption": ""
         if ends is None
-        else figures_curves.caption(best, figures_curves.count_below(data.curves, ends)),
+        else figures_curves.caption(
+            best, figures_curves.count_below(data.curves, ends), data.metric
+        ),
         "losses": [
             _draw(
                 f"Losses of trial {trial}",
@@ -173,7 +184,8 @@ def _drawings(data: StudyData, facts: Facts) -> dict[str, Any]:
         if parallel is not None and len(parallel.data) and len(parallel.data[0].dimensions) > 1
         else None,
         "slices": [
-            _draw(name, figure) for name, figure in figures_parameters.slices(results, space)
+            _draw(name, figure)
+            for name, figure in figures_parameters.slices(results, space, data.metric)
         ],
         **_importances(data, facts),
         "class_f1": _draw("F1 of each class", figures_classes.class_f1(data.class_scores, best))

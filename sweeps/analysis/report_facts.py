@@ -4,11 +4,12 @@ Takes the frames of ``storage.queries``; opens no database.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from objectives.metric_names import DEFAULT_METRIC, label_metric
 from sweeps.analysis import report_words as words
 from sweeps.analysis.advice import Advice
 from sweeps.analysis.comparison import luck_of_best_epochs
@@ -22,9 +23,11 @@ from sweeps.analysis.stop_audit import (
     describe_audit,
     describe_best,
 )
-from sweeps.analysis.sweep_plan import plan_sweep
+from sweeps.analysis.sweep_plan import SweepPlan, plan_sweep
 from sweeps.analysis.sweep_progress import count_ended, is_stopped_short, say_unfinished
 from sweeps.analysis.trial_params import describe_trial
+from sweeps.analysis.verdicts import TrialVerdict
+from sweeps.commands import carry_on_command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,20 +41,18 @@ class StudyData:
         study: Name of the study.
         objective: What is trained.
         created_at: When it was created, UTC.
-        config: Settings of the sweep, as ``SweepConfig.settings``.
+        config: Settings of the sweep, as ``SweepConfig.stored``.
         data_fingerprint: SHA-256 over the data's arrays, None while no data was loaded.
-        versions: Versions of the libraries of the best trial's worker, by name.
-        command: A command that starts this sweep anew, or carries it on, None where no single one
-            does.
+        versions: Versions of the libraries that trained last, by name.
         results: ``queries.results``, ranked by the best epoch; trials that nobody trains any
             more have the outcome ``report_words.CUT_OFF``.
         curves: ``queries.curves``.
         class_scores: ``queries.class_scores``.
         confusions: ``queries.confusions``.
         verdicts: ``analysis.verdicts.verdicts``.
-        target: Trials that the last run was to end with, None where that is not stored.
-        audit: Share of the trials that it audited, None: none, or not stored.
         class_names: Names of the classes by index, empty while no data was loaded.
+        judged: The verdicts on each trial that has an epoch, as ``verdicts``.
+        taken: Names of the studies there are.
     """
 
     study: str
@@ -60,20 +61,39 @@ class StudyData:
     config: Mapping[str, Any]
     data_fingerprint: str | None
     versions: Mapping[str, str]
-    command: str | None
     results: "pd.DataFrame"
     curves: "pd.DataFrame"
     class_scores: "pd.DataFrame"
     confusions: "pd.DataFrame"
     verdicts: "pd.DataFrame"
-    target: int | None = None
-    audit: float | None = None
     class_names: Sequence[str] = ()
+    judged: Sequence[TrialVerdict] = ()
+    taken: Collection[str] = ()
 
     @property
     def max_epochs(self) -> int:
         """Epochs that a trial may have."""
         return int(self.config["max_epochs"])
+
+    @property
+    def metric(self) -> str:
+        """What people call the score: ``macro-F1``, ``accuracy``, ``F1 of spam``."""
+        return label_metric(self.config.get("metric", DEFAULT_METRIC))
+
+    @property
+    def target(self) -> int | None:
+        """Trials that the last run was to end with; None: of a foreign study."""
+        return self.config.get("trials")
+
+    @property
+    def num_trials(self) -> int:
+        """The target, or the trials of a study without one."""
+        return self.target or len(self.results)
+
+    @property
+    def audit(self) -> float | None:
+        """Share of the trials that the last run audited; None: none."""
+        return self.config.get("audit") or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +104,7 @@ class Facts:
         headline: The answer in one sentence.
         findings: What should be known beside it, a sentence or two each.
         tiles: Key numbers: a name, a value, a note.
-        error: Standard error of the best validation macro-F1, NaN where it is not known.
+        error: Standard error of the best validation score, NaN where it is not known.
         margin: Difference below which two trials tie; NaN where it is not known.
         ranks: ``rank_trials``.
         cap: Recommended ``max_epochs`` where that is another than the present one, else None.
@@ -98,7 +118,7 @@ class Facts:
         audited: What stopping cost, or why that is not known; "" where none was stopped.
         options: The options that follow the advice, or else the best trial's.
         carry_on: The command that goes on with a sweep that was stopped short, None where nothing
-            is left to train, a process still trains, or no single command does.
+            is left to train, or a process still trains.
     """
 
     headline: str
@@ -119,9 +139,9 @@ class Facts:
     carry_on: str | None = None
 
 
-def gather(data: StudyData) -> Facts:
-    """Return what a report says at its top; an empty study and one without a score are fine."""
-    plan = plan_sweep(
+def plan_study(data: StudyData) -> SweepPlan:
+    """Return what a study of ours says of its next sweep."""
+    return plan_sweep(
         data.results,
         data.curves,
         data.class_scores,
@@ -130,6 +150,11 @@ def gather(data: StudyData) -> Facts:
         config=data.config,
         target=data.target,
     )
+
+
+def gather(data: StudyData) -> Facts:
+    """Return what a report says at its top; an empty study and one without a score are fine."""
+    plan = plan_study(data)
     error, margin, epochs, totals = plan.error, plan.margin, plan.epochs, plan.totals
     ranks = rank_trials(data.results, margin=margin)
     next_step = _say_next(plan.step, epochs)
@@ -151,7 +176,7 @@ def gather(data: StudyData) -> Facts:
         configuration=_say_configuration(data, ranks),
         epochs=epochs,
         audited=describe_audit(totals, audit=data.audit, best=plan.best) if is_audited else "",
-        carry_on=data.command if is_short else None,
+        carry_on=carry_on_command(data.study) if is_short else None,
     )
     if ranks.empty:
         return facts
@@ -166,7 +191,7 @@ def gather(data: StudyData) -> Facts:
     ]
     return replace(
         facts,
-        headline=_say_best(data.results),
+        headline=_say_best(data.results, data.metric),
         findings=findings,
         tiles=_tiles(data, ranks, error=error, cap=cap, totals=totals),
         cap=cap,
@@ -182,24 +207,24 @@ def _say_next(step: NextStep | None, epochs: EpochPlan | None) -> str:
     return f"To try next: {words.plain(step.text)}"
 
 
-def _say_best(results: "pd.DataFrame") -> str:
-    """Return which trial won; of several with exactly its score, which had it first."""
+def _say_best(results: "pd.DataFrame", metric: str) -> str:
+    """Return which trial won; of several with exactly its score, which leads."""
     first, trials = results.iloc[0], count_ended(results)
     name, score = first["trial"], words.score(first["best_score"])
     epoch, last = words.whole(first["best_epoch"]), words.whole(first["last_epoch"])
     until = ", its last" if last == epoch else f" of the {last} it ran"
-    num_equal = int((results["rank"] == 1).sum())
-    if num_equal > 1:
+    equals = results[results["rank"] == 1]
+    if len(equals) > 1:
         return (
-            f"{num_equal:,} of {trials:,} trials share the best macro-F1, {score} on validation; "
-            f"trial {name} got there first, at epoch {epoch}{until}."
+            f"{len(equals):,} of {trials:,} trials share the best {metric}, {score} on "
+            f"validation; trial {name} leads {words.why_first(equals)}, at epoch {epoch}{until}."
         )
     if trials < len(results):
         of = "the only trial that has ended"
         of = of if trials == 1 else f"the best of the {trials:,} trials that have ended"
     else:
         of = "the only trial" if trials == 1 else f"the best of {trials:,} trials"
-    return f"Trial {name} is {of}: macro-F1 {score} on validation, at epoch {epoch}{until}."
+    return f"Trial {name} is {of}: {metric} {score} on validation, at epoch {epoch}{until}."
 
 
 def _say_configuration(data: StudyData, ranks: "pd.DataFrame") -> str:
@@ -238,7 +263,7 @@ def _no_answer(data: StudyData) -> str:
     is_open = data.results["outcome"].map(words.outcome, na_action=None).isin(words.UNENDED)
     if is_open.any():
         so_far = f"No trial has ended with a score yet; {words.count(trials, 'trial')} so far"
-        return f"{so_far}{words.leader(data.results[is_open].iloc[0])}."
+        return f"{so_far}{words.leader(data.results[is_open].iloc[0], data.metric)}."
     if trials == 1:
         return "The only trial has no score that may be ranked."
     return f"None of the {trials:,} trials has a score that may be ranked."
@@ -357,7 +382,7 @@ def _tiles(
     unranked = len(data.results) - len(ranks)
     left_out = "all ranked" if not unranked else f"not ranked: {_count_unranked(data.results)}"
     tiles = [
-        ("best macro-F1", words.score(first["best_score"]), about),
+        (f"best {data.metric}", words.score(first["best_score"]), about),
         ("best epoch", words.whole(first["best_epoch"]), f"trial {first['trial']}"),
         ("trials", words.whole(len(data.results)), left_out),
     ]

@@ -74,14 +74,16 @@ def trial_table(data: StudyData, facts: Facts) -> TrialTable:
     by_last = dict(zip(facts.ranks["trial"], facts.ranks["rank_last"], strict=True))
     judged = dict(zip(data.verdicts["trial"], data.verdicts["verdict"], strict=True))
     has_ties = facts.margin == facts.margin
-    columns = [Column(name, True) for name in ("rank", "trial", "best macro-F1", "best epoch")]
+    columns = [
+        Column(name, True) for name in ("rank", "trial", f"best {data.metric}", "best epoch")
+    ]
     columns += [Column("tie", False, is_extra=True)] if has_ties else []
     for i, name in enumerate(varying):
         is_numeric = all(isinstance(one[name], int | float) for one in params if name in one)
         is_extra = i >= _PRINTED_PARAMS
         columns.append(Column(words.label(name), is_numeric, is_extra, is_param=True))
     columns += [Column("outcome", False), Column("verdict", False)]
-    last = ("last macro-F1", "rank by last", "epochs run")
+    last = (f"last {data.metric}", "rank by last", "epochs run")
     columns += [Column(name, True, is_extra=True) for name in last]
     rows = []
     for row, one in zip(data.results.to_dict(orient="records"), params, strict=True):
@@ -177,15 +179,15 @@ def provenance(data: StudyData) -> list[tuple[str, str]]:
         ("Pruner", _named(pruner)),
         ("Epochs allowed", words.whole(data.max_epochs)),
         ("Patience", words.count(int(config.get("patience", 0)), "epoch")),
-        ("Smallest rise that counts", f"{config.get('min_delta', 0):g} macro-F1"),
+        ("Smallest rise that counts", f"{config.get('min_delta', 0):g} {data.metric}"),
         ("Study created", words.moment(data.created_at)),
         ("First trial began", words.moment(None if pd.isna(begun) else begun)),
         ("Last trial ended", words.moment(None if pd.isna(ended) else ended)),
         ("Devices", ", ".join(devices) or "-"),
         ("Versions", ", ".join(f"{name} {each}" for name, each in data.versions.items()) or "-"),
     ]
-    again = int((results["attempt"] > 1).sum())
-    return rows + ([("Trials begun more than once", str(again))] if again else [])
+    killed = int((results["kills"] > 0).sum())
+    return rows + ([("Trials whose trainer died", str(killed))] if killed else [])
 
 
 def _named(choice: Any) -> str:

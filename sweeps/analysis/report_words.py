@@ -51,6 +51,12 @@ _PHRASES: Mapping[str, str] = {
 }
 
 
+def why_first(equals: "pd.DataFrame") -> str:
+    """Return why the first of two or more trials of one score leads, in the order of results."""
+    first, second = equals["best_val_loss"].iloc[:2]
+    return "by its lower validation loss" if first < second else "as the earliest"
+
+
 def label(name: str) -> str:
     """Return a hyperparameter's name for people: ``learning rate``, ``filters``.
 
@@ -142,12 +148,12 @@ def moment(when: datetime | None) -> str:
     return f"{when.day} {when:%B %Y, %H:%M} UTC"
 
 
-def leader(row: "pd.Series[Any]") -> str:
+def leader(row: "pd.Series[Any]", metric: str) -> str:
     """Return who leads of trials that have not ended, as the end of a sentence; "" if none."""
     if math.isnan(row["best_score"]):  # it has had no epoch
         return ""
     at = f"at epoch {whole(row['best_epoch'])}"
-    return f", the best trial {row['trial']} with macro-F1 {score(row['best_score'])} {at}"
+    return f", the best trial {row['trial']} with {metric} {score(row['best_score'])} {at}"
 
 
 def count(number: int, word: str) -> str:

@@ -28,7 +28,7 @@ from sweeps.analysis.trends import (
     fit_slope,
     predict_gain,
 )
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 #: Standard errors of a score that its swings must exceed, as a standard deviation.
 SWING_ERRORS = 1.5
@@ -134,7 +134,7 @@ def measure_rise(curve: TrialCurve) -> Rise | None:
 def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding | None:
     """Find swings that are larger than the validation set's own noise.
 
-    Definition: over the last half of the epochs, at least 6, the standard deviation of macro-F1
+    Definition: over the last half of the epochs, at least 6, the standard deviation of the score
     around its parabola exceeds 1.5 standard errors of the score, and what chance gives one stable
     trial in 1000 (the chi-square quantile, by Wilson and Hilferty 1931), and it falls at least
     twice from one epoch to the next by more than one such error. The error comes from the
@@ -161,7 +161,7 @@ def find_oscillation(curve: TrialCurve, fall: LossFall | None = None) -> Finding
         return None
     low, high = float(half.min()), float(half.max())
     evidence = (
-        f"macro-F1 swings between {low:.3f} and {high:.3f} in the last {len(half)} epochs, "
+        f"the score swings between {low:.3f} and {high:.3f} in the last {len(half)} epochs, "
         f"standard deviation {swing:.3f}; the validation set's own is {error:.3f}"
     )
     advice = (
@@ -185,7 +185,7 @@ def find_improvement(curve: TrialCurve, rise: Rise | None) -> Finding | None:
         return None
     gain = rise.gain
     evidence = (
-        f"macro-F1 rises by {rise.late:.2g} an epoch; twice the epochs would add "
+        f"the score rises by {rise.late:.2g} an epoch; twice the epochs would add "
         f"{gain.expected:.3f} ({gain.low:.3f} to {gain.high:.3f})"
     )
     return ask_for_more_steps(curve, evidence, _rise_numbers(rise))
@@ -202,7 +202,7 @@ def find_diminishing_returns(curve: TrialCurve, rise: Rise | None) -> Finding | 
     if rise is None or not rise.is_diminished:
         return None
     evidence = (
-        f"macro-F1 rises by {rise.late:.2g} an epoch, {rise.late / rise.early:.1%} of the early "
+        f"the score rises by {rise.late:.2g} an epoch, {rise.late / rise.early:.1%} of the early "
         f"{rise.early:.2g}: a standard error ({rise.error:.3f}) costs "
         f"{rise.error / rise.late:.0f} epochs; twice the epochs would add "
         f"{rise.gain.expected:.3f} ({rise.gain.low:.3f} to {rise.gain.high:.3f})"
@@ -267,7 +267,9 @@ def find_convergence(curve: TrialCurve, rise: Rise | None) -> Finding | None:
 def _describe_flat(curve: TrialCurve, rise: Rise) -> str:
     n = curve.last(1 / 3, 3)
     tail = finite(curve.scores[-n:])
-    evidence = f"macro-F1 is {tail.mean():.3f} in the last {n} epochs" if len(tail) else "no score"
+    evidence = (
+        f"the score is {tail.mean():.3f} in the last {n} epochs" if len(tail) else "no score"
+    )
     noise = epoch_noise(curve.scores)
     evidence += (
         f", with noise of {noise:.3f}; twice the epochs would add {rise.gain.expected:.3f} "

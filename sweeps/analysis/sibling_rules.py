@@ -42,7 +42,7 @@ class Sibling:
 
     Attributes:
         trial: Number of the trial.
-        best: Its best macro-F1.
+        best: Its best score.
         explained: Share of the loss of guessing that its training loss explains at the end.
         params: Its hyperparameters, as stored.
     """
@@ -66,7 +66,7 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     """Find a flat trial that has hardly learned what others of its study learn.
 
     Definition: at least two other trials that have learned (they explain a twentieth or more of
-    the loss of guessing) have a best macro-F1 that is higher by more than 5
+    the loss of guessing) have a best score that is higher by more than 5
     standard errors; the training loss explains less than half of what theirs do (the median of
     McFadden's pseudo R2, which allows for class weights and label smoothing); and it does not
     fall: as many epochs again would take off less than a tenth of the loss's scale, or its slope
@@ -104,7 +104,7 @@ def find_stuck(curve: TrialCurve, own: Sibling, siblings: Sequence[Sibling]) -> 
     evidence = (
         f"{describe_fit(end, scale)}, and {IN_SMALL_STEPS if is_steady else 'is nearly flat'}; "
         f"that of {len(learners)} better trials is {describe_explained(theirs)}; its best "
-        f"macro-F1 is {own.best:.3f}, theirs up to {best:.3f}"
+        f"the score is {own.best:.3f}, theirs up to {best:.3f}"
     )
     numbers = {"explained": own.explained, "explained_by_others": theirs, "best_of_others": best}
     rate = _find_other_rate(own, learners)

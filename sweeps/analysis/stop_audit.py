@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeps.analysis.report_words import count, duration
-from sweeps.stopping import Outcome
+from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: ran, of a trial that was stopped (``STOPPED``), else 0: nothing would have come of the epochs of
 #: one that diverged; ``seconds_saved``: the same at the trial's own pace;
 #: ``would_stop_outcome``, ``would_stop_epoch``, ``would_stop_score``: the end that an audited
-#: trial would have had, and its best score by then; ``best_after``: its best macro-F1 after it;
+#: trial would have had, and its best score by then; ``best_after``: its best score after it;
 #: ``missed``: how much higher that is, negative if lower; ``is_wrong``: whether it is higher by
 #: more than ``min_delta``; ``is_wrong_for_sure``: by more than what ties. The last three are
 #: missing for a trial that was not audited.
@@ -60,7 +60,7 @@ class StopTotals:
         num_audited: Trials that ran on where they would have been stopped.
         num_wrong: Those of them that then rose by more than ``min_delta``.
         num_wrong_for_sure: Those of them that then rose by more than what ties.
-        mean_loss: Mean macro-F1 that stopping the audited trials would have lost, a trial that
+        mean_loss: Mean score that stopping the audited trials would have lost, a trial that
             did not rise counting 0; NaN without an audited trial.
         num_diverged: Trials that diverged.
         median_loss: Their median, which a few hopeless trials do not move.
@@ -128,7 +128,7 @@ def stop_audit(
         curves: ``queries.curves``.
         study: Name of the study, for the first column.
         max_epochs: The study's.
-        min_delta: The study's, in macro-F1 points.
+        min_delta: The study's, in points of the score.
         margin: Difference below which two scores tie (``comparison.tie_margin``); NaN: not known,
             and ``is_wrong_for_sure`` is missing.
     """
@@ -188,7 +188,7 @@ def audit_best(results: "pd.DataFrame") -> BestAudit | None:
 
     is_ranked = results["outcome"].isin(_RANKED) & results["best_score"].notna()
     ranked = results[is_ranked].sort_values(
-        ["best_score", "best_epoch", "trial"], ascending=[False, True, True]
+        ["best_score", "best_val_loss", "trial"], ascending=[False, True, True]
     )
     held = ranked["would_stop_epoch"].notna()
     if not held.any():
@@ -289,15 +289,15 @@ def describe_best(best: BestAudit) -> str:
 
 def _describe_loss(totals: StopTotals) -> str:
     if totals.num_audited < _MIN_MEDIAN:
-        return f"stopping would have cost {totals.mean_loss:.4f} macro-F1 on average"
+        return f"stopping would have cost {totals.mean_loss:.4f} points of the score on average"
     return (
-        f"stopping would have cost half of them at most {totals.median_loss:.4f} macro-F1, and "
-        f"{totals.mean_loss:.4f} on average"
+        f"stopping would have cost half of them at most {totals.median_loss:.4f} points of the "
+        f"score, and {totals.mean_loss:.4f} on average"
     )
 
 
 def _best_after(frame: "pd.DataFrame", curves: "pd.DataFrame") -> "pd.Series[float]":
-    """Return the best macro-F1 after the would-be stop of each row, NaN where there was none."""
+    """Return the best score after the would-be stop of each row, NaN where there was none."""
     stops = frame.set_index("trial")["would_stop_epoch"].dropna()
     later = curves[curves["epoch"] > curves["trial"].map(stops.astype("float64"))]
     bests = later.groupby("trial")["score"].max()

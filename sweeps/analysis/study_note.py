@@ -46,8 +46,9 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
     lines += [
         f"All of it: [the report](/report/{data.study}), served by `bestepoch dashboard`.",
         "",
-        "Values in Optuna's pages are best-epoch macro-F1 so far; a trial that fell behind is "
-        f"PRUNED there, and one that diverged has 0.{_say_other_best(data)}",
+        f"Values in Optuna's pages are best-epoch {escape_markdown(data.metric)} so far; a trial "
+        "that fell behind is PRUNED there, and one that diverged has the lowest score that there "
+        f"is.{_say_other_best(data)}",
         "",
         f"Written by the sweep, {words.moment(now)}.",
     ]
@@ -65,10 +66,11 @@ def note_figures(data: StudyData, facts: Facts) -> dict[str, "go.Figure"]:
     if best:
         known = data.results[data.results["trial"].isin(best)]
         curves = data.curves[data.curves["trial"].isin(best)]
-        drawn = figures_curves.learning_curves(curves, known, best)
+        drawn = figures_curves.learning_curves(curves, known, best, data.metric)
         found["bestepoch-1-curves"] = _titled(drawn, "Learning curves of the best")
         found["bestepoch-2-best-against-last"] = _titled(
-            figures.best_against_last(data.results.head(_MAX_POINTS)), "Best against last epoch"
+            figures.best_against_last(data.results.head(_MAX_POINTS), data.metric),
+            "Best against last epoch",
         )
     if len(data.verdicts):
         found["bestepoch-3-verdicts"] = _titled(verdict_counts(data), "What the curves show")
@@ -134,8 +136,8 @@ def _say_other_best(data: StudyData) -> str:
     why = "the best of those that were not pruned"
     if first["outcome"] != "behind":
         why = (
-            f"the lowest number with this score, which trial {first['trial']} reached in fewer "
-            "epochs"
+            f"the lowest number with this score, at which trial {first['trial']} has the lower "
+            "validation loss"
         )
     return f" Their best trial is trial {theirs}, {why}."
 
@@ -153,13 +155,13 @@ def _table_lines(data: StudyData, facts: Facts) -> list[str]:
     table = report_tables.trial_table(data, facts)
     names = [column.name for column in table.columns]
     lines = [
-        _row(["rank", "trial", "best macro-F1", "hyperparameters"]).replace("rp", "r&shy;p"),
+        _row(["rank", "trial", f"best {data.metric}", "hyperparameters"]).replace("rp", "r&shy;p"),
         "| ---: | ---: | --- | --- |",
     ]
     for cells in table.rows[:MAX_ROWS]:
         rank, trial, score, epoch, verdict = (
             cells[names.index(name)].text
-            for name in ("rank", "trial", "best macro-F1", "best epoch", "verdict")
+            for name in ("rank", "trial", f"best {data.metric}", "best epoch", "verdict")
         )
         shows = "-" if score == "-" else f"{score} at epoch {epoch}"
         drew = describe_trial(data.results, int(trial), space)

@@ -32,7 +32,7 @@ class SweepPlan:
     """What a study says of its next sweep.
 
     Attributes:
-        error: Standard error of the best validation macro-F1, NaN where it is not known.
+        error: Standard error of the best validation score, NaN where it is not known.
         margin: Difference below which two trials tie, likewise.
         epochs: What to do about its epochs, None where too few trials tell.
         advice: What to change, what helps most first.

@@ -20,7 +20,7 @@ _POWERS = (-1.0, -0.5, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 _RATES = (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0)
 _LOW, _HIGH = 0.05, 0.95
 _ROUNDING = 1e-12
-# Weight of a shape that counts as none; how near a quantile is found, in macro-F1.
+# Weight of a shape that counts as none; how near a quantile is found, in points of the score.
 _NO_WEIGHT, _NEAR = 1e-13, 1e-11
 _HALVINGS = 60
 # Fewest epochs whose median is a curve's level.
@@ -49,7 +49,7 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What more epochs would add to a curve, in macro-F1.
+    """What more epochs would add to a curve, in points of the score.
 
     Attributes:
         expected: Mean of the prediction.
@@ -103,7 +103,7 @@ def predict_gain(curve: Sequence[float] | Floats, factor: float = 2.0) -> Gain |
     inside the interval.
 
     Args:
-        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+        curve: Validation score per epoch, (E,); missing ones are left out.
         factor: Epochs to predict, as a multiple of E, above 1.
 
     Returns:
@@ -148,7 +148,7 @@ def count_from_best(gain: Gain, curve: Sequence[float] | Floats) -> Gain:
 
     Args:
         gain: ``predict_gain`` of the curve.
-        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+        curve: Validation score per epoch, (E,); missing ones are left out.
     """
     values = finite(curve)
     width = min(max(_SMOOTH_EPOCHS, len(values) // 10), len(values))
@@ -173,7 +173,7 @@ def allow_for_noise(gain: Gain, curve: Sequence[float] | Floats) -> Gain:
 
     Args:
         gain: ``count_from_best`` of the curve.
-        curve: Validation macro-F1 per epoch, (E,); missing ones are left out.
+        curve: Validation score per epoch, (E,); missing ones are left out.
     """
     values = finite(curve)
     noise = epoch_noise(values)

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 #: order of precedence, joined by ", "; ``evidence``: the numbers of each, joined by "; ";
 #: ``advice``: of the leading one, in a sentence or two; ``option``: the option of a run that does
 #: it, where it is one setting; ``epochs_to_95``, ``epochs_to_99``: first
-#: epoch with that share of the best macro-F1; ``epochs_needed``: first epoch that is within the
-#: noise between epochs of the best; ``sampling_error``: standard error of the macro-F1, from the
-#: validation examples; ``predicted_gain``: macro-F1 that twice the epochs would add to the best
+#: epoch with that share of the best score; ``epochs_needed``: first epoch that is within the
+#: noise between epochs of the best; ``sampling_error``: standard error of the score, from the
+#: validation examples; ``predicted_gain``: what twice the epochs would add to the best
 #: epoch's, with its 5 % and 95 % quantiles, NaN below 8 epochs, and where the losses fall steeply
 #: while the score does not rise for sure.
 VERDICTS: Mapping[str, str] = {
@@ -90,10 +90,10 @@ class TrialVerdict:
         findings: What its curve shows, the leading verdict first; at least one.
         gain: What twice the epochs would add to the best epoch's score; None with fewer than 8,
             and where the losses fall steeply while the score wanders.
-        epochs_to_95: First epoch with 95 % of its best macro-F1, None without a score.
+        epochs_to_95: First epoch with 95 % of its best score, None without a score.
         epochs_to_99: The same with 99 %.
         epochs_needed: First epoch within the noise between epochs of its best, likewise.
-        sampling_error: Standard error of its macro-F1, NaN where the examples are not known.
+        sampling_error: Standard error of its score, NaN where the examples are not known.
     """
 
     trial: int

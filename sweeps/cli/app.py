@@ -3,12 +3,15 @@
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
+from search_spaces.mistakes import is_utf8
 from storage.locations import StorageError, redact
 from sweeps.cli import (
     compare,
@@ -16,6 +19,7 @@ from sweeps.cli import (
     diagnose,
     doctor,
     new,
+    quit_at_once,
     report,
     run,
     serve,
@@ -24,7 +28,21 @@ from sweeps.cli import (
 )
 from sweeps.cli.output import Invocation, UsageMistake, clean, console
 
+
+class _Commands(TyperGroup):
+    """The commands; Typer alone would make an exit without a line of Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if signal.getsignal(signal.SIGINT) is quit_at_once:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Abort from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Hyperparameter sweeps for PyTorch classifiers, compared by their best epoch.",
     no_args_is_help=True,
     add_completion=False,
@@ -78,6 +96,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """
     invocation = Invocation(tuple(sys.argv[1:] if args is None else args))
     try:
+        for arg in invocation.args:
+            if not is_utf8(arg):
+                raise UsageMistake(f"{arg!a}: is not UTF-8 text; give the file another name")
         # Not standalone: Click would show a mistake as a page of usage in a box.
         code = app(
             args=list(invocation.args),
@@ -113,7 +134,7 @@ def _explain(error: Exception) -> tuple[Sequence[str], int]:
     if isinstance(error, DataError | ObjectiveError | StorageError | UsageMistake):
         return str(error).splitlines(), 2
     if isinstance(error, typer.Abort):
-        return ("aborted",), 130
+        return ("interrupted",), 130
     if hasattr(error, "format_message"):  # what the parser of the command line raises
         return _explain_usage(error), 2
     text = str(error).strip().splitlines()

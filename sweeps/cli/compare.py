@@ -58,9 +58,9 @@ def compare(
         float | None,
         typer.Option(
             metavar="SCORE",
-            min=0.0,
+            min=-1.0,
             max=1.0,
-            help="Count the epochs to this macro-F1. (the lowest that ties with the best)",
+            help="Count the epochs to this score. (the lowest that ties with the best)",
         ),
     ] = None,
     storage: StorageOption = None,
@@ -220,7 +220,7 @@ def _explain(
         )
     elif others:
         lines.append(f"no other trial ties with the best: none is within {margin:.3f}")
-    # Of equal ones the one that got there first, as in the other views.
+    # Of equal trials the one that leads, as in the other views.
     best = frame[frame["rank_best"] == 1].iloc[0]
     if not is_missing(best["luck"]):
         lines.append(

@@ -17,6 +17,7 @@ from sweeps.cli.output import (
     UsageMistake,
     clean,
     console,
+    find_metric,
     is_missing,
     score,
     short_number,
@@ -65,7 +66,7 @@ def curves(
     """Draw the learning curves of the best trials, best epochs marked."""
     from storage import queries
     from storage.locations import resolve_url
-    from sweeps.analysis.curve_figure import METRICS, flat_range, is_drawn_log
+    from sweeps.analysis.curve_figure import flat_range, is_drawn_log, name_column
     from sweeps.unfinished import mark_cut_off
 
     if html is not None:
@@ -76,8 +77,9 @@ def curves(
     shown = results[results["trial"].isin(frame["trial"].unique())].head(top)
     if shown.empty:
         raise UsageMistake(f"study {study} has no epoch yet")
+    label = find_metric(queries.study_settings(url, study).config)
     if html is not None:
-        _write_html(frame, shown, metric=metric, title=study, output=html)
+        _write_html(frame, shown, metric=metric, label=label, title=study, output=html)
         console().print(f"wrote {html}", soft_wrap=True)
         return
     printer = console()
@@ -90,7 +92,7 @@ def curves(
     points = [_points(line) for line in lines.values()]
     values = [value for line in points for value in line.values()]
     is_log = is_drawn_log(values, metric)
-    name = METRICS[metric] + (", log axis," if is_log else "")
+    name = name_column(metric, label) + (", log axis," if is_log else "")
     printer.print(Text(f"{name} by epoch, study {clean(study)}", style="bold"))
     plot = draw(
         points,
@@ -221,16 +223,23 @@ def _print_key(
 
 
 def _write_html(
-    frame: "pd.DataFrame", results: "pd.DataFrame", *, metric: str, title: str, output: Path
+    frame: "pd.DataFrame",
+    results: "pd.DataFrame",
+    *,
+    metric: str,
+    label: str,
+    title: str,
+    output: Path,
 ) -> None:
     """Write the curves as one page that loads nothing.
 
     Raises:
         UsageMistake: If the file cannot be written.
     """
-    from sweeps.analysis.curve_figure import metric_curves
+    from sweeps.analysis.curve_figure import metric_curves, name_column
     from sweeps.analysis.report import render_curves
 
     outcomes = dict(zip(results["trial"], results["outcome"], strict=True))
-    figure = metric_curves(frame, _best_epochs(results), metric, outcomes=outcomes)
-    write_whole(render_curves(figure, study=title, metric=metric).encode(), output)
+    figure = metric_curves(frame, _best_epochs(results), metric, outcomes=outcomes, label=label)
+    page = render_curves(figure, study=title, name=name_column(metric, label))
+    write_whole(page.encode(), output)

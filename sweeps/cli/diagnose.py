@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,16 @@ from sweeps.cli.output import (
     clean,
     command_line,
     console,
+    paste,
     read_trial,
     score,
     whole,
 )
-from sweeps.next_sweep import NextSweep, StudyRead, look_ahead, read_study
+from sweeps.next_sweep import NextSweep, look_ahead
 
 if TYPE_CHECKING:
     from sweeps.analysis.next_step import NextStep
+    from sweeps.analysis.report_facts import StudyData
 
 #: Colour of each verdict where there is a terminal; the words say the same.
 _STYLES = {
@@ -62,28 +63,29 @@ def diagnose(
     """Say what each learning curve shows, and what to change; of one trial, all of it."""
     from storage import queries
     from storage.locations import resolve_url
+    from sweeps.reporting import read_study
 
     url = resolve_url(storage)
     if trial is not None:
         queries.trial(url, study, trial)
-    read = read_study(url, study)
+    data = read_study(url, study)
     if as_json:
-        _write_json(read, url, trial)
+        _write_json(data, trial)
         return
     printer = console()
     if trial is not None:
-        _print_trial(printer, read, trial)
-    elif not read.judged:
+        _print_trial(printer, data, trial)
+    elif not data.judged:
         printer.print(f"study {study} has no epoch yet")
     else:
-        _print_study(printer, read, url, storage)
+        _print_study(printer, data, storage)
 
 
-def _print_study(printer: Console, read: StudyRead, url: str, storage: str | None) -> None:
+def _print_study(printer: Console, data: "StudyData", storage: str | None) -> None:
     from sweeps.analysis import report_words
 
-    by_trial = {each.trial: each for each in read.judged}
-    rows = read.results[read.results["trial"].isin(list(by_trial))]
+    by_trial = {each.trial: each for each in data.judged}
+    rows = data.results[data.results["trial"].isin(list(by_trial))]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("\ntrial", "best\nscore"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -111,10 +113,10 @@ def _print_study(printer: Console, read: StudyRead, url: str, storage: str | Non
     unended = [name for name in report_words.UNENDED if name in outcomes]
     for line in _explain_table(shown, unended=unended):
         _print_wrapped(printer, line)
-    counts = Counter(each.leading.verdict.value for each in read.judged)
+    counts = Counter(each.leading.verdict.value for each in data.judged)
     some = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     _print_wrapped(printer, some)
-    next_ = look_ahead(read, url)
+    next_ = look_ahead(data)
     if next_ is not None:
         _print_unfinished(printer, next_, storage)
         _print_advice(printer, next_, storage)
@@ -125,9 +127,9 @@ def _print_study(printer: Console, read: StudyRead, url: str, storage: str | Non
         _print_wrapped(printer, line)
     first = int(rows.iloc[0]["trial"])
     printer.print()
-    ways = [("diagnose", read.study, first), ("curves", read.study)]
-    if read.results["rank"].notna().any():
-        ways.append(("compare", read.study))
+    ways = [("diagnose", data.study, first), ("curves", data.study)]
+    if data.results["rank"].notna().any():
+        ways.append(("compare", data.study))
     for words in ways:
         printer.print(f"  {command_line(*words, storage=storage)}", soft_wrap=True)
 
@@ -157,10 +159,7 @@ def _print_unfinished(printer: Console, next_: NextSweep, storage: str | None) -
     for line in next_.unfinished:
         _print_wrapped(printer, line)
     if next_.carry_on is not None:
-        words = shlex.split(next_.carry_on)[1:]
-        printer.print(
-            f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan"
-        )
+        _print_command(printer, next_.carry_on, storage)
 
 
 def _print_advice(printer: Console, next_: NextSweep, storage: str | None) -> None:
@@ -184,15 +183,12 @@ def _print_advice(printer: Console, next_: NextSweep, storage: str | None) -> No
         return
     is_same = all("--set" not in each for each in plan.options)
     about = "this study goes on with" if is_same else "all of it, as a study of its own"
-    if " SWEEP_FILE " in next_.command:
-        about += "; SWEEP_FILE is the one that this study was begun with"
     _print_wrapped(printer, f"{about}:", indent=2)
     _print_command(printer, next_.command, storage)
 
 
 def _print_command(printer: Console, command: str, storage: str | None) -> None:
-    words = shlex.split(command)[1:]
-    printer.print(f"      {command_line(*words, storage=storage)}", soft_wrap=True, style="cyan")
+    printer.print(f"      {paste(command, storage)}", soft_wrap=True, style="cyan")
 
 
 def _print_hint(printer: Console, hint: "NextStep | None") -> None:
@@ -232,14 +228,14 @@ def _print_wrapped(printer: Console, text: str, *, indent: int = 0) -> None:
         printer.print(line, soft_wrap=True)
 
 
-def _print_trial(printer: Console, read: StudyRead, trial: int) -> None:
+def _print_trial(printer: Console, data: "StudyData", trial: int) -> None:
     from sweeps.analysis import report_words
     from sweeps.analysis.trial_params import explain_names
 
-    row = read.results[read.results["trial"] == trial].iloc[0]
-    judged = [each for each in read.judged if each.trial == trial]
+    row = data.results[data.results["trial"] == trial].iloc[0]
+    judged = [each for each in data.judged if each.trial == trial]
     outcome = report_words.outcome(row["outcome"])
-    printer.print(Text(f"trial {trial} of {read.study}: {outcome}", style="bold"))
+    printer.print(Text(f"trial {trial} of {data.study}: {outcome}", style="bold"))
     if not judged:
         printer.print("it has no epoch, so nothing can be said of its curve")
         return
@@ -269,13 +265,13 @@ def _print_trial(printer: Console, read: StudyRead, trial: int) -> None:
                 printer.print(f"  {heading:<8}{line}", soft_wrap=True)
 
 
-def _write_json(read: StudyRead, url: str, trial: int | None) -> None:
+def _write_json(data: "StudyData", trial: int | None) -> None:
     from sweeps.analysis import report_words
 
-    named = read.results["outcome"].map(report_words.outcome, na_action=None)
-    outcomes = dict(zip(read.results["trial"], named, strict=True))
+    named = data.results["outcome"].map(report_words.outcome, na_action=None)
+    outcomes = dict(zip(data.results["trial"], named, strict=True))
     found: dict[str, Any] = {
-        "study": read.study,
+        "study": data.study,
         "trials": [
             {
                 "trial": each.trial,
@@ -291,12 +287,12 @@ def _write_json(read: StudyRead, url: str, trial: int | None) -> None:
                 "epochs_needed": each.epochs_needed,
                 "gain": None if each.gain is None else asdict(each.gain),
             }
-            for each in read.judged
+            for each in data.judged
             if trial is None or each.trial == trial
         ],
     }
     if trial is None:
-        found |= _describe_next(look_ahead(read, url))
+        found |= _describe_next(look_ahead(data))
     typer.echo(json.dumps(_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False))
 
 

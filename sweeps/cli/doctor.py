@@ -104,18 +104,17 @@ def _describe_cores() -> str:
 
 
 def _find_database(storage: str | None) -> Finding:
-    from storage import migrations
     from storage.database import open_database
     from storage.locations import StorageError, redact, resolve_url
+    from storage.schema import VERSION
 
     try:
         url = resolve_url(storage)
         is_file_missing = _is_missing_file(url)
         if is_file_missing:
             return "database", f"{redact(url)}: not there yet; the first run creates it", False
-        with open_database(url, create=False) as db, db.read() as connection:
-            version = migrations.current_version(connection)
-            return "database", f"{db.where}: answers, tables of version {version}", False
+        with open_database(url, create=False) as db:
+            return "database", f"{db.where}: answers, tables of version {VERSION}", False
     except StorageError as error:
         return "database", str(error), True
 

@@ -35,7 +35,7 @@ _MOST_CLASSES_SHOWN = 2
 def short_evidence(finding: "Finding") -> str:
     """Return the numbers of a finding in a few words."""
     numbers: dict[str, Any] = dict(finding.numbers)
-    fall = numbers.get("macro_f1_fall", 0.0)
+    fall = numbers.get("score_fall", 0.0)
     numbers["score_change"] = f"F1 {-fall:.2f}" if fall >= 0.005 else "F1 held"
     numbers["s"] = "" if numbers.get("epochs") == 1 else "s"
     if finding.classes:

@@ -16,8 +16,8 @@ from sweeps.cli.output import is_missing
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeps.events import Event
-    from sweeps.workers import SweepEnd
+    from sweeps.running.events import Event
+    from sweeps.running.sweep import SweepEnd
 
 #: Trials of the last line.
 MAX_RANKED = 10

@@ -3,9 +3,11 @@
 import io
 import json
 import math
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 from rich.console import Console, RenderableType
 
+from objectives.metric_names import DEFAULT_METRIC, label_metric
 from storage import locations
 
 if TYPE_CHECKING:
@@ -53,6 +56,25 @@ class Invocation:
     debug: bool = False
 
 
+def stop_without_reader(show: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Return a call that shows an event, and that stops the run once nobody reads the output.
+
+    It stops as after SIGTERM: what has ended is kept, and nothing more is shown.
+    """
+
+    def guarded(event: Any) -> None:
+        try:
+            show(event)
+        except (BrokenPipeError, SystemExit):  # of which rich makes the latter
+            with open(os.devnull, "w") as nothing:
+                os.dup2(nothing.fileno(), 1)
+            if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                raise KeyboardInterrupt from None  # nothing has begun that could be stopped
+            signal.raise_signal(signal.SIGTERM)
+
+    return guarded
+
+
 def console(*, stderr: bool = False) -> Console:
     """Return a console that prints texts as they are: names may hold brackets."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
@@ -67,6 +89,16 @@ def command_line(*words: object, storage: str | None = None) -> str:
     """Return a ``bestepoch`` command to paste; ``storage`` as it was given, password masked."""
     given = [*words, "--storage", storage] if storage else [*words]
     return shlex.join(["bestepoch", *(locations.redact(str(word)) for word in given)])
+
+
+def find_metric(config: Mapping[str, Any]) -> str:
+    """Return what people call the score of a study with these settings."""
+    return clean(label_metric(config.get("metric", DEFAULT_METRIC)))
+
+
+def paste(command: str, storage: str | None) -> str:
+    """Return a command of ``sweeps.commands`` with ``storage`` as it was given."""
+    return command_line(*shlex.split(command)[1:], storage=storage)
 
 
 def short_number(value: float) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 from sweeps.analysis.space_table import flatten
 from sweeps.analysis.trial_params import BY_LINE_SEARCH, fill_unstored
 from sweeps.cli.output import clean, short_value
-from sweeps.events import EpochDone, Event, Note, TrialEnded, TrialStarted, WorkerEnded
+from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
 
 #: Running trials that are listed; the others are counted.
 MAX_LISTED = 20
@@ -34,16 +34,16 @@ _SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weights": "weight
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """A trial's best score so far."""
+    """A trial's best score so far, and its validation loss there."""
 
     score: float
     trial: int
     epoch: int
+    loss: float = math.inf
 
 
 @dataclass(slots=True)
 class _Running:
-    worker: int
     params: dict[str, Any]
     epoch: int = 0
     score: float = math.nan
@@ -62,6 +62,7 @@ class Progress:
         bests: The best score of each trial that may be ranked, running ones included.
         now: Returns seconds.
         pruned: Numbers of the trials that ended behind the others.
+        metric: What people call the score.
     """
 
     target: int
@@ -70,6 +71,7 @@ class Progress:
     bests: dict[int, Best]
     now: Callable[[], float]
     pruned: set[int] = field(default_factory=set)
+    metric: str = "score"
     _running: dict[int, _Running] = field(default_factory=dict)
     _params: dict[int, dict[str, Any]] = field(default_factory=dict)
     _lengths: dict[int, int] = field(default_factory=dict)
@@ -91,7 +93,7 @@ class Progress:
                 beside = {"learning_rate", *self.varying}
                 (params,) = fill_unstored([flatten(event.params)], beside=beside)
                 self._params[event.trial] = params
-                self._running[event.trial] = _Running(event.worker, params)
+                self._running[event.trial] = _Running(params)
             elif isinstance(event, EpochDone):
                 self._add_epoch(event)
             elif isinstance(event, TrialEnded):
@@ -102,12 +104,7 @@ class Progress:
                     self.pruned.add(event.trial)
                 self.bests.pop(event.trial, None)
                 if event.outcome in RANKED and event.best_score is not None:
-                    self._set_best(event.trial, event.best_score, epoch=event.best_epoch)
-            elif isinstance(event, WorkerEnded):
-                # What it still ran was released, or is taken up by another worker.
-                for trial, one in list(self._running.items()):
-                    if one.worker == event.worker:
-                        del self._running[trial]
+                    self._set_best(event)
 
     def ended_line(self, event: TrialEnded, *, width: int) -> str:
         """Return one line for a trial that has ended."""
@@ -138,7 +135,7 @@ class Progress:
                 return head
             more = len(numbers) - len(listed)
             tail = [Text(f"... {more} more")] if more else []
-            return Group(head, Text(""), _running_table(listed), *tail)
+            return Group(head, Text(""), _running_table(listed, self.metric), *tail)
 
     def state_line(self) -> str:
         """Return the state of the sweep on one line, for a log."""
@@ -173,11 +170,14 @@ class Progress:
             return
         one.epoch, one.score = event.epoch, event.score
         one.best_epoch, one.best_score = event.best_epoch, event.best_score
-        self._set_best(event.trial, event.best_score, epoch=event.best_epoch)
+        self._set_best(event)
 
-    def _set_best(self, trial: int, score: float, *, epoch: int | None) -> None:
-        if epoch is not None and not math.isnan(score):
-            self.bests[trial] = Best(score, trial, epoch)
+    def _set_best(self, event: EpochDone | TrialEnded) -> None:
+        score, epoch, loss = event.best_score, event.best_epoch, event.best_val_loss
+        if epoch is not None and score is not None and not math.isnan(score):
+            self.bests[event.trial] = Best(
+                score, event.trial, epoch, math.inf if loss is None else loss
+            )
 
     def _render_head(self, num_running: int) -> RenderableType:
         counts = Table.grid(padding=(0, 2, 0, 0))
@@ -191,8 +191,8 @@ class Progress:
         return f"{len(self.ended)} of {self.target} ended{pruned}, {num_running} running"
 
     def _best_text(self) -> str:
-        # Of equal ones that which got there first, as in every table.
-        first = min(self.bests.values(), key=lambda b: (-b.score, b.epoch, b.trial), default=None)
+        # Of equal ones that with the lower validation loss, as in every table.
+        first = min(self.bests.values(), key=lambda b: (-b.score, b.loss, b.trial), default=None)
         if first is None:
             return "none yet"
         return f"{first.score:.4f}, trial {first.trial} at epoch {first.epoch}"
@@ -247,8 +247,8 @@ class Display:
         self._progress.add(event)
         if self._is_quiet:
             return
-        if isinstance(event, Note) and (event.about or event.text) not in self._notes:
-            self._notes.add(event.about or event.text)
+        if isinstance(event, Note) and event.text not in self._notes:
+            self._notes.add(event.text)
             # A terminal gets whole words, a log a line.
             is_log = self._live is None
             self._printer.print(f"note: {clean(event.text)}", soft_wrap=is_log)
@@ -281,9 +281,9 @@ def _epochs_after(shares: Sequence[float], epoch: int) -> float:
     return max(1.0, math.fsum(shares[epoch:-1]) / shares[epoch])
 
 
-def _running_table(listed: Sequence[tuple[int, _Running]]) -> Table:
+def _running_table(listed: Sequence[tuple[int, _Running]], metric: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("trial", "epoch", "macro-F1", "best @ epoch"):
+    for name in ("trial", "epoch", clean(metric), "best @ epoch"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("optimizer", no_wrap=True)
     table.add_column("learning rate", no_wrap=True)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
 _FIRST = ("optimizer", "learning_rate")
-#: Of trials with the same score the one that reached it first leads.
 _WIDE_GAP, _GAP = 2, 1
 
 _Columns = list[tuple[str, list[str]]]
@@ -54,7 +53,11 @@ def ranked_lines(
 
 
 def answer_lines(
-    frame: "pd.DataFrame", *, by: str = "best", space: Mapping[str, Any] | None = None
+    frame: "pd.DataFrame",
+    *,
+    by: str = "best",
+    space: Mapping[str, Any] | None = None,
+    metric: str = "score",
 ) -> list[str]:
     """Return which trial won, and what another way to compare would have said.
 
@@ -62,27 +65,28 @@ def answer_lines(
         frame: ``queries.results``, ranked.
         by: The score that it is ranked by.
         space: The study's, by which the only trial of a study is described.
+        metric: What people call the score.
     """
     from sweeps.analysis.trial_params import describe_trial
 
     ranked = frame[frame["rank"].notna()]
     if ranked.empty:
-        return [_say_leader(frame)]
+        return [_say_leader(frame, metric)]
     first = ranked.iloc[0]
     best = f"{score(first['best_score'])} at epoch {whole(first['best_epoch'])}"
     last = f" (at its last epoch, {whole(first['last_epoch'])}: {score(first['last_score'])})"
     is_last = first["last_epoch"] == first["best_epoch"]
-    lines = [f"best: trial {first['trial']}, macro-F1 {best}{', its last' if is_last else last}"]
+    lines = [f"best: trial {first['trial']}, {metric} {best}{', its last' if is_last else last}"]
     if by != "best":
         own = score(first[f"{by}_score"])
-        lines = [f"by {WORDS[by]}: trial {first['trial']}, macro-F1 {own} (its best: {best})"]
+        lines = [f"by {WORDS[by]}: trial {first['trial']}, {metric} {own} (its best: {best})"]
     lines += _say_equals(ranked, first, by=by)
     described = clean(describe_trial(frame, int(first["trial"]), space or {}))
     lines.append(f"trial {first['trial']} is {described}")
     return [*lines, *_say_rivals(ranked, first, other="last" if by == "best" else "best")]
 
 
-def _say_leader(frame: "pd.DataFrame") -> str:
+def _say_leader(frame: "pd.DataFrame", metric: str) -> str:
     """Return who is ahead of the trials that have not ended, where none is ranked."""
     from sweeps.analysis import report_words
 
@@ -94,23 +98,19 @@ def _say_leader(frame: "pd.DataFrame") -> str:
     first = scored.iloc[0]
     ended = "no trial has ended yet" if is_open.all() else "none that has ended may be ranked"
     return (
-        f"best so far: trial {first['trial']}, macro-F1 {score(first['best_score'])} at epoch"
+        f"best so far: trial {first['trial']}, {metric} {score(first['best_score'])} at epoch"
         f" {whole(first['best_epoch'])}; {ended}"
     )
 
 
 def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> list[str]:
-    num_equal = int((ranked["rank"] == first["rank"]).sum())
-    if num_equal == 1:
+    from sweeps.analysis import report_words
+
+    equals = ranked[ranked["rank"] == first["rank"]]
+    if len(equals) == 1:
         return []
-    value = score(first[f"{by}_score"])
-    if by != "best":
-        return [f"{num_equal} trials share {value}; trial {first['trial']} is the earliest"]
-    epoch = whole(first["best_epoch"])
-    return [
-        f"{num_equal} trials share {value}; trial {first['trial']} got there first, at epoch"
-        f" {epoch}"
-    ]
+    value, why = score(first[f"{by}_score"]), report_words.why_first(equals)
+    return [f"{len(equals)} trials share {value}; trial {first['trial']} leads {why}"]
 
 
 def _say_rivals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, other: str) -> list[str]:

@@ -2,29 +2,32 @@
 
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from objectives.metric_names import DEFAULT_METRIC, METRICS, label_metric
 from sweeps.cli.output import (
-    Invocation,
     StorageOption,
     UsageMistake,
     clean,
     command_line,
     console,
+    paste,
+    stop_without_reader,
 )
+from sweeps.commands import carry_on_command
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sweeps.cli.progress import Progress
     from sweeps.config import SweepConfig
-    from sweeps.events import Event
-    from sweeps.workers import SweepEnd
+    from sweeps.running.events import Event
+    from sweeps.running.sweep import SweepEnd
 
 #: Up to this many trials the table is whole; of more it shows the head.
 MAX_ROWS = 30
@@ -33,15 +36,23 @@ _MAX_FAILURES = 3
 
 
 def run(
-    context: typer.Context,
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="OBJECTIVE_OR_FILE",
             help="An objective (relation-cnn), yours (FILE.py, FILE.py:Class, "
-            "package.module:Class), or a sweep file (.toml).",
+            "package.module:Class), or a sweep file (.toml); none with --like.",
+            show_default=False,
         ),
-    ],
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Take all settings of this study, and run them with those given here as the "
+            "next study, or as --study.",
+        ),
+    ] = None,
     trials: Annotated[
         int | None, typer.Option(help="Trials that the study has in the end.")
     ] = None,
@@ -49,6 +60,12 @@ def run(
         str | None, typer.Option(metavar="NAME", help="Name of the study. (the objective's)")
     ] = None,
     storage: StorageOption = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"The score: {', '.join(METRICS)}, f1:CLASS. ({DEFAULT_METRIC})"
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Data file. (the one that ships with it)")
     ] = None,
@@ -113,12 +130,18 @@ def run(
 
     if quiet and is_json:
         raise UsageMistake("give --quiet or --json-lines, not both")
-    config = sweeps.load_config(
-        target,
+    if target is None and like is None:
+        raise UsageMistake("OBJECTIVE_OR_FILE or --like is missing; see: bestepoch run --help")
+    if target is not None and like is not None:
+        raise UsageMistake("give OBJECTIVE_OR_FILE or --like STUDY, not both")
+    load: Callable[..., SweepConfig] = sweeps.load_config if like is None else sweeps.load_like
+    config = load(
+        target if like is None else like,
         overrides or (),
         trials=trials,
         study=study,
         storage=storage,
+        metric=metric,
         data=data,
         workers=workers,
         slots=slots,
@@ -129,11 +152,10 @@ def run(
         warm_start=warm_start,
         **{"try": _parse_tries(tries or ())},
     )
-    invocation: Invocation = context.obj
     if is_json:
-        raise typer.Exit(_run_as_json(config, force=force, again=invocation.args))
+        raise typer.Exit(_run_as_json(config, force=force))
     end = _run(config, force=force, is_quiet=quiet)
-    raise typer.Exit(_report(config, end, again=invocation.args, is_quiet=quiet))
+    raise typer.Exit(_report(config, end, is_quiet=quiet))
 
 
 def _parse_tries(tries: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -155,7 +177,7 @@ def _parse_tries(tries: Sequence[str]) -> list[dict[str, Any]] | None:
 def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
     import sweeps
     from sweeps.cli.progress import Display
-    from sweeps.workers import SweepEnd
+    from sweeps.running.sweep import SweepEnd
 
     printer = console()
     progress = _make_progress(config)
@@ -170,26 +192,25 @@ def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
                     printer.print(head.pop(0), soft_wrap=True)
                 display.show(event)
 
-            return sweeps.run(config, force=force, on_event=show)
+            return sweeps.run(config, force=force, on_event=stop_without_reader(show))
     except KeyboardInterrupt:
         return SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
 
 
-def _run_as_json(config: "SweepConfig", *, force: bool, again: tuple[str, ...]) -> int:
+def _run_as_json(config: "SweepConfig", *, force: bool) -> int:
     """Run with nothing but JSON on standard output; return the exit code."""
     import sweeps
     from sweeps.cli import json_lines
-    from sweeps.workers import SweepEnd
+    from sweeps.running.sweep import SweepEnd
 
     with json_lines.only_lines() as write:
         try:
-            end = sweeps.run(
-                config, force=force, on_event=lambda event: write(json_lines.event_line(event))
-            )
+            show = stop_without_reader(lambda event: write(json_lines.event_line(event)))
+            end = sweeps.run(config, force=force, on_event=show)
         except KeyboardInterrupt:
             end = SweepEnd(config.study, config.storage or "", "interrupted", None, 130)
         frame = _read_results(config)
-        code = _tell_end(config, end, frame, again=again)
+        code = _tell_end(config, end, frame)
         write(json_lines.end_line(end, frame, exit_code=code))
     return code
 
@@ -207,11 +228,14 @@ def _make_progress(config: "SweepConfig") -> "Progress":
         pruned = {int(trial) for trial in frame.loc[frame["outcome"] == "behind", "trial"]}
         for row in frame[frame["rank"].notna()].to_dict(orient="records"):
             trial = int(row["trial"])
-            bests[trial] = Best(row["best_score"], trial, int(row["best_epoch"]))
+            bests[trial] = Best(
+                row["best_score"], trial, int(row["best_epoch"]), row["best_val_loss"]
+            )
     return Progress(
         target=config.trials,
         varying=_list_varying(config),
         pruned=pruned,
+        metric=label_metric(config.metric),
         ended=ended,
         bests=bests,
         now=time.monotonic,
@@ -269,7 +293,7 @@ def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[st
         "sampler": describe_sampler(config.sampler, config.space),
     }
     if config.warm_start is not None:
-        from sweeps.queued import describe_warm_start
+        from sweeps.running.first_trials import describe_warm_start
 
         lines["first"] = describe_warm_start(config, locations.resolve_url(config.storage))
     if num_ended:
@@ -288,30 +312,22 @@ def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[st
     ]
 
 
-def _report(
-    config: "SweepConfig", end: "SweepEnd", *, again: tuple[str, ...], is_quiet: bool
-) -> int:
+def _report(config: "SweepConfig", end: "SweepEnd", *, is_quiet: bool) -> int:
     """Print how the run ended; return the exit code."""
     printer = console()
     frame = _read_results(config)
     if frame is not None and not frame.empty:
         _print_results(config, frame, printer=printer, is_quiet=is_quiet)
-        if end.worker_s and not is_quiet:
+        if end.trainer_s and not is_quiet:
             printer.print(_describe_bookkeeping(end))
-    return _tell_end(config, end, frame, again=again)
+    return _tell_end(config, end, frame)
 
 
-def _tell_end(
-    config: "SweepConfig",
-    end: "SweepEnd",
-    frame: "pd.DataFrame | None",
-    *,
-    again: tuple[str, ...],
-) -> int:
+def _tell_end(config: "SweepConfig", end: "SweepEnd", frame: "pd.DataFrame | None") -> int:
     """Say on standard error what went otherwise than wished; return the exit code."""
     errors = console(stderr=True)
     if end.ending in ("interrupted", "time is up"):
-        _print_kept(config, end, frame=frame, errors=errors, again=again)
+        _print_kept(config, end, frame=frame, errors=errors)
     if end.ending == "failed":
         errors.print(clean(f"failed: {end.reason or 'no reason given'}"), soft_wrap=True)
         return end.exit_code or 1
@@ -324,9 +340,9 @@ def _tell_end(
 
 
 def _describe_bookkeeping(end: "SweepEnd") -> str:
-    share, waited = end.bookkeeping_s / end.worker_s, end.waited_s / end.worker_s
+    share, waited = end.bookkeeping_s / end.trainer_s, end.waited_s / end.trainer_s
     return (
-        f"bookkeeping took {share:.1%} of the workers' {end.worker_s:.0f} s; "
+        f"bookkeeping took {share:.1%} of the trainers' {end.trainer_s:.0f} s; "
         f"training waited {waited:.1%} of it"
     )
 
@@ -348,7 +364,8 @@ def _print_results(
         printer.print(note)
     if is_quiet:
         return
-    for line in ranking.answer_lines(frame, space=config.space.to_table()):
+    metric = label_metric(config.metric)
+    for line in ranking.answer_lines(frame, space=config.space.to_table(), metric=metric):
         printer.print(line)
     failed = frame[frame["outcome"] == "failed"]
     for row in failed.head(_MAX_FAILURES).to_dict(orient="records"):
@@ -365,33 +382,17 @@ def _print_kept(
     *,
     frame: "pd.DataFrame | None",
     errors: Console,
-    again: tuple[str, ...],
 ) -> None:
     """Say what a run that stopped early has kept, and how to carry it on."""
-    num_ended, num_unfinished = 0, 0
-    if frame is not None:
-        is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
-        num_ended = int(is_ended.sum())
-        num_unfinished = len(frame) - num_ended
+    if frame is None:
+        errors.print(f"{end.ending}: nothing had begun")
+        return
+    num_ended = int((frame["outcome"].notna() & (frame["outcome"] != "interrupted")).sum())
+    num_unfinished = len(frame) - num_ended
     are = "is" if num_ended == 1 else "are"
     kept = f"{end.ending}: {num_ended} of {_count_trials(config)} ended and {are} kept"
     if num_unfinished:
         kept += f"; {num_unfinished} unfinished will start again under their numbers"
     errors.print(kept)
-    errors.print(f"to carry on: {command_line(*_without_limit(again))}", soft_wrap=True)
-
-
-def _without_limit(args: Sequence[str]) -> list[str]:
-    """Return the command's words without its time limit: who carries on wants to go on."""
-    kept: list[str] = []
-    words = iter(args)
-    for word in words:
-        option, is_joined, value = word.partition("=")
-        if option not in ("--max-minutes", "--set"):
-            kept.append(word)
-            continue
-        given = [word] if is_joined else [word, next(words, "")]
-        key = (value if is_joined else given[-1]).partition("=")[0].strip()
-        if option == "--set" and key != "max_minutes":
-            kept += given
-    return kept
+    command = paste(carry_on_command(config.study), config.storage)
+    errors.print(f"to carry on: {command}", soft_wrap=True)

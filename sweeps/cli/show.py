@@ -15,6 +15,7 @@ from sweeps.cli.output import (
     StudyArgument,
     clean,
     console,
+    find_metric,
     is_missing,
     read_trial,
     score,
@@ -59,7 +60,7 @@ def show(
     printer = console()
     _print_facts(printer, row, params=params, scores=scores, curve=curve)
     if not curve.empty:
-        printer.print("\nvalidation macro-F1 by epoch")
+        printer.print(f"\nvalidation {find_metric(settings.config)} by epoch")
         epochs = [int(epoch) for epoch in curve["epoch"]]
         for line in plot_curve(epochs, list(curve["score"])):
             printer.print(line, soft_wrap=True)
@@ -162,7 +163,7 @@ def _print_facts(
         "best": f"{score(scores['best_score'])} at epoch {whole(scores['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
         "tail": f"{score(row['tail_score'])}, {_describe_tail(len(curve))}",
-        "seed": f"{row['seed']}, attempt {row['attempt']}, on {row['device']}",
+        "seed": f"{row['seed']}{_describe_place(row)}",
         "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
     }
     printer.print(Text(f"trial {row['trial']} of {row['study']}{rank}", style="bold"))
@@ -172,6 +173,11 @@ def _print_facts(
     for name, text in facts.items():
         grid.add_row(name, text)
     printer.print(grid)
+
+
+def _describe_place(row: "Mapping[str, Any]") -> str:
+    """Return how and where a trial was trained; nothing of a trial that was not."""
+    return "" if row["path"] is None else f", {row['path']} on {row['device']}"
 
 
 def _describe_tail(num_epochs: int) -> str:

@@ -1,9 +1,9 @@
 """``list``, ``results`` and ``delete``: the studies of a database."""
 
-import socket
 import sys
 from collections.abc import Collection
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -20,6 +20,7 @@ from sweeps.cli.output import (
     choose_format,
     command_line,
     console,
+    find_metric,
     save_text,
     score,
     whole,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from storage.database import Database
-    from storage.records import StudyRow, UnfinishedTrial
+    from storage.records import StudyRow
 
 
 def list_studies(
@@ -83,8 +84,9 @@ def results(
         return
     for line in ranking.ranked_lines(frame, width=printer.width, by=by):
         printer.print(line)
-    space = queries.study_settings(url, study).config.get("space") or {}
-    for line in ranking.answer_lines(frame, by=by, space=space):
+    config = queries.study_settings(url, study).config
+    space, metric = config.get("space") or {}, find_metric(config)
+    for line in ranking.answer_lines(frame, by=by, space=space, metric=metric):
         printer.print(line)
 
 
@@ -102,8 +104,12 @@ def delete(
     settings = queries.study_settings(url, study)
     trials = count(len(queries.results(url, study)), "trial")
     with open_database(url, create=False) as db:
-        _refuse_if_running(db, settings)
-        _warn_of_others(db, settings)
+        holder = db.find_holder(study)
+        if holder is not None:
+            raise UsageMistake(
+                f"study {study!r} is being trained by process {holder.pid} on {holder.host}; "
+                "stop it first"
+            )
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageMistake(f"not a terminal to ask at; to delete {study!r} give --yes")
@@ -118,59 +124,25 @@ def delete(
         )
 
 
-def _refuse_if_running(db: "Database", settings: "StudyRow") -> None:
-    """Raise if a worker of this machine trains the study."""
-    pids = sorted({one.pid for one in _list_running(db, settings, is_here=True)})
-    if pids:
-        raise UsageMistake(
-            f"study {settings.name!r} is being trained by process"
-            f" {', '.join(map(str, pids))}; stop it first"
-        )
-
-
-def _warn_of_others(db: "Database", settings: "StudyRow") -> None:
-    """Say that workers elsewhere would lose their trials; nothing here can tell if they live."""
-    hosts = sorted({one.host for one in _list_running(db, settings, is_here=False)})
-    if hosts:
-        console(stderr=True).print(
-            f"note: trials are unfinished on {', '.join(hosts)}; a worker there would lose them",
-            soft_wrap=True,
-        )
-
-
-def _list_running(
-    db: "Database", settings: "StudyRow", *, is_here: bool
-) -> "list[UnfinishedTrial]":
-    from storage import queries
-    from sweeps.bookkeeping import is_left
-
-    here = socket.gethostname()
-    unfinished = queries.unfinished_trials(db, settings.uuid)
-    return [one for one in unfinished if not is_left(one) and (one.host == here) == is_here]
-
-
 def _delete(db: "Database", settings: "StudyRow") -> int:
     """Delete a study for good; return how many weights files went with it.
 
     Optuna's study goes first: killed in between, our rows still name the study and a second
     delete finds them.
     """
-    import optuna
+    from storage import recorder
+    from storage.optuna_mirror import delete_study
+    from sweeps.running.study import make_holder
 
-    from storage import study_recorder
-
-    with db.study_lock(settings.name):
-        _refuse_if_running(db, settings)
-        # Missing if it was deleted in Optuna before, or ours is an older one that was renamed.
-        with suppress(KeyError):
-            optuna.delete_study(study_name=settings.name, storage=db.optuna_storage())
-        names = study_recorder.delete_study(db, study_uuid=settings.uuid)
+    with db.hold_study(settings.name, holder=make_holder(datetime.now(UTC))):
+        delete_study(db, settings.uuid)
+        names = recorder.delete_study(db, settings.uuid)
     return _delete_weights(db.weights_dir, names, study_uuid=settings.uuid)
 
 
 def _delete_weights(folder: Path, names: Collection[str], *, study_uuid: str) -> int:
     """Delete files of the weights folder; whatever a name says, nothing outside it."""
-    # Attempts that were given up have files that no row names.
+    # Trials that were not ended have files that no row names.
     leftover = folder.glob(f"*-{study_uuid[:8]}/trial-*.safetensors")
     paths = {folder / name for name in names} | set(leftover)
     inside = folder.resolve()

@@ -64,21 +64,23 @@ from pathlib import Path
 sys.path[:0] = [{here!r}]
 import numpy as np, torch
 from torch import nn
-import bench_steps
+import plain_loops
 from objectives.registry import find_objective
 from objectives.training import random
 from objectives.training.batches import on_device
-from objectives.training.metrics import class_scores
+from objectives.metrics import make_metric
+from objectives.api import Counts
 torch.set_num_threads(1)
 torch.set_flush_denormal(True)
+MACRO_F1 = make_metric("macro-f1", [])
 DEVICE = torch.device({device!r})
 DATA = find_objective({objective!r}).load(None)
-CASE = next(c for c in bench_steps.CASES.values() if c.objective == {objective!r})
+CASE = next(c for c in plain_loops.CASES.values() if c.objective == {objective!r})
 TRAIN, VALIDATION = (on_device(s, DEVICE) for s in (DATA.train, DATA.validation))
 
 def batch(split, rows):
     padded = DATA.train.lengths is not None and not {trimmed}
-    return bench_steps.whole(split, rows) if padded else split.batch(rows)
+    return plain_loops.whole(split, rows) if padded else split.batch(rows)
 
 def adam(rate):
     return lambda parameters: torch.optim.Adam(parameters, lr=rate)
@@ -104,11 +106,12 @@ def train(make_optimizer, seed, report, dropout=None):
         model.eval()
         counts = torch.zeros(classes * classes, dtype=torch.int64, device=DEVICE)
         with torch.no_grad():
-            for rows in VALIDATION.evaluation_batches():
+            for rows in VALIDATION.evaluation_batches(classes):
                 inputs, targets = batch(VALIDATION, rows)
                 cells = targets * classes + model(*inputs).argmax(-1)
                 counts += torch.bincount(cells, minlength=classes * classes)
-        score = class_scores(counts.view(classes, classes).cpu().numpy()).score
+        table = Counts.of_matrix(counts.view(classes, classes).cpu().numpy())
+        score = MACRO_F1.score(table)
         report(score, epoch)
     return score
 """
@@ -147,7 +150,7 @@ if __name__ == "__main__":
 
 
 def ours(case: Case, folder: Path, device: str) -> list[list[str]]:
-    command = [sys.executable, "-c", "from sweeps.cli import main; main()"]
+    command = [sys.executable, "-P", "-c", "from sweeps.cli import main; main()"]
     command += ["run", case.objective, "--quiet", "--storage", f"sqlite:///{folder}/ours.db"]
     settings = (
         f"trials={case.trials}",

@@ -78,7 +78,7 @@ study.optimize(objective, timeout=3600)
 OURS = """
 import sys, time
 import sweeps
-from sweeps.events import EpochDone
+from sweeps.running.events import EpochDone
 best = 0.0
 def show(event):
     global best

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from objectives.training.metrics import class_scores
+from objectives.api import Counts
+from objectives.metrics import class_scores, make_metric
 from sweeps.analysis.findings import TrialCurve, Verdict
 from sweeps.analysis.noise import macro_f1_error
 from sweeps.analysis.verdicts import judge
@@ -179,6 +180,7 @@ def _sample(
     """Return macro-F1 and the classes' F1 per epoch of predictions with these recalls, (E, C)."""
     classes = len(supports)
     luck = [np.sort(rng.random(round(kept * support))) for support in supports]
+    macro_f1 = make_metric("macro-f1", [])
     scores, class_f1s = [], []
     for row in recalls:
         confusion = np.zeros((classes, classes), dtype=np.int64)
@@ -191,9 +193,9 @@ def _sample(
                 continue
             confusion[k] = rng.multinomial(support - right, shares / shares.sum())
             confusion[k, k] = right
-        found = class_scores(confusion)
-        scores.append(found.score)
-        class_f1s.append(tuple(found.f1.tolist()))
+        counts = Counts.of_matrix(confusion)
+        scores.append(macro_f1.score(counts))
+        class_f1s.append(tuple(class_scores(counts).f1.tolist()))
     return scores, class_f1s
 
 

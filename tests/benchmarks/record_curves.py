@@ -20,14 +20,15 @@ import numpy as np
 import torch
 
 from objectives.api import Data, EpochReport, Split
+from objectives.metrics import class_scores, make_metric
 from objectives.registry import find_objective
-from objectives.training.metrics import class_scores
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
 FOLDER = Path(__file__).parent.parent / "curves"
 COMMAND = "python tests/benchmarks/record_curves.py"
 SEED = 7
+MACRO_F1 = make_metric("macro-f1", [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def train(recording: Recording) -> tuple[Data, dict[str, list[EpochReport]]]:
     trials = list(recording.trials.items())
     lane = trainer.open_lane(trainer.fusion_key(trials[0][1]), 0)
     for slot, (_, hparams) in enumerate(trials):
-        lane.admit(slot, recording.seed, hparams)
+        lane.place(slot, recording.seed, hparams)
     reports: dict[str, list[EpochReport]] = {name: [] for name in recording.trials}
     for _ in range(recording.epochs):
         for report in lane.train_epoch():
@@ -110,9 +111,8 @@ def lines(
     yield f"# validation examples: {supports}"
     yield ",".join(["epoch", "train_loss", "val_loss", "score", "class_f1"])
     for report in reports:
-        scores = class_scores(report.confusion)
-        numbers = (report.train_loss, report.val_loss, scores.score)
-        classes = " ".join(f"{f1:.4f}" for f1 in scores.f1)
+        numbers = (report.train_loss, report.val_loss, MACRO_F1.score(report.counts))
+        classes = " ".join(f"{f1:.4f}" for f1 in class_scores(report.counts).f1)
         yield ",".join([str(report.epoch), *(f"{number:.5f}" for number in numbers), classes])
 
 
@@ -130,7 +130,7 @@ def main() -> None:
             path = FOLDER / f"{name}.csv"
             written = lines(data, hparams, reports[name], seed=recording.seed)
             path.write_text("\n".join(written) + "\n")
-            best = max(class_scores(report.confusion).score for report in reports[name])
+            best = max(MACRO_F1.score(report.counts) for report in reports[name])
             print(f"{path.name}: {len(reports[name])} epochs, best macro-F1 {best:.4f}")
 
 

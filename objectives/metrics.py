@@ -1,0 +1,144 @@
+"""The metrics that a study can be judged by: functions of the counts of each class, by name.
+
+Equal to scikit-learn's over the classes that have examples in validation, so that every epoch and
+every trial of a study is divided by the same number of classes. Knows no torch.
+Shapes: N examples, C classes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from objectives.api import Counts, Data, Split
+from objectives.metric_names import F1_OF, METRICS, check_metric, label_metric
+from search_spaces.mistakes import suggest_names
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Scores of each class, (C,); 0 where nothing was there to count (``zero_division=0``).
+
+    Attributes:
+        precision: Right predictions / predictions of the class.
+        recall: Right predictions / examples of the class.
+        f1: Harmonic mean of the two.
+        support: Examples of the class.
+    """
+
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    f1: npt.NDArray[np.float64]
+    support: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a study's score is; higher is better.
+
+    Attributes:
+        name: As a configuration names it.
+        label: As a person reads it.
+        lowest: Smallest score there can be.
+        class_index: The class whose F1 it is, or None.
+    """
+
+    name: str
+    label: str
+    lowest: float = 0.0
+    class_index: int | None = None
+
+    def score(self, counts: Counts) -> float:
+        """Return the score of one epoch; 0.0 where the metric has nothing to divide by."""
+        if self.class_index is not None:
+            return float(class_scores(counts).f1[self.class_index])
+        return _SCORES[self.name](counts)
+
+
+def make_metric(name: str, class_names: Sequence[str]) -> Metric:
+    """Return the metric of a name, "f1:CLASS" for the F1 of one of the data's classes.
+
+    Raises:
+        ValueError: If there is no such metric or no such class; one line suggests a name.
+    """
+    check_metric(name)
+    if name in METRICS:
+        return Metric(name, label_metric(name), lowest=-1.0 if name == "mcc" else 0.0)
+    class_name = name.removeprefix(F1_OF)
+    if class_name not in class_names:
+        way_out = suggest_names(class_name, class_names)
+        raise ValueError(f"{name!r} names no class of the data; {way_out}")
+    return Metric(name, label_metric(name), class_index=list(class_names).index(class_name))
+
+
+def class_scores(counts: Counts) -> ClassScores:
+    """Return the scores of each class."""
+    right = counts.right.astype(np.float64)
+    return ClassScores(
+        precision=_ratio(right, counts.predicted),
+        recall=_ratio(right, counts.support),
+        f1=_ratio(2 * right, counts.support + counts.predicted),
+        support=counts.support,
+    )
+
+
+def find_absent(data: Data) -> tuple[str, ...]:
+    """Return the names of the classes that train has examples of and validation has not.
+
+    They count nowhere in a score. Of a soft label the likeliest class counts, the earliest on
+    ties.
+    """
+    present = [set(np.unique(_true_classes(split))) for split in (data.train, data.validation)]
+    return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
+
+
+def _true_classes(split: Split) -> npt.NDArray[np.int64]:
+    targets = split.targets
+    return targets.astype(np.int64) if targets.ndim == 1 else targets.argmax(axis=1)
+
+
+def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _macro_f1(counts: Counts) -> float:
+    return _mean_of_present(class_scores(counts).f1, counts)
+
+
+def _weighted_f1(counts: Counts) -> float:
+    total = int(counts.support.sum())
+    return float(class_scores(counts).f1 @ counts.support) / total if total else 0.0
+
+
+def _accuracy(counts: Counts) -> float:
+    total = int(counts.support.sum())
+    return int(counts.right.sum()) / total if total else 0.0
+
+
+def _balanced_accuracy(counts: Counts) -> float:
+    return _mean_of_present(class_scores(counts).recall, counts)
+
+
+def _mcc(counts: Counts) -> float:
+    # Python's whole numbers: the products of counts of a large data set do not fit into int64.
+    support, predicted = counts.support.tolist(), counts.predicted.tolist()
+    total, right = sum(support), int(counts.right.sum())
+    covariance = right * total - sum(s * p for s, p in zip(support, predicted, strict=True))
+    spread = (total**2 - sum(s * s for s in support)) * (total**2 - sum(p * p for p in predicted))
+    return covariance / math.sqrt(spread) if spread else 0.0
+
+
+def _mean_of_present(scores: npt.NDArray[np.float64], counts: Counts) -> float:
+    present = counts.support > 0
+    return float(scores[present].mean()) if present.any() else 0.0
+
+
+_SCORES: Mapping[str, Callable[[Counts], float]] = {
+    "macro-f1": _macro_f1,
+    "accuracy": _accuracy,
+    "weighted-f1": _weighted_f1,
+    "balanced-accuracy": _balanced_accuracy,
+    "mcc": _mcc,
+}

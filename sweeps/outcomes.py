@@ -1,0 +1,25 @@
+"""Why a trial ended, and what counts as diverged: words that running and reading share."""
+
+import enum
+
+
+class Outcome(enum.Enum):
+    """Why a trial ended; the value is what SQL stores."""
+
+    STALLED = "stalled"
+    EXHAUSTED = "exhausted"
+    BEHIND = "behind"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+#: Ends whose score may be ranked.
+RANKED_OUTCOMES = frozenset({Outcome.STALLED, Outcome.EXHAUSTED, Outcome.BEHIND})
+#: Trials that other trials are compared with: those that were trained to the end of their rise.
+PEER_OUTCOMES = frozenset({Outcome.STALLED, Outcome.EXHAUSTED})
+
+#: A training loss above this many times the loss of guessing is far above chance.
+CHANCE_FACTOR = 3.0
+#: Epochs in a row that the training loss must stay there: a first epoch may be wild and recover.
+CHANCE_EPOCHS = 3

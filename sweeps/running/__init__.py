@@ -1,0 +1,1 @@
+"""Runs a study: asks for trials, gives them to trainers, judges them, and records."""

@@ -1,0 +1,305 @@
+"""Which trial trains in which lane, and which lane is next: plain Python, no torch, no Optuna.
+
+Trials wait for a place in a lane of their fusion key. The lanes of a trainer train in turn, an
+epoch each, so every trial moves on and each freed place goes to the trial that has waited longest.
+How many trials a lane should have is learned from its own epochs.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+#: An epoch must get cheaper a trial by this share where a lane has twice the trials, or more
+#: trials only make each of them slower.
+WORTHWHILE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Generic[Key]):
+    """A trial that waits for a place.
+
+    Attributes:
+        trial: Its number.
+        key: Its fusion key.
+        data_epoch: The clock that its lane must show, because it entered at it before its process
+            died; None: any.
+        is_suspect: A trainer died while it trained the trial, which must train alone until it has
+            passed that epoch.
+    """
+
+    trial: int
+    key: Key
+    data_epoch: int | None = None
+    is_suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Turn(Generic[Key]):
+    """What a trainer does next with one lane, in the order of the fields, then an epoch.
+
+    Attributes:
+        lane: The lane.
+        key: What its trials share.
+        data_epoch: The lane's clock.
+        keep: Trials whose last epoch was their best so far.
+        save: Trials that leave once their best weights are written.
+        drop: Trials that leave without.
+        entering: Trials that join.
+        is_closed: The lane has no trial left.
+        is_trained: Whether an epoch is trained; not where weights are written, because ends that
+            wait for them should not wait for an epoch.
+    """
+
+    lane: int
+    key: Key
+    data_epoch: int
+    keep: tuple[int, ...] = ()
+    save: tuple[int, ...] = ()
+    drop: tuple[int, ...] = ()
+    entering: tuple[int, ...] = ()
+    is_closed: bool = False
+    is_trained: bool = True
+
+
+@dataclass(slots=True)
+class _Lane(Generic[Key]):
+    trainer: int
+    key: Key
+    data_epoch: int
+    last_turn: int
+    is_exclusive: bool
+    max_trials: int | None = None
+    epochs: int = 0
+    trials: list[int] = field(default_factory=list)
+    keep: list[int] = field(default_factory=list)
+    save: list[int] = field(default_factory=list)
+    drop: list[int] = field(default_factory=list)
+    entering: list[int] = field(default_factory=list)
+
+
+class LanePace:
+    """What an epoch costs a trial by the number of trials in a lane, from the lane's own epochs.
+
+    By powers of two, so that each figure is the fastest of many epochs: one is easily slow.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+
+    def add(self, trials: int, seconds: float) -> None:
+        """Take in an epoch of a lane of so many trials."""
+        size, each = 1 << (trials.bit_length() - 1), seconds / trials
+        self._seconds[size] = min(each, self._seconds.get(size, each))
+
+    def limit(self) -> int | None:
+        """Return how many trials pay; None: as many as there are, for all that is known.
+
+        Where a lane has twice the trials, an epoch must be cheaper a trial.
+        """
+        sizes = sorted(self._seconds)
+        for few, many in pairwise(sizes):
+            if self._seconds[many] > self._seconds[few] * (1.0 - WORTHWHILE):
+                return 2 * few - 1
+        return None
+
+
+class Scheduler(Generic[Key]):
+    """The waiting and the training trials of all trainers.
+
+    Args:
+        capacity: Most trials that a trainer has at once.
+        max_trials: Most trials that a lane has; None: as many as pay.
+    """
+
+    def __init__(self, capacity: int, max_trials: int | None = None) -> None:
+        assert capacity >= 1, f"a trainer needs a trial, got {capacity=}"
+        self._capacity = capacity
+        self._max_trials = max_trials
+        self._waiting: list[Waiting[Key]] = []
+        self._lanes: dict[int, _Lane[Key]] = {}
+        self._lane_of: dict[int, int] = {}
+        self._paces: dict[Key, LanePace] = {}
+        # Trainers that train suspects, one at a time, and nothing else.
+        self._quarantine: set[int] = set()
+        self._turns = 0
+        self._lanes_opened = 0
+
+    @property
+    def num_waiting(self) -> int:
+        """Trials without a place."""
+        return len(self._waiting)
+
+    def add(self, waiting: Waiting[Key]) -> None:
+        """Take in a trial that waits for a place."""
+        self._waiting.append(waiting)
+
+    def next_turn(
+        self, trainer: int, num_free: int = 1, *, may_train: bool = True
+    ) -> Turn[Key] | None:
+        """Place what can be placed with a trainer that is free; return what it does next.
+
+        Weights are written first; then the lane that has waited longest trains.
+
+        Args:
+            trainer: The trainer.
+            num_free: Trainers that are free now: it takes its share of the trials that wait.
+            may_train: False once the run is to stop.
+
+        Returns:
+            None if the trainer has nothing to do.
+        """
+        for number, lane in self._lanes_of(trainer).items():
+            if lane.save or not lane.trials:
+                return self._begin_turn(number, is_trained=False)
+        if not may_train:
+            return None
+        suspects = [each for each in self._waiting if each.is_suspect]
+        if suspects and not self._quarantine:
+            self._quarantine.add(trainer)
+        if trainer in self._quarantine:
+            alone = [i for i, lane in self._lanes_of(trainer).items() if lane.is_exclusive]
+            if not alone and suspects:
+                alone = [self._place_alone(trainer, suspects[0])]
+            if alone:
+                return self._begin_turn(alone[0])
+            self._quarantine.discard(trainer)
+        share = -(-self.num_waiting // num_free)
+        while share > 0 and self._place(trainer):
+            share -= 1
+        own = self._lanes_of(trainer)
+        return self._begin_turn(min(own, key=lambda i: own[i].last_turn)) if own else None
+
+    def advance(self, lane: int, *, trained: int, seconds: float) -> None:
+        """Move a lane's clock by the epoch that it has trained, and end its turn.
+
+        Args:
+            lane: The lane.
+            trained: Trials that it trained.
+            seconds: What that took.
+        """
+        self._turns += 1
+        one = self._lanes[lane]
+        one.data_epoch += 1
+        one.last_turn = self._turns
+        one.epochs += 1
+        # In its first epoch a lane also checks its model, and libraries make their plans.
+        if trained and one.epochs > 1:
+            self._paces.setdefault(one.key, LanePace()).add(trained, seconds)
+
+    def limit(self, lane: int, max_trials: int) -> None:
+        """Let a lane have at most so many trials from now on; those that it has stay."""
+        if lane in self._lanes:
+            self._lanes[lane].max_trials = max_trials
+
+    def clear(self, trial: int) -> None:
+        """Let a suspect train beside others from now on."""
+        self._lanes[self._lane_of[trial]].is_exclusive = False
+
+    def keep(self, trial: int) -> None:
+        """Let the trial's present weights be kept with the lane's next turn."""
+        self._lanes[self._lane_of[trial]].keep.append(trial)
+
+    def leave(self, trial: int, *, is_saved: bool) -> None:
+        """Take a trial out of its lane; its best weights are written first, or it has none."""
+        lane = self._lanes[self._lane_of.pop(trial)]
+        lane.trials.remove(trial)
+        (lane.save if is_saved else lane.drop).append(trial)
+
+    def put_back(self, waiting: Waiting[Key]) -> None:
+        """Let a trial that its lane had no memory for wait again; the lane grows no more."""
+        lane = self._lanes[self._lane_of.pop(waiting.trial)]
+        lane.trials.remove(waiting.trial)
+        lane.max_trials = max(1, len(lane.trials))
+        self._waiting.insert(0, waiting)
+
+    def lose(self, trainer: int) -> list[int]:
+        """Forget the lanes of a trainer that has died; return the trials that had a place there.
+
+        One that takes its place is told of suspects anew.
+        """
+        lost = [each for n in self._lanes_of(trainer) for each in self._lanes.pop(n).trials]
+        for trial in lost:
+            del self._lane_of[trial]
+        self._quarantine.discard(trainer)
+        return lost
+
+    def _lanes_of(self, trainer: int) -> dict[int, _Lane[Key]]:
+        return {i: lane for i, lane in self._lanes.items() if lane.trainer == trainer}
+
+    def _begin_turn(self, number: int, *, is_trained: bool = True) -> Turn[Key]:
+        lane = self._lanes[number]
+        turn = Turn(
+            number,
+            lane.key,
+            lane.data_epoch,
+            keep=tuple(lane.keep),
+            save=tuple(lane.save),
+            drop=tuple(lane.drop),
+            entering=tuple(lane.entering) if is_trained else (),
+            is_closed=not lane.trials,
+            is_trained=is_trained,
+        )
+        lane.keep, lane.save, lane.drop = [], [], []
+        if is_trained:
+            lane.entering = []
+        if turn.is_closed:
+            del self._lanes[number]
+        return turn
+
+    def _place_alone(self, trainer: int, suspect: Waiting[Key]) -> int:
+        """Give a suspect a lane of its own."""
+        self._waiting.remove(suspect)
+        number = self._open(trainer, suspect)
+        self._enter(number, suspect.trial)
+        return number
+
+    def _place(self, trainer: int) -> bool:
+        """Give a place to the longest waiting trial that can have one; return whether one could.
+
+        It joins the fullest lane of its key, and of its clock if it has one; where there is no
+        such lane at all, it opens one.
+        """
+        own = self._lanes_of(trainer)
+        if sum(len(lane.trials) for lane in own.values()) >= self._capacity:
+            return False
+        for waiting in self._waiting:
+            if waiting.is_suspect:
+                continue
+            fitting = [i for i, lane in own.items() if _fits(waiting, lane)]
+            free = [i for i in fitting if self._has_room(i)]
+            if fitting and not free:
+                continue
+            lane = max(free, key=lambda i: len(own[i].trials), default=None)
+            self._waiting.remove(waiting)
+            self._enter(self._open(trainer, waiting) if lane is None else lane, waiting.trial)
+            return True
+        return False
+
+    def _enter(self, lane: int, trial: int) -> None:
+        self._lanes[lane].trials.append(trial)
+        self._lanes[lane].entering.append(trial)
+        self._lane_of[trial] = lane
+
+    def _open(self, trainer: int, waiting: Waiting[Key]) -> int:
+        # A lane that opens waits for its turn behind those that run.
+        self._turns += 1
+        self._lanes_opened += 1
+        self._lanes[self._lanes_opened] = _Lane(
+            trainer, waiting.key, waiting.data_epoch or 0, self._turns, waiting.is_suspect
+        )
+        return self._lanes_opened
+
+    def _has_room(self, number: int) -> bool:
+        lane = self._lanes[number]
+        pace = self._paces.get(lane.key)
+        learned = None if pace is None else pace.limit()
+        limits = [self._max_trials or learned, lane.max_trials]
+        return all(limit is None or len(lane.trials) < limit for limit in limits)
+
+
+def _fits(waiting: Waiting[Key], lane: _Lane[Key]) -> bool:
+    same_clock = waiting.data_epoch in (None, lane.data_epoch)
+    return lane.key == waiting.key and same_clock and not lane.is_exclusive

@@ -1,0 +1,209 @@
+"""A study's beginning: created once, with its settings, and refused if those have changed."""
+
+import importlib.util
+import os
+import platform
+import socket
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from objectives.api import find_fusion_key
+from search_spaces.hparams import Hparams
+from search_spaces.mistakes import Mistakes
+from storage import queries, recorder
+from storage.database import Database, open_database
+from storage.locations import StorageError
+from storage.optuna_mirror import OptunaMirror
+from storage.records import Holder, StoredTrial, StudyRow
+from sweeps.config import SweepConfig
+from sweeps.config_changes import describe_changes
+from sweeps.config_choices import SamplerConfig
+from sweeps.config_errors import ConfigError
+from sweeps.config_sampler import check_options, is_path
+from sweeps.outcomes import Outcome
+from sweeps.running.first_trials import add_warm_start, read_warm_start
+from sweeps.running.sampling import read_sampled
+from sweeps.running.trial import Curve, Trial
+from sweeps.trainers.messages import Loaded
+
+#: What a sampler needs beside Optuna: the extra of its name installs it.
+_PACKAGES = {"cmaes": ("cmaes",), "gp": ("scipy", "torch"), "qmc": ("scipy",)}
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A study that may be run.
+
+    Attributes:
+        uuid: Its key in our tables.
+        config: The sweep's settings; a warm start's configurations are among its ``tries``.
+        changes: A line for each setting that ``force`` has changed.
+        stored: The trials that it has.
+    """
+
+    uuid: str
+    config: SweepConfig
+    changes: tuple[str, ...]
+    stored: tuple[StoredTrial, ...]
+
+
+def make_holder(now: datetime) -> Holder:
+    """Return what others are told of this process, which runs a study."""
+    return Holder(host=socket.gethostname(), pid=os.getpid(), since=now)
+
+
+def check_needs(config: SweepConfig, url: str) -> None:
+    """Check what a study needs beside its data; write nothing.
+
+    Raises:
+        ConfigError: If the study of ``warm_start`` is unknown or has no score, or if the sampler
+            needs a package that is not here.
+        StorageError: If another process runs the study.
+    """
+    _require_packages(config.sampler)
+    if config.warm_start is not None:
+        read_warm_start(config, url)  # a misspelt name must leave nothing behind
+    try:
+        db = open_database(url, create=False)
+    except StorageError:
+        return  # there is none yet; what else is wrong is said when it is created
+    with db:
+        if queries.find_study(db, config.study) is None or db.find_holder(config.study) is None:
+            return
+        with db.hold_study(config.study, holder=make_holder(datetime.now().astimezone())):
+            return  # its holder ended meanwhile
+
+
+def prepare(
+    db: Database, config: SweepConfig, loaded: Loaded, *, force: bool, now: datetime
+) -> Begun:
+    """Create the study, or check that its settings are those of the sweep.
+
+    Args:
+        db: The database; the caller holds the study.
+        config: The sweep's settings.
+        loaded: What is known of the data.
+        force: Carry a study on although its settings have changed.
+        now: The present moment, aware.
+
+    Raises:
+        ConfigError: If the study was started with other settings and ``force`` is not given.
+    """
+    stored = queries.find_study(db, config.study)
+    config = _resolve_warm_start(config, db.url, stored)
+    if stored is None:
+        row = StudyRow(
+            uuid=str(uuid.uuid4()),
+            name=config.study,
+            objective=config.objective,
+            metric=config.metric,
+            created_at=now,
+            config=config.stored(),
+            class_names=loaded.class_names,
+            data_fingerprint=loaded.fingerprint,
+            versions=loaded.versions,
+            processor=platform.processor() or platform.machine(),
+        )
+        recorder.create_study(db, row)
+        return Begun(row.uuid, config, (), ())
+    changes = _find_changes(stored, config, loaded)
+    if changes and not force:
+        raise ConfigError(
+            [
+                f"study {config.study!r} was started with other settings:",
+                *(f"  {change}" for change in changes),
+                "take another name with --study NAME, or carry it on with --force",
+            ]
+        )
+    recorder.update_study(
+        db,
+        stored.uuid,
+        config=config.stored(),
+        class_names=loaded.class_names,
+        data_fingerprint=loaded.fingerprint,
+        versions=loaded.versions,
+        processor=platform.processor() or platform.machine(),
+    )
+    recorder.resume_trials(db, stored.uuid)
+    found = tuple(replace(each) for each in queries.stored_trials(db, stored.uuid))
+    return Begun(stored.uuid, config, tuple(changes), found)
+
+
+def open_copy(db: Database, begun: Begun) -> OptunaMirror:
+    """Return Optuna's copy of a study.
+
+    Raises:
+        StorageError: If Optuna has another study of this name; of a new one nothing is left then.
+    """
+    try:
+        return OptunaMirror(db, begun.config.study, begun.uuid)
+    except StorageError:
+        if not begun.stored:
+            recorder.delete_study(db, begun.uuid)
+        raise
+
+
+def restore_trials(begun: Begun) -> list[Trial]:
+    """Return the trials that a study has, those without an end as they were before their first."""
+    return [_restore(begun.config, each) for each in begun.stored]
+
+
+def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
+    hparams = Hparams.model_validate(dict(stored.params))
+    has_ended = stored.outcome not in (None, Outcome.INTERRUPTED.value)
+    return Trial(
+        number=stored.trial,
+        seed=stored.seed,
+        hparams=hparams,
+        sampled=read_sampled(config.space, hparams),
+        key=find_fusion_key(hparams),
+        curve=Curve(scores=list(stored.scores)) if has_ended else Curve(),
+        outcome=Outcome(stored.outcome) if has_ended else None,
+        data_epoch=stored.segments[0][0] if stored.segments else None,
+        path=stored.path or "",
+        kills=stored.kills,
+    )
+
+
+def _resolve_warm_start(config: SweepConfig, url: str, stored: StudyRow | None) -> SweepConfig:
+    """Return the settings with a warm start's configurations among the named trials.
+
+    Those of the study's first run stay: the other study may go on, and its best may change.
+    """
+    if config.warm_start is None:
+        return config
+    if stored is not None and stored.config.get("warm_start") == config.warm_start:
+        more = [dict(values) for values in stored.config.get("try", ())]
+    else:
+        more = [values for values, _, _ in read_warm_start(config, url)]
+    return config.model_copy(update={"tries": tuple(add_warm_start(config.tries, more))})
+
+
+def _find_changes(stored: StudyRow, config: SweepConfig, loaded: Loaded) -> Sequence[str]:
+    changes = describe_changes(stored.config, config.stored())
+    if stored.data_fingerprint not in (None, loaded.fingerprint):
+        changes.append("data: the contents have changed")
+    return changes
+
+
+def _require_packages(config: SamplerConfig) -> None:
+    """Check that what the sampler needs is installed.
+
+    Raises:
+        ConfigError: If it is not; the line names the extra that installs it.
+    """
+    if is_path(config.name):
+        try:
+            check_options(config.name, config.options)
+        except Mistakes as error:
+            raise ConfigError(f"sampler: {one.to_line()}" for one in error.items) from None
+    for package in _PACKAGES.get(config.name, ()):
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                [
+                    f"sampler {config.name!r} needs the package {package}, which is not "
+                    f"installed: pip install 'bestepoch[{config.name}]'"
+                ]
+            )

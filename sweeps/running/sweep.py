@@ -1,0 +1,270 @@
+"""Runs a sweep: loads, prepares the study, and lets a coordinator work until the end."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+from objectives.metrics import make_metric
+from storage.database import open_database
+from storage.locations import redact, resolve_url
+from storage.records import StoredTrial
+from sweeps.config import SweepConfig
+from sweeps.outcomes import Outcome
+from sweeps.parameters import Probe, answer_first
+from sweeps.running import study
+from sweeps.running.book import StudyBook
+from sweeps.running.coordinator import Coordinator
+from sweeps.running.events import Event, Note
+from sweeps.running.first_trials import list_first_trials
+from sweeps.running.judge import Judge
+from sweeps.running.trial import Trial
+from sweeps.trainers.executor import ExecutorError, LocalExecutor
+from sweeps.trainers.messages import Load, Loaded
+
+#: Seconds that the first step of a trainer may take.
+FIRST_STEP_LIMIT_S = 600.0
+
+
+class Watcher(Protocol):
+    """Something that follows a run in its thread, such as what writes the dashboard's note."""
+
+    def add(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def poll(self) -> None:
+        """Do what is due; returns at once."""
+
+    def finish(self) -> None:
+        """Do what is due at the end."""
+
+
+#: Given the database, the study's name and a call for its own events.
+Watch = Callable[[str, str, Callable[[Event], None]], AbstractContextManager[Watcher]]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEnd:
+    """How a run of a sweep ended.
+
+    Attributes:
+        study: Name of the study.
+        url: The database, password masked.
+        ending: ``done``, ``interrupted``, ``time is up`` or ``failed``.
+        reason: Why it failed, else None.
+        exit_code: 0 done or time is up; 1 failed; 130 interrupted.
+        trainer_s: Seconds of all trainers together, from their start on.
+        bookkeeping_s: Processor seconds of the coordinator meanwhile.
+        waited_s: Seconds of ``trainer_s`` in which a trainer waited for its next command.
+    """
+
+    study: str
+    url: str
+    ending: str
+    reason: str | None
+    exit_code: int
+    trainer_s: float = 0.0
+    bookkeeping_s: float = 0.0
+    waited_s: float = 0.0
+
+
+EXIT_CODES = {"done": 0, "time is up": 0, "failed": 1, "interrupted": 130}
+
+
+def run(
+    config: SweepConfig,
+    *,
+    force: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+    watch: Watch | None = None,
+) -> SweepEnd:
+    """Run a sweep until its study has ``config.trials`` trials that have ended.
+
+    Ctrl-C and SIGTERM end it after the epochs that are being trained: what was done is kept, and
+    the same call carries on. In a thread that is not the main one, only the end counts.
+
+    Args:
+        config: The sweep's settings.
+        force: Go on although the study was started with other settings.
+        on_event: Called in this thread with each event.
+        watch: Returns what follows the run, given the database, the study's name and a call for
+            its own events.
+
+    Raises:
+        ConfigError: If the study was started with other settings, one line a change.
+        DataError: If the data file is not what the objective reads.
+        ObjectiveError: If the objective or its model cannot be used.
+        StorageError: If the database cannot be opened, or another process runs the study.
+    """
+    started = time.monotonic()
+    deadline = None if config.max_minutes is None else started + config.max_minutes * 60
+    url, emit = resolve_url(config.storage), on_event or (lambda event: None)
+    with LocalExecutor() as executor:
+        study.check_needs(config, url)
+        order = _make_order(config)
+        try:
+            loaded = executor.load(order)
+        except ExecutorError as error:
+            return _make_end(config, "failed", str(error))
+        now = datetime.now(UTC)
+        with (
+            open_database(url, create=True) as db,
+            db.hold_study(config.study, holder=study.make_holder(now)) as hold,
+        ):
+            begun = study.prepare(db, config, loaded, force=force, now=now)
+            copy = study.open_copy(db, begun)
+            book = StudyBook(db, hold, begun.uuid, copy, lambda: datetime.now(UTC))
+            for text in _list_notes(loaded, begun.changes):
+                emit(Note(text))
+            with nullcontext() if watch is None else watch(url, config.study, emit) as watcher:
+                told = [emit] if watcher is None else [watcher.add, emit]
+                coordinator = _make_coordinator(
+                    begun, executor, order, loaded, book, db.weights_dir, told
+                )
+                end = _work(coordinator, begun.config, len(loaded.devices), deadline, watcher)
+                if watcher is not None:
+                    watcher.finish()
+                return end
+
+
+def _make_coordinator(
+    begun: study.Begun,
+    executor: LocalExecutor,
+    order: Load,
+    loaded: Loaded,
+    book: StudyBook,
+    weights_dir: Path,
+    told: Sequence[Callable[[Event], None]],
+) -> Coordinator:
+    """Return a coordinator that knows what the study has."""
+    config = begun.config
+    metric = make_metric(config.metric, loaded.class_names)
+    trials = study.restore_trials(begun)
+    judge = Judge(config, metric, len(loaded.class_names))
+    for trial, stored in zip(trials, begun.stored, strict=True):
+        _remember(judge, trial, stored)
+    book.catch_up(trials, begun.stored)
+
+    def tell(event: Event) -> None:
+        for each in told:
+            each(event)
+
+    return Coordinator(
+        config,
+        executor,
+        order,
+        loaded,
+        book,
+        judge,
+        lowest=metric.lowest,
+        trials=trials,
+        first=list_first_trials(config, [each.hparams for each in trials]),
+        # A study that was deleted and begun again must not find the old one's files.
+        weights_file=lambda number: f"{config.study}-{begun.uuid[:8]}/trial-{number}.safetensors",
+        weights_dir=weights_dir,
+        on_event=tell,
+    )
+
+
+def _work(
+    coordinator: Coordinator,
+    config: SweepConfig,
+    num_trainers: int,
+    deadline: float | None,
+    watcher: Watcher | None,
+) -> SweepEnd:
+    """Let a coordinator work until the study is done or the run is to stop."""
+    began, busy = time.monotonic(), time.thread_time()
+    with _stop_on_signals(deadline) as stop_requested:
+
+        def check() -> str | None:
+            if watcher is not None:
+                watcher.poll()
+            return stop_requested()
+
+        ending, reason = coordinator.run(check)
+    if ending == "done" and (reason := coordinator.find_emptiness()) is not None:
+        ending = "failed"
+    return _make_end(
+        config,
+        ending,
+        reason,
+        trainer_s=(time.monotonic() - began) * num_trainers,
+        bookkeeping_s=time.thread_time() - busy,
+        waited_s=coordinator.waited_s,
+    )
+
+
+def _make_end(config: SweepConfig, ending: str, reason: str | None, **times: float) -> SweepEnd:
+    url = redact(resolve_url(config.storage))
+    return SweepEnd(config.study, url, ending, reason, EXIT_CODES[ending], **times)
+
+
+def _make_order(config: SweepConfig) -> Load:
+    first = config.space.suggest(Probe(answer_first))
+    return Load(
+        objective=config.objective,
+        data=config.data,
+        model=dict(first.model),
+        device=config.device,
+        num_trainers=config.workers,
+        precision=config.precision,
+        seed=config.seed,
+        metric=config.metric,
+        step_limit_s=FIRST_STEP_LIMIT_S,
+    )
+
+
+def _list_notes(loaded: Loaded, changes: Sequence[str]) -> list[str]:
+    notes = list(loaded.notes)
+    if changes:
+        told = "; ".join(changes)
+        notes.append(f"carried on with other settings, old trials keep theirs: {told}")
+    return notes
+
+
+def _remember(judge: Judge, trial: Trial, stored: StoredTrial) -> None:
+    """Let the judge compare others with a trial that ended in an earlier run."""
+    if trial.outcome is None:
+        return
+    if stored.would_stop_outcome is None:
+        judge.remember(trial, trial.outcome, trial.epochs)
+    else:
+        epochs = stored.would_stop_epoch or trial.epochs
+        judge.remember(trial, Outcome(stored.would_stop_outcome), epochs)
+
+
+@contextmanager
+def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None]]:
+    """Yield what says why to stop now, or None: Ctrl-C, SIGTERM, or the clock.
+
+    A second Ctrl-C or SIGTERM ends the run at once. Outside the main thread signals are not ours.
+    """
+    told: list[int] = []
+
+    def check() -> str | None:
+        if told:
+            return "interrupted"
+        return "time is up" if deadline is not None and time.monotonic() >= deadline else None
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if told:
+            raise KeyboardInterrupt
+        told.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, handle) for number in numbers]
+    try:
+        yield check
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)

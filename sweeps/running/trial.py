@@ -1,0 +1,209 @@
+"""A trial of a running study: its curve, its place, and what is remembered of its end."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
+from objectives.metrics import class_scores
+from search_spaces.hparams import Hparams
+from storage.records import ClassScore, EpochRecord, TrialEnd
+from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
+from sweeps.outcomes import Outcome
+from sweeps.running.audit import HeldStop
+from sweeps.running.sampling import Known, Sampled
+from sweeps.running.seeds import trial_seed
+from sweeps.running.stopping import Decision
+
+#: Times that a trial may take its trainer's process with it.
+MAX_KILLS = 3
+
+
+@dataclass(slots=True)
+class Curve:
+    """What a trial has done so far, epoch 1 first, and the counts of its best epoch."""
+
+    train_losses: list[float] = field(default_factory=list)
+    val_losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    best_counts: Counts | None = None
+
+    def add(self, report: EpochReport, score: float) -> bool:
+        """Take in an epoch; return whether it is the new best (the earliest of equals is)."""
+        self.train_losses.append(report.train_loss)
+        self.val_losses.append(report.val_loss)
+        self.scores.append(score)
+        self.seconds += report.seconds
+        is_best = best_epoch(self.scores) == len(self.scores)
+        if is_best:
+            self.best_counts = report.counts
+        return is_best
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch with the highest score, from 1; None if there is none."""
+        return best_epoch(self.scores)
+
+    @property
+    def best_score(self) -> float | None:
+        """The highest score; None if there is none."""
+        epoch = self.best_epoch
+        return None if epoch is None else self.scores[epoch - 1]
+
+
+@dataclass(slots=True)
+class Trial:
+    """A trial of the study, ended or not.
+
+    Attributes:
+        number: Its number.
+        seed: Seed of its weights and masks.
+        hparams: What it is trained with.
+        sampled: The same as Optuna knows it.
+        key: Its fusion key.
+        curve: What it has done.
+        outcome: Why it ended; None: it has not.
+        data_epoch: The clock of its lane when it entered; None: it has not.
+        path: How its lane is trained, ``plain`` or ``stacked``.
+        trainer: The trainer that has it, or None.
+        lane: The lane that has it, or None.
+        kills: Processes that died of it.
+        suspect_until: Its process died while it trained this epoch: it trains alone until it has
+            passed it. None: it is no suspect.
+        held: The end that its audit has held back.
+        ending: Its end, while its weights are being written.
+    """
+
+    number: int
+    seed: int
+    hparams: Hparams
+    sampled: Sampled
+    key: FusionKey
+    curve: Curve = field(default_factory=Curve)
+    outcome: Outcome | None = None
+    data_epoch: int | None = None
+    path: str = ""
+    trainer: int | None = None
+    lane: int | None = None
+    kills: int = 0
+    suspect_until: int | None = None
+    held: HeldStop | None = None
+    ending: Decision | None = None
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that it has had."""
+        return len(self.curve.scores)
+
+    def as_known(self, lowest: float) -> Known | None:
+        """Return the trial as a sampler sees it; None of a trial that failed.
+
+        Args:
+            lowest: The lowest score that there is: that of a diverged trial.
+        """
+        end = self.outcome if self.ending is None else self.ending.outcome
+        if end is Outcome.FAILED:
+            return None
+        if end is Outcome.DIVERGED:
+            return Known(self.number, self.sampled, lowest)
+        best = self.curve.best_score
+        return Known(self.number, self.sampled, lowest if best is None and self.epochs else best)
+
+    def begin_again(self) -> None:
+        """Forget what it has done: its process has died."""
+        self.curve, self.held, self.ending = Curve(), None, None
+        self.trainer = self.lane = None
+
+
+def new_trial(number: int, study_seed: int, hparams: Hparams, sampled: Sampled) -> Trial:
+    """Return a trial that has not been trained."""
+    seed = trial_seed(study_seed, number)
+    return Trial(number, seed, hparams, sampled, find_fusion_key(hparams))
+
+
+def to_record(trial: int, report: EpochReport, score: float) -> EpochRecord:
+    """Return the record of an epoch that did not fail."""
+    return EpochRecord(
+        trial=trial,
+        epoch=report.epoch,
+        train_loss=report.train_loss,
+        val_loss=report.val_loss,
+        score=score,
+        class_f1=tuple(class_scores(report.counts).f1.tolist()),
+        learning_rate=report.learning_rate,
+        grad_norm=report.grad_norm,
+        seconds=report.seconds,
+    )
+
+
+def to_end(
+    trial: Trial,
+    decision: Decision,
+    class_names: Sequence[str],
+    *,
+    lowest: float,
+    weights_file: str | None = None,
+    weights_sha256: str | None = None,
+    predictions: bytes | None = None,
+) -> TrialEnd:
+    """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
+    curve, held = trial.curve, trial.held
+    best, best_score, epochs = curve.best_epoch, curve.best_score, len(curve.scores)
+    values = {
+        Outcome.DIVERGED: lowest,
+        Outcome.FAILED: None,
+    }
+    value = values.get(decision.outcome, lowest if best_score is None else best_score)
+    counts = curve.best_counts
+    matrix = None if counts is None else counts.matrix
+    return TrialEnd(
+        trial=trial.number,
+        outcome=decision.outcome.value,
+        reason=decision.reason,
+        value=value,
+        best_epoch=best,
+        best_score=best_score,
+        last_epoch=epochs or None,
+        last_score=curve.scores[-1] if epochs else None,
+        tail_score=tail_mean(curve.scores) if epochs else None,
+        best_val_loss=None if best is None else curve.val_losses[best - 1],
+        epochs_run=epochs,
+        epochs_to_95=epochs_to_fraction(curve.scores, 0.95),
+        epochs_to_99=epochs_to_fraction(curve.scores, 0.99),
+        seconds=curve.seconds,
+        weights_file=weights_file,
+        weights_sha256=weights_sha256,
+        confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
+        would_stop_outcome=None if held is None else held.outcome.value,
+        would_stop_epoch=None if held is None else held.epoch,
+        would_stop_score=None if held is None else held.score,
+        class_scores=_best_class_scores(counts, class_names),
+        predictions=predictions,
+    )
+
+
+def last_best(curve: Curve) -> float:
+    """Return the running best at the last epoch; NaN if there is none."""
+    best = curve.best_score
+    return math.nan if best is None else best
+
+
+def _best_class_scores(
+    counts: Counts | None, class_names: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    """Return the scores of each class at the best epoch; empty if there is none."""
+    if counts is None:
+        return ()
+    scores = class_scores(counts)
+    return tuple(
+        ClassScore(
+            class_index=i,
+            class_name=name,
+            precision=float(scores.precision[i]),
+            recall=float(scores.recall[i]),
+            f1=float(scores.f1[i]),
+            support=int(scores.support[i]),
+        )
+        for i, name in enumerate(class_names)
+    )

@@ -1,0 +1,1 @@
+"""Processes that hold a device, the data and lanes, and the executors that start them."""

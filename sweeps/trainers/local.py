@@ -1,0 +1,236 @@
+"""The process that imports and loads once and starts local trainers: ``python -m ... local``.
+
+On a CPU trainers are forked from it, so that they share one copy of the data; with CUDA, which
+does not survive a fork, they are spawned. It watches them: one whose step takes far longer than
+any before is killed. When the coordinator closes the connection, or dies, all end.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from typing import Any, NoReturn
+
+from objectives.api import DataError
+from objectives.places import describe_error
+from objectives.references import ObjectiveError
+from sweeps.config_errors import ConfigError
+from sweeps.trainers import inside
+from sweeps.trainers.messages import Broken, Load, Refused, Start, TrainerEnded
+
+#: A step may take so many times as long as the longest that its trainer has measured: validation,
+#: the first step of another model and a busy machine are within it.
+STEP_FACTOR = 50.0
+#: Seconds below which no step is too long, however short the others are.
+LEAST_LIMIT_S = 30.0
+_POLL_S = 0.5
+
+
+class Beat:
+    """When a trainer last took a step, and how long the next may take, in shared memory.
+
+    Args:
+        shared: Two numbers: a moment of the monotonic clock, and seconds.
+        first_limit_s: Seconds for the first step.
+        least_limit_s: Seconds below which no step is too long.
+    """
+
+    def __init__(self, shared: Any, first_limit_s: float, least_limit_s: float) -> None:
+        self._shared = shared
+        self._limit_s = first_limit_s
+        self._least_s = least_limit_s
+        self._longest_s = 0.0
+        self._last = 0.0
+
+    def begin(self) -> None:
+        """Begin to count, as a command arrives."""
+        self._last = self._shared[0] = time.monotonic()
+        self._shared[1] = self._limit_s
+
+    def __call__(self) -> None:
+        """Count a step."""
+        now = time.monotonic()
+        taken = now - self._last
+        self._last = self._shared[0] = now
+        if taken > self._longest_s:
+            self._longest_s = taken
+            self._limit_s = max(self._least_s, STEP_FACTOR * taken)
+            self._shared[1] = self._limit_s
+
+    def end(self) -> None:
+        """Stop counting: the trainer waits for a command."""
+        self._shared[1] = math.inf
+
+
+def main(control: Connection, descriptors: socket.socket) -> None:
+    """Serve the coordinator until it closes the connection or dies."""
+    # Ctrl-C reaches every process of the terminal: the coordinator alone acts on it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    inside.import_ahead()
+    trainers = _Trainers(control, descriptors)
+    try:
+        while trainers.serve():
+            pass
+    finally:
+        trainers.kill()
+
+
+class _Trainers:
+    """The trainers of this process."""
+
+    def __init__(self, control: Connection, descriptors: socket.socket) -> None:
+        self._control = control
+        self._descriptors = descriptors
+        self._work: inside.Work | None = None
+        self._running: dict[int, tuple[Any, Any]] = {}
+
+    def serve(self) -> bool:
+        """Serve one message or wait a moment; return False once the coordinator has gone."""
+        sentinels = {process.sentinel: index for index, (process, _) in self._running.items()}
+        ready = wait([self._control, *sentinels], timeout=_POLL_S if sentinels else None)
+        try:
+            for one in ready:
+                if one is self._control:
+                    self._obey(self._control.recv())
+                else:
+                    self._bury(sentinels[one])
+            for index in list(self._running):
+                self._stop_if_stuck(index)
+        except (EOFError, OSError):
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End all trainers at once."""
+        for process, _ in self._running.values():
+            process.kill()
+
+    def _obey(self, message: Load | Start) -> None:
+        if isinstance(message, Load):
+            try:
+                self._work, loaded = inside.load(message)
+            except ConfigError as error:
+                self._control.send(Refused("config", tuple(error.lines)))
+            except DataError as error:
+                self._control.send(Refused("data", tuple(str(error).splitlines())))
+            except ObjectiveError as error:
+                self._control.send(Refused("objective", tuple(str(error).splitlines())))
+            except (Exception, SystemExit) as error:
+                traceback.print_exc()
+                self._control.send(Broken(describe_error(error)))
+            else:
+                self._control.send(loaded)
+            return
+        _, (descriptor,), _, _ = socket.recv_fds(self._descriptors, 1, 1)
+        self._start(message, Connection(descriptor))
+
+    def _start(self, start: Start, connection: Connection) -> None:
+        work = self._work
+        assert work is not None, "trainers are started once the data are loaded"
+        is_forked = _can_fork(start.device)
+        context = (
+            multiprocessing.get_context("fork")
+            if is_forked
+            else multiprocessing.get_context("spawn")
+        )
+        shared = context.RawArray("d", [time.monotonic(), math.inf])
+        closes = [self._control, self._descriptors] if is_forked else []
+        process = context.Process(
+            target=run_trainer, args=(work, start.device, connection, shared, closes)
+        )
+        process.start()
+        connection.close()
+        self._running[start.index] = (process, shared)
+
+    def _bury(self, index: int, how: str | None = None) -> None:
+        """Tell the coordinator how a trainer ended."""
+        process, _ = self._running.pop(index)
+        process.join()
+        code = process.exitcode
+        if how is None:
+            is_signal = code is not None and code < 0
+            how = f"signal {signal.Signals(-code).name}" if is_signal else f"exit code {code}"
+        self._control.send(TrainerEnded(index, how))
+
+    def _stop_if_stuck(self, index: int) -> None:
+        process, shared = self._running[index]
+        began, limit_s = shared[0], shared[1]
+        if time.monotonic() - began > limit_s:
+            process.kill()
+            self._bury(index, f"no step ended in {limit_s:.0f} s")
+
+
+def run_trainer(
+    work: inside.Work,
+    device: str,
+    connection: Connection,
+    shared: Any,
+    closes: list[Any],
+) -> NoReturn:
+    """Be a trainer: obey commands until the coordinator closes the connection; never return."""
+    for one in closes:
+        one.close()  # or the coordinator's death would not close them for the process above
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    code = 1
+    try:
+        beat = Beat(shared, work.order.step_limit_s, min(LEAST_LIMIT_S, work.order.step_limit_s))
+        keeper = inside.LaneKeeper(work, device, beat)
+        _obey_all(keeper, connection, beat)
+        code = 0
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        code = 0  # the coordinator has gone
+    except BaseException as error:
+        if os.environ.get("BESTEPOCH_DEBUG"):
+            traceback.print_exc()
+        with contextlib.suppress(OSError):
+            connection.send(Broken(describe_error(error)))
+    finally:
+        sys.stderr.flush()
+        # Without the interpreter's end, in which torch takes half a second.
+        os._exit(code)
+
+
+def _obey_all(keeper: inside.LaneKeeper, connection: Connection, beat: Beat) -> None:
+    while True:
+        command = connection.recv()
+        beat.begin()
+        answer = keeper.obey(command)
+        beat.end()
+        connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a trainer is a child"
+    parent.join()
+    os._exit(1)
+
+
+def _can_fork(device: str) -> bool:
+    if not device.startswith("cpu") or sys.platform != "linux":
+        return False
+    import torch
+
+    # A person's load() may have used the GPU.
+    return not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+
+
+def _attach(descriptors: list[str], run: Callable[[Connection, socket.socket], None]) -> None:
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a person's print is no output of ours
+    run(Connection(int(descriptors[0])), socket.socket(fileno=int(descriptors[1])))
+
+
+if __name__ == "__main__":
+    _attach(sys.argv[1:], main)
+    os._exit(0)

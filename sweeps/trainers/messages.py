@@ -1,0 +1,159 @@
+"""What the coordinator, the process that loads the data, and the trainers say to each other.
+
+Plain facts that cross a pipe, or a Ray call, as pickles. A trainer gets one command and gives one
+answer, for one lane; it never hears of a database. Imports neither torch nor Optuna.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from objectives.api import EpochReport, FusionKey
+
+#: ``Place.state`` of a trial that this trainer has paused.
+PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Import the objective, load and check its data, try its model: once, for all trainers."""
+
+    objective: str
+    data: Path | None
+    """The data file; None: the objective's own."""
+    model: Mapping[str, Any]
+    """``build_model`` arguments of a first trial, tried on a small batch."""
+    device: str
+    num_trainers: int | None
+    """Trainers that are wanted; None: one a GPU, or one a core."""
+    precision: Literal["float32", "bf16", "tf32"]
+    seed: int
+    """Decides the order of batches."""
+    metric: str
+    """Checked against the classes."""
+    step_limit_s: float
+    """What the first step of a trainer may take; later ones are limited by measured steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was loaded."""
+
+    class_names: tuple[str, ...]
+    fingerprint: str
+    """SHA-256 over the data's arrays."""
+    devices: tuple[str, ...]
+    """A device for each trainer, such as ``cpu`` or ``cuda:0``."""
+    versions: Mapping[str, str]
+    notes: tuple[str, ...]
+    """Sentences for the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something is wrong that the person can mend, one line each."""
+
+    kind: Literal["config", "data", "objective"]
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Start trainer ``index``; its connection comes along as a file descriptor."""
+
+    index: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerEnded:
+    """A trainer's process has ended."""
+
+    index: int
+    how: str
+    """For people: ``signal SIGKILL``, ``exit code 3``, ``no step ended in 30 s``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A trial enters a lane; its number is also that of its slot."""
+
+    trial: int
+    seed: int
+    params: Mapping[str, Any]
+    """``Hparams.to_params()``."""
+    state: Path | str | None = None
+    """Where it goes on from: nothing, this trainer's memory (``PAUSED``), or a checkpoint file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write the weights of a trial's best epoch to a file, and return its best predictions."""
+
+    trial: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a trainer does with one lane, in the order of the fields; trials by their numbers."""
+
+    lane: int
+    """One that is new is opened, with its clock at ``data_epoch``."""
+    key: FusionKey
+    data_epoch: int
+    keep: tuple[int, ...] = ()
+    """Trials whose last epoch is their best so far."""
+    save: tuple[Save, ...] = ()
+    checkpoint: Path | None = None
+    """File to which the states of the ``checkpointed`` trials are written; None: none."""
+    checkpointed: tuple[int, ...] = ()
+    pause: tuple[int, ...] = ()
+    """Trials that leave, and whose state stays in memory."""
+    drop: tuple[int, ...] = ()
+    forget: tuple[int, ...] = ()
+    """Paused trials whose state is no longer wanted."""
+    place: tuple[Place, ...] = ()
+    is_closed: bool = False
+    is_trained: bool = True
+    """Whether an epoch is trained at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Weights that were written."""
+
+    trial: int
+    sha256: str
+    predictions: bytes | None
+    """Predicted class of each validation example at the best epoch; None: over 256 classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of a command."""
+
+    lane: int
+    reports: tuple[EpochReport, ...] = ()
+    """One a trial; ``slot`` is its number."""
+    saved: tuple[Saved, ...] = ()
+    refused: tuple[tuple[int, str], ...] = ()
+    """Trial and reason, where a model could not be built."""
+    deferred: tuple[int, ...] = ()
+    """Trials that memory has no room for beside the others."""
+    path: str = ""
+    """``plain`` or ``stacked``; empty where the lane could not be opened."""
+    note: str | None = None
+    max_slots: int | None = None
+    """Most trials that the lane can gain from; None: no limit of the model's."""
+    seconds: float = 0.0
+    """Wall-clock seconds of the epoch."""
+    checkpoint_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An error that is no trial's and no mistake of the person's, in one line."""
+
+    reason: str

@@ -1,0 +1,135 @@
+"""Optuna's copy of a study that has run: what it says, and that it catches up."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from scripted import Curve, Killed, ScriptedExecutor, make_config, run_scripted
+
+from storage import queries
+from storage.database import Database, StorageError, open_database
+from storage.optuna_mirror import OptunaMirror, optuna_storage
+from sweeps.running.events import Event, TrialEnded
+
+NAN = math.nan
+STUDY = "relation-cnn"
+SWINGS = [0.1, 0.3, 0.2, 0.4, 0.35, 0.5, 0.45, 0.6, 0.55, 0.5, 0.5, 0.5]
+#: Curve of each trial, and its state, value and reported bests in Optuna's copy.
+TRIALS: list[tuple[Curve, TrialState, float | None, dict[int, float]]] = [
+    (SWINGS, TrialState.COMPLETE, 0.6, {1: 0.1, 2: 0.3, 4: 0.4, 8: 0.6, 12: 0.6}),
+    ([0.5] * 5, TrialState.COMPLETE, 0.5, {1: 0.5, 2: 0.5, 4: 0.5, 5: 0.5}),
+    ([0.9, NAN], TrialState.COMPLETE, 0.0, {1: 0.9, 2: 0.9}),
+    (["KeyError: 7"], TrialState.FAIL, None, {}),
+    ([NAN], TrialState.COMPLETE, 0.0, {}),
+]
+CURVES = [each[0] for each in TRIALS]
+
+
+def read_copy(url: str, study: str = STUDY) -> list[FrozenTrial]:
+    with open_database(url, create=False) as db:
+        return optuna.load_study(study_name=study, storage=optuna_storage(db)).trials
+
+
+def test_copy_says_how_each_trial_ended(storage_url: str, folder: object) -> None:
+    run_scripted(make_config(storage_url, "trials=5"), CURVES.__getitem__)
+    trials = read_copy(storage_url)
+    assert [trial.number for trial in trials] == list(range(5))
+    for trial, (_, state, value, steps) in zip(trials, TRIALS, strict=True):
+        assert (trial.state, trial.value) == (state, value)
+        assert trial.intermediate_values == pytest.approx(steps)
+        params = queries.trial(storage_url, STUDY, trial.number)["params"]
+        assert trial.params["optimizer"] == params["optimizer"]
+        names = [name for name in trial.params if name.startswith("learning_rate")]
+        assert trial.params[names[0]] == params["learning_rate"]
+
+
+def test_trial_behind_is_pruned_with_its_best(sqlite_url: str) -> None:
+    curves = [*[[0.8] * 5] * 10, [0.3, 0.2, 0.2, 0.2, 0.2]]
+    run_scripted(make_config(sqlite_url, "trials=11"), curves.__getitem__)
+    last = read_copy(sqlite_url)[-1]
+    assert (last.state, last.value) == (TrialState.PRUNED, pytest.approx(0.3))
+
+
+def assert_copy_is_complete(url: str, count: int) -> None:
+    frame = queries.results(url, STUDY).set_index("trial").sort_index()
+    trials = read_copy(url)
+    assert [trial.number for trial in trials] == list(frame.index) == list(range(count))
+    states = {"diverged": TrialState.COMPLETE, "failed": TrialState.FAIL}
+    for trial in trials:
+        row = frame.loc[trial.number]
+        assert trial.state == states.get(row["outcome"], TrialState.COMPLETE)
+        assert trial.value == (None if row["outcome"] == "failed" else row["value"])
+
+
+@pytest.mark.parametrize("method", ["begin", "report", "end"])
+def test_copy_that_lags_behind_is_caught_up_by_the_next_run(
+    sqlite_url: str, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies with our transactions committed and none of the copy's of a kind."""
+    config = make_config(sqlite_url, "trials=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(OptunaMirror, method, lambda *_: None)
+        with pytest.raises(Killed):
+            run_scripted(config, ScriptedExecutor(CURVES.__getitem__, killed_at=11))
+    ended = queries.results(sqlite_url, STUDY)["outcome"].isin(["stalled", "diverged", "failed"])
+    assert ended.sum() == 4
+    run_scripted(config, CURVES.__getitem__)
+    assert_copy_is_complete(sqlite_url, 5)
+    last = read_copy(sqlite_url)[1]
+    assert last.intermediate_values[max(last.intermediate_values)] == pytest.approx(0.5)
+
+
+def test_copy_that_fails_in_a_run_ends_it_in_one_line_and_loses_nothing(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise StorageError("the disk is full")
+
+    config = make_config(sqlite_url, "trials=5")
+    reported: list[Event] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(OptunaMirror, "end", fail)
+        with pytest.raises(StorageError, match="the disk is full"):
+            run_scripted(config, CURVES.__getitem__, on_event=reported.append)
+    ended = [event.trial for event in reported if isinstance(event, TrialEnded)]
+    assert ended
+    _, events = run_scripted(config, CURVES.__getitem__)
+    ended += [event.trial for event in events if isinstance(event, TrialEnded)]
+    assert sorted(ended) == list(range(5))
+    assert_copy_is_complete(sqlite_url, 5)
+
+
+def delete_copy(db: Database) -> None:
+    optuna.delete_study(study_name=STUDY, storage=optuna_storage(db))
+
+
+def ask_another(db: Database) -> None:
+    optuna.load_study(study_name=STUDY, storage=optuna_storage(db)).ask()
+
+
+@pytest.mark.parametrize(("meddle", "num_foreign"), [(delete_copy, 0), (ask_another, 1)])
+def test_study_goes_on_whatever_others_have_done_to_the_copy(
+    sqlite_url: str, meddle: Callable[[Database], None], num_foreign: int
+) -> None:
+    run_scripted(make_config(sqlite_url, "trials=2"), CURVES.__getitem__)
+    with open_database(sqlite_url, create=False) as db:
+        meddle(db)
+    end, _ = run_scripted(make_config(sqlite_url, "trials=5"), CURVES.__getitem__)
+    assert end.ending == "done"
+    assert len(queries.results(sqlite_url, STUDY)) == 5
+    trials = read_copy(sqlite_url)
+    assert len(trials) == 5 + num_foreign
+    assert sum(trial.state == TrialState.RUNNING for trial in trials) == num_foreign
+
+
+def test_study_of_another_program_is_left_alone(sqlite_url: str) -> None:
+    with open_database(sqlite_url, create=True) as db:
+        optuna.create_study(study_name=STUDY, storage=optuna_storage(db)).ask()
+    with pytest.raises(StorageError) as refused:
+        run_scripted(make_config(sqlite_url, "trials=2"), CURVES.__getitem__)
+    assert "\n" not in str(refused.value)
+    assert len(read_copy(sqlite_url)) == 1
+    assert queries.studies(sqlite_url).empty

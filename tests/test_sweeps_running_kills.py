@@ -1,0 +1,223 @@
+"""SIGKILL at any moment: the same command goes on, and nothing is lost, doubled or changed."""
+
+import hashlib
+import json
+import random
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import psutil
+import pytest
+from optuna.trial import TrialState
+from small import BESTEPOCH, assert_gone, list_group, start, write_objective
+
+from objectives.api import TrialState as LaneState
+from objectives.api import find_fusion_key
+from objectives.metrics import make_metric
+from objectives.registry import find_objective
+from objectives.training.trainer import ModelTrainer
+from search_spaces.hparams import Hparams
+from storage import queries
+from storage.database import WEIGHTS_FOLDER, open_database
+from storage.optuna_mirror import optuna_storage
+from sweeps.running.trial import MAX_KILLS
+
+STUDY = "small_one"
+EPOCHS, TRIALS = 23, 41
+SETTINGS = (
+    f"max_epochs={EPOCHS}",
+    f"patience={EPOCHS}",
+    "pruner.name=none",
+    "space.model.hidden=[5, 11]",
+    "space.learning_rate.high=30.0",  # some diverge
+    "seed=5",
+)
+#: Most epochs between two kills.
+APART = 29
+
+
+@dataclass(slots=True)
+class Told:
+    """What all runs of a study have reported on standard output."""
+
+    epochs: list[Mapping[str, Any]] = field(default_factory=list)
+    ends: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def add(self, line: str) -> bool:
+        """Take in a line; return whether it reports an epoch. A killed process may tear one."""
+        if not line.endswith("\n"):
+            return False
+        event = json.loads(line)
+        if event["event"] == "TrialEnded":
+            self.ends.append(event)
+        if event["event"] == "EpochDone":
+            self.epochs.append(event)
+        return bool(event["event"] == "EpochDone")
+
+
+def kill(coordinator: int, target: str, chance: random.Random) -> bool:
+    """Kill the coordinator, the process that loads, or a trainer; return whether it is there."""
+    parents = [
+        each
+        for each in psutil.Process(coordinator).children()
+        if "sweeps.trainers.local" in each.cmdline()
+    ]
+    victims = {
+        "coordinator": lambda: [psutil.Process(coordinator)],
+        "parent": lambda: parents,
+        "trainer": lambda: [each for parent in parents for each in parent.children()],
+    }[target]()
+    victims.sort(key=lambda each: each.pid)
+    if victims:
+        chance.choice(victims).kill()
+    return bool(victims)
+
+
+def run_and_kill(command: list[str], folder: Path, targets: list[str], seed: int) -> Told:
+    """Run a command again and again until it is done, and kill one target after the other.
+
+    Each dies once a number of epochs, drawn from the seed, has been reported since the last.
+    """
+    chance, told = random.Random(seed), Told()
+    chance.shuffle(targets)
+    with (folder / "errors.txt").open("w") as errors:
+        while True:
+            with start(command, folder, stderr=errors) as process:
+                left = chance.randint(1, APART)
+                is_alive = True
+                assert process.stdout is not None
+                for line in process.stdout:
+                    left -= told.add(line)
+                    if not targets or left > 0 or not is_alive:
+                        continue
+                    if kill(process.pid, targets[0], chance):
+                        is_alive = targets.pop(0) != "coordinator"
+                        left = chance.randint(1, APART)
+                code = process.wait()
+                assert_gone(list_group(process.pid))
+            if code == 0:
+                return told
+            assert code == -signal.SIGKILL, (folder / "errors.txt").read_text()
+
+
+@pytest.fixture
+def as_in_a_trainer(one_thread: None) -> Iterator[None]:
+    """Torch as a trainer has it."""
+    import torch
+
+    torch.set_flush_denormal(True)
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.usefixtures("as_in_a_trainer")
+def test_twenty_kills_lose_nothing_double_nothing_and_change_nothing(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    targets = ["coordinator"] * 6 + ["parent"] * 5 + ["trainer"] * 9
+    check_kills(sqlite_url, tmp_path, targets, seed=7)
+
+
+@pytest.mark.postgres
+@pytest.mark.usefixtures("as_in_a_trainer")
+def test_kills_lose_nothing_on_a_server(postgres_url: str, tmp_path: Path) -> None:
+    targets = ["coordinator"] * 2 + ["parent"] * 1 + ["trainer"] * 2
+    check_kills(postgres_url, tmp_path, targets, seed=11)
+
+
+def check_kills(url: str, folder: Path, targets: list[str], seed: int) -> None:
+    objective = write_objective(folder)
+    command = [BESTEPOCH, "run", str(objective), "--trials", str(TRIALS), "--workers", "2"]
+    command += [*(f"--set={setting}" for setting in SETTINGS), "--storage", url, "--json-lines"]
+    left = list(targets)
+    told = run_and_kill(command, folder, left, seed)
+    assert left == [], "the study ended before all kills"
+    results = queries.results(url, STUDY).set_index("trial").sort_index()
+    curves = queries.curves(url, STUDY).set_index(["trial", "epoch"]).sort_index()
+
+    assert list(results.index) == list(range(TRIALS))
+    failed = results[results["outcome"] == "failed"]
+    # Chance may have hit one trial three times while it was tried alone.
+    assert set(failed["kills"]) <= {MAX_KILLS}
+    assert len(failed) <= 1
+    assert set(results["outcome"]) <= {"exhausted", "diverged", "failed"}
+    assert curves.index.is_unique
+    lengths = curves.groupby("trial").size()
+    assert dict(lengths) == dict(results.loc[results["epochs_run"] > 0, "epochs_run"])
+
+    assert_told_is_stored(told, results, curves)
+    assert_weights_are_there(results, folder, url)
+    assert_equal_to_replay(objective, url, curves)
+    assert_copy_is_equal(url, results)
+
+
+def assert_told_is_stored(told: Told, results: pd.DataFrame, curves: pd.DataFrame) -> None:
+    assert len(told.epochs) >= TRIALS * EPOCHS / 2
+    for event in told.epochs:
+        key = (event["trial"], event["epoch"])
+        ended_at = results.loc[event["trial"], "epochs_run"]
+        assert key[1] <= ended_at or results.loc[key[0], "outcome"] == "failed"
+        if key[1] <= ended_at:
+            stored = curves.loc[key, "score"]
+            assert stored == event["score"] or (pd.isna(stored) and event["score"] is None)
+    ends = [event["trial"] for event in told.ends]
+    assert len(ends) == len(set(ends)), "a trial has ended twice"
+    for event in told.ends:
+        assert results.loc[event["trial"], "outcome"] == event["outcome"]
+
+
+def assert_weights_are_there(results: pd.DataFrame, folder: Path, url: str) -> None:
+    saved = results[results["best_epoch"].notna() & (results["outcome"] != "failed")]
+    for trial in saved.index:
+        row = queries.trial(url, STUDY, int(trial))
+        file = folder / WEIGHTS_FOLDER / row["weights_file"]
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == row["weights_sha256"]
+
+
+def assert_equal_to_replay(objective: Path, url: str, curves: pd.DataFrame) -> None:
+    """Train each trial alone, in this process, from its own record."""
+    own = find_objective(str(objective))
+    data = own.load(None)
+    trainer = ModelTrainer(own, data, data_seed=5)
+    metric = make_metric("macro-f1", data.class_names)
+    for trial in curves.index.unique("trial"):
+        row = queries.trial(url, STUDY, int(trial))
+        hparams = Hparams.model_validate(row["params"])
+        state: LaneState | None = None
+        replayed = []
+        for data_epoch, num_epochs in row["segments"]:
+            lane = trainer.open_lane(find_fusion_key(hparams), data_epoch)
+            assert lane.path == row["path"]
+            lane.place(7, row["seed"], hparams, state)
+            for _ in range(num_epochs):
+                (report,) = lane.train_epoch()
+                losses = (report.train_loss, report.val_loss)
+                score = metric.score(report.counts)
+                replayed.append((*losses, score, report.grad_norm, report.learning_rate))
+            state = lane.copy_state(7)
+        names = ["train_loss", "val_loss", "score", "grad_norm", "learning_rate"]
+        stored = curves.loc[trial, names]
+        expected = pd.DataFrame(replayed, index=stored.index, columns=names)
+        # The score of an epoch without a loss is none, and an infinite number is stored as none.
+        is_number = stored.notna()
+        assert stored[is_number].equals(expected.astype(stored.dtypes)[is_number]), trial
+        assert not is_number.iloc[:-1].eq(False).any(axis=None)
+
+
+def assert_copy_is_equal(url: str, results: pd.DataFrame) -> None:
+    with open_database(url, create=False) as db:
+        trials = optuna.load_study(study_name=STUDY, storage=optuna_storage(db)).trials
+    assert [trial.number for trial in trials] == list(results.index)
+    for trial in trials:
+        row = results.loc[trial.number]
+        is_failed = row["outcome"] == "failed"
+        assert trial.state == (TrialState.FAIL if is_failed else TrialState.COMPLETE)
+        assert trial.value == (None if is_failed else row["value"])
+        params = json.loads(row["params"])
+        assert trial.params["learning_rate"] == params["learning_rate"]
+        assert trial.params["model.hidden"] == params["model"]["hidden"]

@@ -1,0 +1,126 @@
+"""A trial's end from its curve, and what samplers and Optuna's copy are told of it."""
+
+import math
+
+import numpy as np
+import pytest
+from optuna.trial import TrialState
+
+from objectives.api import MAX_MATRIX_CLASSES, Counts, EpochReport, find_fusion_key
+from search_spaces.hparams import Hparams
+from sweeps.outcomes import Outcome
+from sweeps.running.book import make_ending
+from sweeps.running.sampling import Known, Sampled
+from sweeps.running.stopping import Decision
+from sweeps.running.trial import Trial, to_end
+
+NAN = math.nan
+CLASSES = ("a", "b")
+PARAMS = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99], "batch_size": 50}
+SAMPLED = Sampled({"learning_rate": 0.01}, {})
+#: The lowest Matthews correlation: what a diverged trial is told as.
+LOWEST = -1.0
+
+
+def make_trial(*scores: float, num_classes: int = 2) -> Trial:
+    hparams = Hparams.model_validate({**PARAMS, "class_weights": "none", "model": {}})
+    trial = Trial(5, 7, hparams, SAMPLED, find_fusion_key(hparams))
+    for epoch, score in enumerate(scores, start=1):
+        matrix = np.eye(num_classes, dtype=np.int64) * epoch
+        counts = Counts.of_matrix(matrix)
+        if num_classes > MAX_MATRIX_CLASSES:
+            counts = Counts(counts.right, counts.support, counts.predicted)
+        loss = 0.5 if math.isfinite(score) else NAN
+        trial.curve.add(EpochReport(5, epoch, loss, loss, counts, 0.1, 1.0, 0.25), score)
+    return trial
+
+
+def test_earliest_of_equal_epochs_is_the_best_and_its_counts_are_kept() -> None:
+    ended = to_end(
+        make_trial(0.3, 0.7, 0.7, 0.5), Decision(Outcome.STALLED, "why"), CLASSES, lowest=LOWEST
+    )
+    assert (ended.best_epoch, ended.best_score, ended.confusion) == (2, 0.7, ((2, 0), (0, 2)))
+    assert (ended.last_epoch, ended.last_score, ended.epochs_run) == (4, 0.5, 4)
+    assert ended.tail_score == pytest.approx(2.2 / 4)
+    assert (ended.best_val_loss, ended.seconds) == (0.5, 1.0)
+    assert [(each.class_name, each.support) for each in ended.class_scores] == [("a", 2), ("b", 2)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.FAILED])
+def test_trial_without_an_epoch_has_no_scores(outcome: Outcome) -> None:
+    ended = to_end(make_trial(), Decision(outcome, "why"), CLASSES, lowest=LOWEST)
+    assert (ended.best_epoch, ended.last_epoch, ended.tail_score) == (None, None, None)
+    assert (ended.confusion, ended.class_scores, ended.epochs_run) == (None, (), 0)
+
+
+def test_confusion_of_many_classes_is_not_stored() -> None:
+    num = MAX_MATRIX_CLASSES + 1
+    ended = to_end(
+        make_trial(0.3, num_classes=num),
+        Decision(Outcome.STALLED, "why"),
+        tuple(map(str, range(num))),
+        lowest=LOWEST,
+    )
+    assert ended.confusion is None
+    assert len(ended.class_scores) == num
+
+
+@pytest.mark.parametrize(
+    ("outcome", "scores", "value", "state"),
+    [
+        (Outcome.STALLED, (0.3, 0.7, 0.5), 0.7, TrialState.COMPLETE),
+        (Outcome.EXHAUSTED, (0.3, 0.7, 0.5), 0.7, TrialState.COMPLETE),
+        (Outcome.BEHIND, (0.3, 0.7, 0.5), 0.7, TrialState.PRUNED),
+        (Outcome.DIVERGED, (0.3, 0.7, NAN), LOWEST, TrialState.COMPLETE),
+        (Outcome.FAILED, (0.3, 0.7), None, TrialState.FAIL),
+        (Outcome.STALLED, (NAN, NAN), LOWEST, TrialState.COMPLETE),  # Optuna refuses NaN
+        (Outcome.STALLED, (0.0,), 0.0, TrialState.COMPLETE),
+    ],
+)
+def test_optunas_copy_and_our_table_say_the_same_value(
+    outcome: Outcome, scores: tuple[float, ...], value: float | None, state: TrialState
+) -> None:
+    trial = make_trial(*scores)
+    ended = to_end(trial, Decision(outcome, "why"), CLASSES, lowest=LOWEST)
+    assert ended.value == value
+    ending = make_ending(outcome, ended.value, trial.curve.scores)
+    best = trial.curve.best_score
+    assert (ending.state, ending.value, ending.steps) == (state, value, len(scores))
+    assert ending.best == best
+
+
+@pytest.mark.parametrize(
+    ("outcome", "scores", "expected"),
+    [
+        (None, (), Known(5, SAMPLED, None)),  # runs, without an epoch
+        (None, (0.3, 0.7, 0.5), Known(5, SAMPLED, 0.7)),  # its best so far
+        (None, (NAN,), Known(5, SAMPLED, LOWEST)),
+        (Outcome.BEHIND, (0.3, 0.7), Known(5, SAMPLED, 0.7)),
+        (Outcome.STALLED, (0.0,), Known(5, SAMPLED, 0.0)),
+        (Outcome.DIVERGED, (0.9, NAN), Known(5, SAMPLED, LOWEST)),
+        (Outcome.FAILED, (0.9,), None),
+    ],
+)
+def test_sampler_sees_each_trial_with_an_epoch_as_complete(
+    outcome: Outcome | None, scores: tuple[float, ...], expected: Known | None
+) -> None:
+    trial = make_trial(*scores)
+    trial.outcome = outcome
+    assert trial.as_known(LOWEST) == expected
+    # The same while its weights are being written.
+    if outcome is not None:
+        trial.outcome, trial.ending = None, Decision(outcome, "why")
+        assert trial.as_known(LOWEST) == expected
+
+
+def test_trial_that_begins_again_keeps_its_clock_and_its_kills() -> None:
+    trial = make_trial(0.3, 0.7)
+    trial.data_epoch, trial.kills, trial.trainer, trial.lane = 17, 2, 1, 3
+    trial.begin_again()
+    assert (trial.epochs, trial.trainer, trial.lane) == (0, None, None)
+    assert (trial.data_epoch, trial.kills) == (17, 2)
+
+
+def test_outcomes_are_stored_as_text() -> None:
+    expected = ["stalled", "exhausted", "behind", "diverged", "failed", "interrupted"]
+    assert [outcome.value for outcome in Outcome] == expected
