@@ -98,7 +98,7 @@ class SweepConfig(BaseModel):
     workers: Positive | None = None
     """Worker processes; None: one a core."""
     slots: Positive | None = None
-    """Most trials that a lane trains at once; None: as many as a worker measures to pay."""
+    """Most trials that a lane trains at once; None: as many as its epochs show to pay."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "bf16", "tf32"] = "float32"
     """Of matrix products, forward and backward; all else is float32. tf32 is for CUDA alone."""

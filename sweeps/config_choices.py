@@ -162,7 +162,8 @@ def describe_sampler(sampler: SamplerConfig, space: SearchSpace) -> str:
 
     What each of them really does was measured with Optuna 5.0.0: GPSampler and CmaEsSampler see
     the parameters that all finished trials have in common, CmaEsSampler no choices, and TPE takes
-    parameters that occur together as a group. ``qmc`` is given the whole space (``samplers.py``).
+    parameters that occur together as a group. ``qmc`` is given the whole
+    space (``running.sampling``).
     """
     told = ", ".join(f"{key} {value}" for key, value in sampler.options.items())
     name = f"{sampler.name} ({told})" if told else sampler.name

@@ -92,7 +92,8 @@ def epochs_to_fraction(curve: Sequence[float], fraction: float) -> int | None:
     best = best_epoch(curve)
     if best is None:
         return None
-    wanted = fraction * curve[best - 1]
+    # A share of a score below 0, which MCC may have, would lie above it.
+    wanted = min(fraction * curve[best - 1], curve[best - 1])
     return next(epoch for epoch, score in enumerate(curve, start=1) if score >= wanted)
 
 

@@ -125,3 +125,8 @@ def test_impossible_arguments_are_refused() -> None:
         epochs_to_fraction([0.5], 0.0)
     with pytest.raises(ValueError, match="n must be >= 1"):
         tail_mean([0.5], 0)
+
+
+def test_share_of_a_best_score_below_zero_is_reached_at_the_best_epoch() -> None:
+    # Matthews correlation: 0.95 of -0.4 would lie above every score.
+    assert epochs_to_fraction([-0.9, -0.4, -0.5], 0.95) == 2

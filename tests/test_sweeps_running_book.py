@@ -9,10 +9,11 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scripted import Curve, Killed, ScriptedExecutor, make_config, run_scripted
 
-from storage import queries
+from storage import queries, recorder
 from storage.database import Database, StorageError, open_database
+from storage.locations import StorageUnavailableError
 from storage.optuna_mirror import OptunaMirror, optuna_storage
-from sweeps.running.events import Event, TrialEnded
+from sweeps.running.events import Note, TrialEnded
 
 NAN = math.nan
 STUDY = "relation-cnn"
@@ -82,23 +83,41 @@ def test_copy_that_lags_behind_is_caught_up_by_the_next_run(
     assert last.intermediate_values[max(last.intermediate_values)] == pytest.approx(0.5)
 
 
-def test_copy_that_fails_in_a_run_ends_it_in_one_line_and_loses_nothing(
+def test_copy_that_fails_in_a_run_is_one_note_and_caught_up_by_the_next(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise StorageError("the disk is full")
 
     config = make_config(sqlite_url, "trials=5")
-    reported: list[Event] = []
     with monkeypatch.context() as patch:
         patch.setattr(OptunaMirror, "end", fail)
-        with pytest.raises(StorageError, match="the disk is full"):
-            run_scripted(config, CURVES.__getitem__, on_event=reported.append)
-    ended = [event.trial for event in reported if isinstance(event, TrialEnded)]
-    assert ended
-    _, events = run_scripted(config, CURVES.__getitem__)
-    ended += [event.trial for event in events if isinstance(event, TrialEnded)]
+        end, events = run_scripted(config, CURVES.__getitem__)
+    assert end.ending == "done"
+    ended = [event.trial for event in events if isinstance(event, TrialEnded)]
     assert sorted(ended) == list(range(5))
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert sum("the disk is full" in text for text in notes) == 1
+    run_scripted(config, CURVES.__getitem__)
+    assert_copy_is_complete(sqlite_url, 5)
+
+
+def test_transaction_that_a_restarted_server_cuts_off_is_repeated(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, calls = recorder.record, 0
+
+    def cut_off_once_in_two(*args: Any, **given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls % 2:
+            raise StorageUnavailableError("the server closed the connection")
+        record(*args, **given)
+
+    monkeypatch.setattr(recorder, "record", cut_off_once_in_two)
+    end, events = run_scripted(make_config(sqlite_url, "trials=5"), CURVES.__getitem__)
+    assert end.ending == "done"
+    assert sum(isinstance(event, TrialEnded) for event in events) == 5
     assert_copy_is_complete(sqlite_url, 5)
 
 

@@ -290,7 +290,7 @@ def end_all(rule: StopRule, tops: Sequence[float], peers: Peers) -> list[tuple[i
         if decision.outcome in PEER_OUTCOMES:
             peers.add(number, climb(top)[:epoch])
         else:
-            peers.add_behind(climb(top)[:epoch])
+            peers.add_behind(number, climb(top)[:epoch])
     return ends
 
 
@@ -315,8 +315,9 @@ def test_halving_compares_with_those_it_has_ended() -> None:
     alone = make_peers(0.9)
     assert run(rule, climb(0.5), alone)[0] == 2
     among = make_peers(0.9)
-    for _ in range(5):
-        among.add_behind(climb(0.1)[:2])
+    for behind in range(5):
+        among.add_behind(11 + behind, climb(0.1)[:2])
+        among.add_behind(11 + behind, climb(0.9)[:2])  # judged again: counted once
     # Second of seven: one that would be behind among survivors alone goes on.
     assert run(rule, climb(0.5), among)[0] > 2
 
@@ -374,6 +375,6 @@ def test_pruner_ends_each_trial_where_optunas_does(name: str, decimals: int) -> 
             study.tell(trial, max(curve))
         else:
             num_pruned += 1
-            peers.add_behind(curve[:pruned_at])
+            peers.add_behind(number, curve[:pruned_at])
             study.tell(trial, state=TrialState.PRUNED)
     assert 10 < num_pruned < 50

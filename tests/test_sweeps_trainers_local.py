@@ -1,5 +1,7 @@
 """Trainers in processes of this machine: how they end, and what becomes of the rest."""
 
+import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -27,7 +29,7 @@ from objectives.api import DataError, find_fusion_key
 from objectives.references import ObjectiveError
 from search_spaces.hparams import Hparams
 from sweeps.config_errors import ConfigError
-from sweeps.trainers import local
+from sweeps.trainers import inside, local
 from sweeps.trainers.executor import ExecutorError, LocalExecutor, ParentEnded, Report
 from sweeps.trainers.messages import Answer, Command, Load, Place, TrainerEnded
 
@@ -323,3 +325,26 @@ def test_trainers_need_no_module_of_the_folder_in_which_a_person_stands(tmp_path
         check=True,
     )
     assert done.stdout == "Answer\n"
+
+
+def test_spawned_trainer_finds_the_objective_by_its_name(tmp_path: Path) -> None:
+    # As with CUDA, which does not survive a fork: all that a trainer needs travels as a pickle.
+    order = make_order(write_objective(tmp_path))
+    work, _ = inside.load(order)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = multiprocessing.Pipe()
+    shared = context.RawArray("d", [time.monotonic(), math.inf])
+    process = context.Process(
+        target=local.run_trainer, args=(work, "cpu", theirs, shared, []), daemon=True
+    )
+    process.start()
+    theirs.close()
+    params = make_params()
+    key = find_fusion_key(Hparams.model_validate(params))
+    ours.send(Command(1, key, 0, place=(Place(5, 11, params),)))
+    assert ours.poll(PATIENCE_S)
+    (report,) = ours.recv().reports
+    assert (report.slot, report.epoch, report.error) == (5, 1, None)
+    ours.close()
+    process.join(PATIENCE_S)
+    assert process.exitcode == 0

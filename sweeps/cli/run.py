@@ -324,7 +324,7 @@ def _report(config: "SweepConfig", end: "SweepEnd", *, is_quiet: bool) -> int:
 
 
 def _tell_end(config: "SweepConfig", end: "SweepEnd", frame: "pd.DataFrame | None") -> int:
-    """Say on standard error what went otherwise than wished; return the exit code."""
+    """Report problems on standard error; return the exit code."""
     errors = console(stderr=True)
     if end.ending in ("interrupted", "time is up"):
         _print_kept(config, end, frame=frame, errors=errors)

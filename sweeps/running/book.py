@@ -1,4 +1,4 @@
-"""The coordinator's door to its study: our tables first, Optuna's copy behind them.
+"""Writes what a run must remember: our tables first, Optuna's copy behind them.
 
 What is durable is true; what is not durable did not happen. Each call that writes to our tables is
 one transaction, and the copy is written while trainers train.
@@ -11,6 +11,7 @@ from datetime import datetime
 from storage import recorder
 from storage.database import Database
 from storage.holding import StudyHold
+from storage.locations import StorageError, StorageUnavailableError
 from storage.optuna_mirror import Ending, MirrorTrial, OptunaMirror
 from storage.records import EpochRecord, NewTrial, Placed, StoredTrial, TrialEnd
 from sweeps.curves import best_epoch
@@ -27,6 +28,7 @@ class StudyBook:
         study_uuid: The study's key in our tables.
         mirror: Optuna's copy.
         now: Returns the present moment, aware.
+        on_problem: Called with a line where Optuna's copy cannot be written: never the run's end.
     """
 
     def __init__(
@@ -36,21 +38,23 @@ class StudyBook:
         study_uuid: str,
         mirror: OptunaMirror,
         now: Callable[[], datetime],
+        on_problem: Callable[[str], None],
     ) -> None:
         self._db = db
         self._hold = hold
         self._uuid = study_uuid
         self._mirror = mirror
         self._now = now
+        self._on_problem = on_problem
+        self._has_copy = True
         self._begun: list[MirrorTrial] = []
         self._bests: dict[int, tuple[int, float]] = {}
         self._endings: dict[int, Ending] = {}
 
     def begin(self, trials: Sequence[Trial]) -> None:
         """Write new trials."""
-        self._hold.check()
         new = [NewTrial(each.number, each.seed, each.hparams.to_params()) for each in trials]
-        recorder.begin_trials(self._db, self._uuid, new, now=self._now())
+        self._write(lambda: recorder.begin_trials(self._db, self._uuid, new, now=self._now()))
         self._begun += [to_mirror(each) for each in trials]
 
     def record(
@@ -71,9 +75,10 @@ class StudyBook:
             bests: The epoch of each trial and its running best there.
             endings: What Optuna's copy says of the trials that ended.
         """
-        self._hold.check()
-        recorder.record(
-            self._db, self._uuid, placed=placed, epochs=epochs, ended=ended, now=self._now()
+        self._write(
+            lambda: recorder.record(
+                self._db, self._uuid, placed=placed, epochs=epochs, ended=ended, now=self._now()
+            )
         )
         # Optuna's pages show running bests at epochs 1, 2, 4, 8, ...
         self._bests |= {
@@ -85,11 +90,21 @@ class StudyBook:
 
     def set_kills(self, trial: Trial) -> None:
         """Write how many processes have died of a trial."""
-        recorder.set_kills(self._db, self._uuid, {trial.number: trial.kills})
+        kills = {trial.number: trial.kills}
+        self._write(lambda: recorder.set_kills(self._db, self._uuid, kills))
 
     def interrupt(self, reason: str) -> None:
         """Write that the trials without an end wait for the next run."""
-        recorder.interrupt_trials(self._db, self._uuid, reason)
+        self._write(lambda: recorder.interrupt_trials(self._db, self._uuid, reason))
+
+    def _write(self, transaction: Callable[[], None]) -> None:
+        """Write while the study is held; once more where a restarted server has hung up."""
+        try:
+            self._hold.check()
+            transaction()
+        except StorageUnavailableError:
+            self._hold.check()
+            transaction()
 
     def catch_up(self, trials: Sequence[Trial], stored: Sequence[StoredTrial]) -> None:
         """Bring Optuna's copy up to what earlier runs have written."""
@@ -101,7 +116,15 @@ class StudyBook:
         self._mirror.catch_up([to_mirror(each) for each in trials], endings)
 
     def copy(self) -> None:
-        """Bring Optuna's copy up to what was written; nothing to do costs nothing."""
+        """Bring Optuna's copy up to what was written, or leave it to the next run to catch up."""
+        try:
+            if self._has_copy:
+                self._copy()
+        except StorageError as error:
+            self._has_copy = False
+            self._on_problem(f"Optuna's copy waits until the next run catches it up: {error}")
+
+    def _copy(self) -> None:
         if self._begun:
             self._mirror.begin(self._begun)
             self._begun = []

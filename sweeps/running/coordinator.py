@@ -41,7 +41,7 @@ class Coordinator:
         executor: Starts trainers and carries commands.
         order: What the executor has loaded, and loads again if it dies.
         loaded: What it found.
-        book: The door to the study.
+        book: Writes what the run must remember.
         judge: The rules that end trials; it knows those that have ended.
         lowest: The lowest score that there is.
         trials: The trials that the study has.
@@ -91,6 +91,7 @@ class Coordinator:
         self._notes: set[str] = set()
         self._failures_in_a_row = 0
         self._idle_deaths = 0
+        self._broken: dict[int, str] = {}
         self._ending: tuple[str, str | None] | None = None
         self._last_end: tuple[int, str] | None = None
         self.waited_s = 0.0
@@ -131,8 +132,8 @@ class Coordinator:
         bests = [each.curve.best_score for each in ended if each.outcome in RANKED_OUTCOMES]
         if not ended or any(best is not None for best in bests):
             return None
-        last = f"; trial {self._last_end[0]}: {self._last_end[1]}" if self._last_end else ""
-        return f"no trial got a score{last}"
+        number, reason = self._last_end or (ended[-1].number, "it ended in an earlier run")
+        return f"no trial got a score; trial {number}: {reason}"
 
     def _fail(self, reason: str) -> None:
         if self._ending is None or self._ending[0] != "failed":
@@ -142,13 +143,10 @@ class Coordinator:
         return [each for each in self._trials.values() if each.outcome is None]
 
     def _is_done(self) -> bool:
-        return len(self._trials) >= self._target() and not self._unfinished()
-
-    def _target(self) -> int:
-        """Return how many trials the study has in the end; a grid may have fewer points left."""
-        if self._config.sampler.name != "grid":
-            return self._config.trials
-        return min(self._config.trials, len(self._trials) + len(self._first))
+        target = self._config.trials
+        if self._config.sampler.name == "grid":  # which may have fewer points left
+            target = min(target, len(self._trials) + len(self._first))
+        return len(self._trials) >= target and not self._unfinished()
 
     def _ask(self) -> bool:
         """Ask for new trials, write them, and let them wait for a place; return whether it did."""
@@ -197,6 +195,8 @@ class Coordinator:
                 del self._free_since[index]
                 self._busy[index] = self._to_command(index, turn)
                 self._executor.send(index, self._busy[index])
+            else:
+                self._free_since[index] = time.monotonic()
 
     def _to_command(self, index: int, turn: Turn[FusionKey]) -> Command:
         """Return a turn as a trainer is told it."""
@@ -228,15 +228,17 @@ class Coordinator:
         index, message = report
         if isinstance(message, Answer):
             self._take_answer(index, message)
-        elif isinstance(message, Broken):
-            self._fail(f"trainer {index}: {message.reason}")
+        elif not isinstance(message, Broken):
+            self._replace(index, self._broken.pop(index, message.how))
+        elif index in self._busy and self._busy[index].is_trained:
+            self._broken[index] = message.reason  # its end follows, and names its trials
         else:
-            self._replace(index, message.how)
+            self._fail(f"trainer {index}: {message.reason}")
 
     def _take_answer(self, index: int, answer: Answer) -> None:
         command = self._busy.pop(index)
         self._free_since[index] = time.monotonic()
-        news = self._make_news()
+        news = News(self._loaded.devices, self._loaded.class_names, self._lowest)
         if answer.note is not None and answer.note not in self._notes:
             self._notes.add(answer.note)
             news.add_note(answer.note)
@@ -277,6 +279,7 @@ class Coordinator:
         if report.error is not None:
             self._leave(trial, Decision(Outcome.FAILED, report.error), news)
             return
+        self._failures_in_a_row = 0
         trial.path = path
         score = self._judge.score(report)
         if trial.curve.add(report, score):
@@ -303,9 +306,6 @@ class Coordinator:
     def _end(self, trial: Trial, decision: Decision, news: News, **weights: Any) -> None:
         self._last_end = (trial.number, decision.reason)
         news.add_end(trial, decision, **weights)
-
-    def _make_news(self) -> News:
-        return News(self._loaded.devices, self._loaded.class_names, self._lowest)
 
     def _write(self, news: News) -> None:
         """Write the news, and give up where too many trials in a row have failed."""
@@ -354,7 +354,7 @@ class Coordinator:
         lost = [
             each for each in self._unfinished() if each.number in placed or each.trainer == index
         ]
-        news = self._make_news()
+        news = News(self._loaded.devices, self._loaded.class_names, self._lowest)
         for trial in lost:
             if blamed == {trial.number}:
                 trial.kills += 1

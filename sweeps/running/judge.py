@@ -74,7 +74,7 @@ class Judge:
         if outcome in PEER_OUTCOMES:
             self._peers.add(number, scores)
         elif outcome is Outcome.BEHIND:
-            self._peers.add_behind(scores)
+            self._peers.add_behind(number, scores)
 
     def _hold_back(self, trial: Trial, decision: Decision) -> Decision | None:
         """Return the decision, or None where the audit lets the trial run on."""

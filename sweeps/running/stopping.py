@@ -45,6 +45,7 @@ class Peers:
     def __init__(self, max_epochs: int) -> None:
         self._max_epochs = max_epochs
         self._known: set[int] = set()
+        self._known_behind: set[int] = set()
         # By epoch, in order of the score.
         self._complete: list[list[float]] = [[] for _ in range(max_epochs)]
         self._behind: list[list[float]] = [[] for _ in range(max_epochs)]
@@ -73,15 +74,19 @@ class Peers:
         bests += [bests[-1]] * (self._max_epochs - len(bests))
         _insert(self._complete, bests)
 
-    def add_behind(self, scores: Sequence[float]) -> None:
+    def add_behind(self, trial_number: int, scores: Sequence[float]) -> None:
         """Take in a trial that was found to be behind: ``halving`` compares with it.
 
         Without those that it has ended, successive halving would keep a share of the survivors
         and never again a trial of average score. It stays out of the median, as in Optuna.
 
         Args:
+            trial_number: Number of the trial in its study; a second time changes nothing.
             scores: Score per epoch up to its end; epoch 1 first.
         """
+        if trial_number in self._known_behind:
+            return
+        self._known_behind.add(trial_number)
         _insert(self._behind, running_best(scores)[: self._max_epochs])
 
     def bests_at(self, epoch: int, *, with_behind: bool = False) -> list[float]:

@@ -22,9 +22,10 @@ from sweeps.config_changes import describe_changes
 from sweeps.config_choices import SamplerConfig
 from sweeps.config_errors import ConfigError
 from sweeps.config_sampler import check_options, is_path
+from sweeps.curves import best_epoch
 from sweeps.outcomes import Outcome
 from sweeps.running.first_trials import add_warm_start, read_warm_start
-from sweeps.running.sampling import read_sampled
+from sweeps.running.sampling import make_sampler, read_sampled
 from sweeps.running.trial import Curve, Trial
 from sweeps.trainers.messages import Loaded
 
@@ -159,7 +160,9 @@ def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
         hparams=hparams,
         sampled=read_sampled(config.space, hparams),
         key=find_fusion_key(hparams),
-        curve=Curve(scores=list(stored.scores)) if has_ended else Curve(),
+        curve=Curve(scores=list(stored.scores), best_epoch=best_epoch(stored.scores))
+        if has_ended
+        else Curve(),
         outcome=Outcome(stored.outcome) if has_ended else None,
         data_epoch=stored.segments[0][0] if stored.segments else None,
         path=stored.path or "",
@@ -197,8 +200,11 @@ def _require_packages(config: SamplerConfig) -> None:
     if is_path(config.name):
         try:
             check_options(config.name, config.options)
+            make_sampler(config, 0)
         except Mistakes as error:
             raise ConfigError(f"sampler: {one.to_line()}" for one in error.items) from None
+        except (TypeError, ValueError) as error:
+            raise ConfigError([f"sampler: {config.name} cannot be made: {error}"]) from None
     for package in _PACKAGES.get(config.name, ()):
         if importlib.util.find_spec(package) is None:
             raise ConfigError(

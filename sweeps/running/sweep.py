@@ -119,7 +119,14 @@ def run(
         ):
             begun = study.prepare(db, config, loaded, force=force, now=now)
             copy = study.open_copy(db, begun)
-            book = StudyBook(db, hold, begun.uuid, copy, lambda: datetime.now(UTC))
+            book = StudyBook(
+                db,
+                hold,
+                begun.uuid,
+                copy,
+                now=lambda: datetime.now(UTC),
+                on_problem=lambda text: emit(Note(text)),
+            )
             for text in _list_notes(loaded, begun.changes):
                 emit(Note(text))
             with nullcontext() if watch is None else watch(url, config.study, emit) as watcher:
@@ -254,7 +261,9 @@ def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None
         return "time is up" if deadline is not None and time.monotonic() >= deadline else None
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if told:
+        # Another signal than the first one is no second wish: a pipeline's Ctrl-C also ends the
+        # reader of the output, which is told as SIGTERM.
+        if number in told:
             raise KeyboardInterrupt
         told.append(number)
 

@@ -8,7 +8,7 @@ from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
 from objectives.metrics import class_scores
 from search_spaces.hparams import Hparams
 from storage.records import ClassScore, EpochRecord, TrialEnd
-from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
+from sweeps.curves import epochs_to_fraction, tail_mean
 from sweeps.outcomes import Outcome
 from sweeps.running.audit import HeldStop
 from sweeps.running.sampling import Known, Sampled
@@ -27,23 +27,21 @@ class Curve:
     val_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    best_epoch: int | None = None
+    """The epoch with the highest score, from 1, the earliest; None if there is none."""
     best_counts: Counts | None = None
 
     def add(self, report: EpochReport, score: float) -> bool:
         """Take in an epoch; return whether it is the new best (the earliest of equals is)."""
         self.train_losses.append(report.train_loss)
         self.val_losses.append(report.val_loss)
-        self.scores.append(score)
         self.seconds += report.seconds
-        is_best = best_epoch(self.scores) == len(self.scores)
+        best = self.best_score
+        is_best = not math.isnan(score) and (best is None or score > best)
+        self.scores.append(score)
         if is_best:
-            self.best_counts = report.counts
+            self.best_epoch, self.best_counts = len(self.scores), report.counts
         return is_best
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The epoch with the highest score, from 1; None if there is none."""
-        return best_epoch(self.scores)
 
     @property
     def best_score(self) -> float | None:

@@ -48,7 +48,7 @@ class ExecutorError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class ParentEnded:
-    """The process that loads the data has died, and all trainers with it."""
+    """The process that loads the data has died; its trainers end as they notice."""
 
 
 Report = tuple[int, Answer | Broken | TrainerEnded] | ParentEnded
@@ -150,6 +150,8 @@ class LocalExecutor:
         for connection in self._trainers.values():
             with suppress(OSError):
                 connection.close()
+        if not self._trainers:
+            self._process.kill()  # it imports or loads, and would not notice for a while
         self._trainers.clear()
         try:
             self._process.wait(_GRACE_S)

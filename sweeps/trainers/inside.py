@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,17 @@ class Work:
     objective: Objective
     data: Data
     num_sharing: int
+
+    def __reduce__(self) -> Any:
+        # A spawned trainer imports the objective by its name: a person's module is none that
+        # pickle could find.
+        return _restore_work, (self.order, self.data, self.num_sharing)
+
+
+def _restore_work(order: Load, data: Data, num_sharing: int) -> Work:
+    from objectives.registry import find_objective
+
+    return Work(order, find_objective(order.objective), data, num_sharing)
 
 
 def import_ahead() -> None:
@@ -84,7 +95,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
         versions={name: metadata.version(name) for name in _LIBRARIES},
         notes=tuple(notes),
     )
-    return Work(order, objective, data, len(devices)), loaded
+    return Work(order, objective, data, devices.count(devices[0])), loaded
 
 
 class LaneKeeper:
@@ -135,6 +146,7 @@ class LaneKeeper:
                 self._place(lane, place)
             except (Exception, SystemExit) as error:
                 refused.append((place.trial, describe_error(error)))
+            self._on_step()
         if command.is_closed:
             del self._lanes[command.lane]
         started = time.perf_counter()
@@ -185,6 +197,7 @@ class LaneKeeper:
         from pathlib import Path
 
         sha256 = lane.save_best(trial, Path(path))
+        self._on_step()
         predictions = None
         if self._num_classes <= _BYTE:
             predictions = lane.best_predictions(trial).astype(np.uint8).tobytes()
@@ -206,6 +219,8 @@ def _make_trainer(work: Work, device: str) -> "ModelTrainer":
     from objectives.training.trainer import ModelTrainer
 
     torch.set_num_threads(1)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # for what asks for the present device, as recordings do
     # Squared gradients of rare words decay into denormals, at 40 times the cost of a number. After
     # the data, which must be the same in whichever process they were loaded.
     torch.set_flush_denormal(True)
@@ -238,7 +253,9 @@ def _list_devices(order: Load) -> list[str]:
         raise ConfigError([f"precision: {obstacle}"])
     if gpus:
         return [f"cuda:{i % gpus}" for i in range(order.num_trainers or gpus)]
-    return ["cpu"] * (order.num_trainers or len(os.sched_getaffinity(0)))
+    has_affinity = hasattr(os, "sched_getaffinity")  # a container may allow fewer; not on macOS
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    return ["cpu"] * (order.num_trainers or cores or 1)
 
 
 def _describe_data(order: Load, objective: Objective, data: Data) -> str:

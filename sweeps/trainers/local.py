@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any, NoReturn
@@ -32,6 +31,8 @@ STEP_FACTOR = 50.0
 #: Seconds below which no step is too long, however short the others are.
 LEAST_LIMIT_S = 30.0
 _POLL_S = 0.5
+#: Seconds between two looks at the trainers beyond which this process was not running.
+STANDSTILL_S = 5.0
 
 
 class Beat:
@@ -96,6 +97,7 @@ class _Trainers:
     def serve(self) -> bool:
         """Serve one message or wait a moment; return False once the coordinator has gone."""
         sentinels = {process.sentinel: index for index, (process, _) in self._running.items()}
+        polled = time.monotonic()
         ready = wait([self._control, *sentinels], timeout=_POLL_S if sentinels else None)
         try:
             for one in ready:
@@ -103,7 +105,11 @@ class _Trainers:
                     self._obey(self._control.recv())
                 else:
                     self._bury(sentinels[one])
-            for index in list(self._running):
+            # Where this process too has stood still (Ctrl-Z, a frozen container), nobody is stuck.
+            stood_still = time.monotonic() - polled > STANDSTILL_S
+            for index, (_, shared) in list(self._running.items()):
+                if stood_still:
+                    shared[0] = time.monotonic()
                 self._stop_if_stuck(index)
         except (EOFError, OSError):
             return False
@@ -125,7 +131,6 @@ class _Trainers:
             except ObjectiveError as error:
                 self._control.send(Refused("objective", tuple(str(error).splitlines())))
             except (Exception, SystemExit) as error:
-                traceback.print_exc()
                 self._control.send(Broken(describe_error(error)))
             else:
                 self._control.send(loaded)
@@ -163,7 +168,9 @@ class _Trainers:
 
     def _stop_if_stuck(self, index: int) -> None:
         process, shared = self._running[index]
-        began, limit_s = shared[0], shared[1]
+        # The limit first: a command that begins meanwhile writes the moment before the limit.
+        limit_s = shared[1]
+        began = shared[0]
         if time.monotonic() - began > limit_s:
             process.kill()
             self._bury(index, f"no step ended in {limit_s:.0f} s")
@@ -191,8 +198,6 @@ def run_trainer(
     except (EOFError, BrokenPipeError, ConnectionResetError):
         code = 0  # the coordinator has gone
     except BaseException as error:
-        if os.environ.get("BESTEPOCH_DEBUG"):
-            traceback.print_exc()
         with contextlib.suppress(OSError):
             connection.send(Broken(describe_error(error)))
     finally:
