@@ -227,8 +227,6 @@ class Trainer(Protocol):
     """A data set on a device, and the lanes that are opened on it."""
 
     class_names: tuple[str, ...]
-    fingerprint: str
-    """SHA-256 over the arrays of the data set: equal if and only if the data are."""
     num_train: int
     """Training examples."""
     num_validation: int

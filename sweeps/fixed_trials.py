@@ -116,38 +116,6 @@ def drop_foreign_values(
     return kept, dropped
 
 
-def find_parameters(
-    space: SearchSpace, values: Mapping[str, Any], params: Mapping[str, Any]
-) -> list[tuple[Parameter, Any]]:
-    """Return the parameters that Optuna would have sampled in place of the fixed values.
-
-    Args:
-        space: The search space.
-        values: The fixed values, by name.
-        params: What Optuna has sampled of the trial, by its own names.
-
-    Returns:
-        Each parameter and its value in Optuna's terms (1 - beta). A hyperparameter that the space
-        fixes has none; a choice that is none of the space's cannot be told to Optuna.
-    """
-    found: list[tuple[Parameter, Any]] = []
-    for name, value in values.items():
-        others = {key: one for key, one in values.items() if key != name}
-        own: list[tuple[Parameter, Any]] = []
-
-        def answer(
-            asked: Parameter, value: Any = value, own: list[tuple[Parameter, Any]] = own
-        ) -> Any:
-            if asked.name in params:
-                return params[asked.name]
-            own.append((asked, _to_optuna(asked, value)))
-            return own[-1][1]
-
-        pin_values(space, others).suggest(Probe(answer))
-        found += [(one, told) for one, told in own if not one.choices or one.contains(told)]
-    return found
-
-
 def parse_trial(text: str) -> dict[str, Any]:
     """Return the values of ``learning_rate=0.001,optimizer=adam``; each is TOML, or else a text.
 
@@ -216,13 +184,13 @@ def _can_take(others: SearchSpace, name: str, value: Any, *, pinned: SearchSpace
             if asked.name in fixed.asked or own:
                 return at_random(asked)
             own.append(asked)
-            told = _to_optuna(asked, value)
+            told = to_optuna(asked, value)
             return told if asked.contains(told) else at_random(asked)
 
         hparams = others.suggest(Probe(answer))
         if not own and find_value(hparams, name) != value:
             return False
-        if own and not own[0].contains(_to_optuna(own[0], value)):
+        if own and not own[0].contains(to_optuna(own[0], value)):
             return False
     return True
 
@@ -244,7 +212,8 @@ def _explain_unused(name: str, space: SearchSpace) -> str:
     return "has no use in each trial that this can become; fix what it depends on too"
 
 
-def _to_optuna(parameter: Parameter, value: Any) -> Any:
+def to_optuna(parameter: Parameter, value: Any) -> Any:
+    """Return a value of a sweep file in Optuna's terms: 1 - beta for a beta."""
     if not parameter.name.startswith("one_minus_") or isinstance(value, str):
         return value
     # 1 - 0.9 is 0.09999999999999998 in binary; the ends of the range were cut in decimal.

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data, EpochReport, Split
+from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.training import checkpoints
 from objectives.training.checkpoints import CheckpointError, RowState
 from objectives.training.lane import ModelLane
@@ -80,7 +80,7 @@ def trainer(request: pytest.FixtureRequest) -> ModelTrainer:
 
 
 def open_lane(trainer: ModelTrainer, hparams: Hparams, data_epoch: int) -> ModelLane:
-    return trainer.open_lane(trainer.fusion_key(hparams), data_epoch)
+    return trainer.open_lane(find_fusion_key(hparams), data_epoch)
 
 
 def as_bits(report: EpochReport) -> tuple[str, ...]:
@@ -268,7 +268,7 @@ def test_state_of_another_code_path_is_refused(trainer: ModelTrainer) -> None:
 
 def test_beat_is_called_once_a_step_and_once_a_validation_batch(trainer: ModelTrainer) -> None:
     beats: list[int] = []
-    key = trainer.fusion_key(TRIALS["adam"])
+    key = find_fusion_key(TRIALS["adam"])
     lane = trainer.open_lane(key, 0, on_step=lambda: beats.append(1))
     lane.place(0, SEED, TRIALS["adam"])
     lane.train_epoch()

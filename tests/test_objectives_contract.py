@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data, EpochReport, Objective, Split
+from objectives.api import Data, EpochReport, Objective, Split, find_fusion_key
 from objectives.relation_cnn import RelationCnn
 from objectives.training import random
 from objectives.training.lane import ModelLane
@@ -136,7 +136,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 
 def open_lane(objective: Objective, source: Path | None = None) -> ModelLane:
     trainer = ModelTrainer(objective, objective.load(source), data_seed=6)
-    return trainer.open_lane(trainer.fusion_key(Hparams(batch_size=BATCH_SIZE)), 0)
+    return trainer.open_lane(find_fusion_key(Hparams(batch_size=BATCH_SIZE)), 0)
 
 
 def relation_table(path: Path) -> Path:

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from objectives.api import Data, EpochReport, FusionKey, Objective, Split
+from objectives.api import Data, EpochReport, FusionKey, Objective, Split, find_fusion_key
 from objectives.data import relations
 from objectives.relation_cnn import RelationCnn
 from objectives.training import random
@@ -93,7 +93,7 @@ def place(request: pytest.FixtureRequest, sentences: Path) -> tuple[ModelTrainer
         objective: Objective = RelationCnn()
         trainer = ModelTrainer(objective, objective.load(sentences), data_seed=3)
         model = {**CNN, "vectors": request.param}
-    return trainer, trainer.fusion_key(Hparams(batch_size=BATCH_SIZE, model=model))
+    return trainer, find_fusion_key(Hparams(batch_size=BATCH_SIZE, model=model))
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def test_masks_follow_the_trial_s_own_epoch(tmp_path: Path) -> None:
     data = Mlp().load(None)
     one = Split(inputs=(data.train.inputs[0][:1],), targets=data.train.targets[:1])
     trainer = ModelTrainer(Mlp(), replace(data, train=one))
-    key = trainer.fusion_key(SUBJECT.hparams)
+    key = find_fusion_key(SUBJECT.hparams)
     early = train((trainer, key), [SUBJECT], tmp_path)
     assert train((trainer, key), [replace(SUBJECT, enters=2)], tmp_path, opened=2) == early
 
@@ -370,7 +370,7 @@ def test_lane_equals_a_plain_loop_for_every_optimizer(
         )
         for name in RATED
     ]
-    lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
+    lane = trainer.open_lane(find_fusion_key(trials[0]), 0)
     lane.place(len(trials), 99, DIVERGING.hparams)
     for slot, hparams in enumerate(trials):
         lane.place(slot, 30 + slot, hparams)
@@ -389,7 +389,7 @@ def test_lane_equals_a_plain_loop_for_every_optimizer(
 def test_dropout_rate_of_the_lane_is_that_of_the_model_unless_told(tmp_path: Path) -> None:
     # Rates of 0.5 and 0.25 are the model's: told both, no single rate gives the same curve.
     trainer = ModelTrainer(Mlp(), Mlp().load(None))
-    key = trainer.fusion_key(Hparams(batch_size=BATCH_SIZE))
+    key = find_fusion_key(Hparams(batch_size=BATCH_SIZE))
     told = [
         replace(SUBJECT, hparams=Hparams(dropout=rate), slot=slot)
         for slot, rate in enumerate((None, 0.0, 0.25, 0.5))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives.api import Data, EpochReport, Split
+from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.data import relations
 from objectives.relation_cnn import RelationCnn
 from objectives.training import line_search, random
@@ -77,7 +77,7 @@ def armijo(**more: Any) -> Hparams:
 
 def open_lane(hparams: Hparams, data_epoch: int = 0) -> ModelLane:
     trainer = ModelTrainer(Mlp(), Mlp().load(None), data_seed=3)
-    return trainer.open_lane(trainer.fusion_key(hparams), data_epoch)
+    return trainer.open_lane(find_fusion_key(hparams), data_epoch)
 
 
 def as_bits(report: EpochReport) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ def test_relation_cnn_searches_with_the_masks_of_its_step(sentences: Path, vecto
     model = {"filters": 19, "position_dim": 1, "vectors": vectors}
     hparams = armijo(dropout=0.5, model=model)
     trainer = ModelTrainer(objective, objective.load(sentences), data_seed=3)
-    lanes = [trainer.open_lane(trainer.fusion_key(hparams), 0) for _ in range(2)]
+    lanes = [trainer.open_lane(find_fusion_key(hparams), 0) for _ in range(2)]
     beside = curves({0: hparams, 3: ROWS[1], 5: hparams}, lanes[0])
     assert curves({0: hparams}, lanes[1])[0] == beside[0]
     assert beside[5] != beside[0]
@@ -272,11 +272,11 @@ def test_refilled_slot_begins_its_search_anew_and_the_others_keep_theirs() -> No
 
 
 def test_armijo_has_a_lane_of_its_own() -> None:
-    trainer = ModelTrainer(Mlp(), Mlp().load(None))
-    keys = [trainer.fusion_key(Hparams(optimizer=name)) for name in ("armijo", "adam", "sgd")]
+
+    keys = [find_fusion_key(Hparams(optimizer=name)) for name in ("armijo", "adam", "sgd")]
     assert keys[1] == keys[2]
     assert keys[0] == replace(keys[1], code_path="armijo")
-    assert trainer.fusion_key(Hparams(optimizer="armijo", shrink=0.8)) == keys[0]
+    assert find_fusion_key(Hparams(optimizer="armijo", shrink=0.8)) == keys[0]
 
 
 def search(

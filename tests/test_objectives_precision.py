@@ -14,7 +14,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 import sweeps
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.own import ObjectiveError
 from objectives.training import fusion, layers, precision, preflight, random
 from objectives.training.convolution import largest_response
@@ -229,7 +229,7 @@ def train(
     """Reports of each slot; its seed is 7 more than its number."""
     trainer = ModelTrainer(Mlp(), Mlp().load(None), precision=in_precision)
     hparams = Hparams(batch_size=BATCH_SIZE, learning_rate=0.01, model={"kind": kind})
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     assert lane.path == ("plain" if kind == "conv" else "stacked")
     for slot in slots:
         lane.place(slot, 7 + slot, hparams)

@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.registry import find_objective
 from objectives.training import recording
 from objectives.training.lane import ModelLane
@@ -86,7 +86,7 @@ def open_lane(objective_name: str, record: recording.Record | None) -> ModelLane
     # The last batch is smaller: a shape of its own, too rare to be recorded.
     data = few_examples(objective.load(None), NUM_STEPS * BATCH - 2, 40)
     trainer = ModelTrainer(objective, data)
-    key = trainer.fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
+    key = find_fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
     lane = trainer.open_lane(key, 0)
     lane._record = record
     return lane
@@ -169,7 +169,7 @@ def test_cuda_graphs_give_the_curves_of_steps_one_by_one(objective_name: str) ->
     for is_recorded in (False, True):
         data = few_examples(objective.load(None), NUM_STEPS * BATCH - 2, 40)
         trainer = ModelTrainer(objective, data, device="cuda")
-        key = trainer.fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
+        key = find_fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
         lane = trainer.open_lane(key, 0)
         assert lane._record is not None
         if not is_recorded:

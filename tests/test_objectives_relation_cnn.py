@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data
+from objectives.api import Data, find_fusion_key
 from objectives.relation_cnn import RelationCnn, RelationCnnModel
 from objectives.training import random
 from objectives.training.trainer import ModelTrainer, fingerprint
@@ -254,7 +254,7 @@ def test_lane_equals_a_plain_loop_over_the_reference(data: Data, vectors: str) -
     trainer = ModelTrainer(RelationCnn(), data, data_seed=2)
     model = {"filters": F, "position_dim": POSITION_DIM, "vectors": vectors}
     hparams = Hparams(learning_rate=0.01, dropout=0.0, batch_size=20, model=model)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(1, 8, hparams.model_copy(update={"learning_rate": 1e30}))
     lane.place(0, 4, hparams)
     reports = [{report.slot: report for report in lane.train_epoch()} for _ in range(5)]

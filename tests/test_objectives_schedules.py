@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.training import schedules
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import SCHEDULES, Hparams
@@ -115,7 +115,7 @@ class Linear:
 def test_each_slot_of_a_lane_has_its_own_schedule() -> None:
     trainer = ModelTrainer(Linear(), Linear().load(None))
     trials = [one.model_copy(update={"batch_size": 7}) for one in CASES]
-    lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
+    lane = trainer.open_lane(find_fusion_key(trials[0]), 0)
     lane.place(97, 1, Hparams(optimizer="sgd", learning_rate=3e38, schedule="cosine"))
     reported: dict[int, list[tuple[float, float]]] = {slot: [] for slot in range(len(trials))}
     # Trials enter one epoch after another, so that none is of its neighbours' age.

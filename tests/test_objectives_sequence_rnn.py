@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
-from objectives.api import Data, EpochReport
+from objectives.api import Data, EpochReport, find_fusion_key
 from objectives.sequence_rnn import SequenceRnn, SequenceRnnModel
 from objectives.training import fusion, layers, random
 from objectives.training.recurrent import Recurrent
@@ -213,7 +213,7 @@ def test_lane_equals_a_plain_loop_over_pytorch(data: Data, cell: str) -> None:
     trainer = ModelTrainer(SequenceRnn(), data, data_seed=2)
     model = {"cell": cell, "hidden": 17}
     hparams = Hparams(learning_rate=0.01, dropout=0.0, batch_size=20, model=model)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(1, 8, hparams.model_copy(update={"learning_rate": 1e30}))
     lane.place(0, 4, hparams)
     reports = [{report.slot: report for report in lane.train_epoch()} for _ in range(4)]
@@ -239,7 +239,7 @@ def test_curve_is_bit_equal_beside_a_diverging_neighbour(
     diverging = subject.model_copy(update={"learning_rate": 3e38})
 
     def curve(company: list[tuple[int, Hparams]]) -> list[list[str]]:
-        lane = trainer.open_lane(trainer.fusion_key(subject), 0)
+        lane = trainer.open_lane(find_fusion_key(subject), 0)
         for seed, (place, hparams) in enumerate(company):
             lane.place(place, 7 if hparams is subject else 20 + seed, hparams)
         place = next(place for place, hparams in company if hparams is subject)

@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data, EpochReport, Split
+from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.training import random
-from objectives.training.trainer import ModelTrainer
+from objectives.training.trainer import ModelTrainer, fingerprint
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, compare_runs
 
@@ -74,7 +74,7 @@ def with_targets(data: Data, *, one_hot: bool) -> Data:
 def train(data: Data, trials: list[Hparams], *, epochs: int = 4) -> list[list[EpochReport]]:
     """Return the curve of each trial, all in one lane; its slot decides its seed."""
     trainer = ModelTrainer(SoftMlp(), data, data_seed=3)
-    lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
+    lane = trainer.open_lane(find_fusion_key(trials[0]), 0)
     for slot, hparams in enumerate(trials):
         lane.place(slot, 7 if hparams == TRIALS[1] else 11 + slot, hparams)
     return [
@@ -180,6 +180,6 @@ def test_fingerprint_tells_distributions_from_others_and_from_classes() -> None:
         with_targets(data, one_hot=False),
         replace(data, train=replace(data.train, targets=moved)),
     ]
-    prints = {ModelTrainer(SoftMlp(), one).fingerprint for one in others}
+    prints = {fingerprint(one) for one in others}
     assert len(prints) == len(others)
-    assert ModelTrainer(SoftMlp(), SoftMlp().load(None)).fingerprint in prints
+    assert fingerprint(SoftMlp().load(None)) in prints

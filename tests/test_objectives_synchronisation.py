@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.registry import find_objective
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import RATED, Hparams
@@ -67,7 +67,7 @@ def operations(objective_name: str, optimizer: str) -> list[str]:
         class_weights="balanced",
         model=MODELS[objective_name],
     )
-    key = trainer.fusion_key(hparams)
+    key = find_fusion_key(hparams)
     lane = trainer.open_lane(key, 0)
     for slot in range(2):
         lane.place(slot, slot, hparams)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data, DataError, EpochReport
+from objectives.api import Data, DataError, EpochReport, find_fusion_key
 from objectives.tabular_mlp import TabularMlp, TabularMlpModel
 from objectives.training import fusion, random
 from objectives.training.trainer import ModelTrainer, fingerprint
@@ -134,7 +134,7 @@ def plain_epochs(data: Data, num_epochs: int, rounding: Rounding) -> list[list[f
 def test_lane_equals_a_plain_loop(data: Data) -> None:
     trainer = ModelTrainer(TabularMlp(), data, data_seed=2)
     hparams = Hparams(learning_rate=0.01, dropout=0.0, batch_size=20, model={"hidden_width": 13})
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(1, 8, hparams.model_copy(update={"learning_rate": 1e30}))
     lane.place(0, 4, hparams)
     reports = [{report.slot: report for report in lane.train_epoch()} for _ in range(5)]
@@ -168,7 +168,7 @@ def test_curve_is_bit_equal_beside_a_diverging_neighbour(
     diverging = subject.model_copy(update={"learning_rate": 3e38})
 
     def curve(company: list[tuple[int, Hparams]]) -> list[list[str]]:
-        lane = trainer.open_lane(trainer.fusion_key(subject), 0)
+        lane = trainer.open_lane(find_fusion_key(subject), 0)
         for seed, (place, hparams) in enumerate(company):
             lane.place(place, 7 if hparams is subject else 20 + seed, hparams)
         place = next(place for place, hparams in company if hparams is subject)

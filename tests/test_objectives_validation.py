@@ -13,7 +13,7 @@ import torch
 from sklearn.metrics import confusion_matrix
 from torch import nn
 
-from objectives.api import MAX_MATRIX_CLASSES, Data, Split
+from objectives.api import MAX_MATRIX_CLASSES, Data, Split, find_fusion_key
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
@@ -65,7 +65,7 @@ def test_counts_and_predictions_are_those_of_the_saved_weights(
     trainer = ModelTrainer(objective, data)
     assert (trainer.num_train, trainer.num_validation) == (41, NUM_VALIDATION)
     hparams = Hparams(learning_rate=0.1)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(1, 8, DIVERGING)
     lane.place(0, 5, hparams)
     report = lane.train_epoch()[1]
@@ -101,7 +101,7 @@ def test_counts_and_predictions_are_those_of_the_saved_weights(
 def test_predictions_of_a_trial_that_kept_nothing_are_not_another_s() -> None:
     objective = Users(3)
     trainer = ModelTrainer(objective, objective.load(None))
-    lane = trainer.open_lane(trainer.fusion_key(Hparams()), 0)
+    lane = trainer.open_lane(find_fusion_key(Hparams()), 0)
     lane.place(0, 5, Hparams())
     lane.train_epoch()
     lane.keep_best(0)
@@ -116,7 +116,7 @@ import resource
 import numpy as np
 import torch
 from torch import nn
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
@@ -132,7 +132,7 @@ class Users:
 
 trainer = ModelTrainer(Users(), Data(split, split, split, tuple(map(str, range(C)))))
 hparams = Hparams(batch_size=50)
-lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+lane = trainer.open_lane(find_fusion_key(hparams), 0)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for slot in range(SLOTS):
     lane.place(slot, slot, hparams)

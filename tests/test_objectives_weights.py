@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.training import weights
 from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
@@ -73,7 +73,7 @@ def test_saved_weights_give_the_score_of_their_epoch_again(
     data = objective.load(None)
     trainer = ModelTrainer(objective, data)
     hparams = Hparams(learning_rate=0.02, batch_size=10)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(0, 5, hparams)
     if lane.max_slots is None:
         lane.place(1, 6, hparams.model_copy(update={"learning_rate": 1e30}))

@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from cuts import Killed, cut_before
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -17,7 +17,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import MetaData, Table, event, select, text
+from sqlalchemy import MetaData, Table, select, text
 
 from storage import optuna_mirror, queries
 from storage.database import Database, StorageError, open_database
@@ -225,28 +225,6 @@ def test_process_killed_between_ours_and_the_copy_is_caught_up(
         trials = read_with_optuna(db)
         assert [each.state.name for each in trials] == states
         assert [each.number for each in trials] == list(range(len(states)))
-
-
-class Killed(BaseException):
-    """Stands for a process that ends before a statement."""
-
-
-@contextmanager
-def cut_before(db: Database, number: int) -> Iterator[None]:
-    """Raise ``Killed`` before the statement of this number, from 1."""
-    count = 0
-
-    def before(*_: Any) -> None:
-        nonlocal count
-        count += 1
-        if count == number:
-            raise Killed
-
-    event.listen(db._engine, "before_cursor_execute", before)
-    try:
-        yield
-    finally:
-        event.remove(db._engine, "before_cursor_execute", before)
 
 
 def test_copy_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> None:

@@ -3,15 +3,15 @@
 import dataclasses
 import sqlite3
 import typing
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from sqlalchemy import create_engine, event, inspect, text
+from cuts import Killed, cut_before
+from sqlalchemy import create_engine, inspect, text
 
 from search_spaces.hparams import Hparams
 from storage import queries, recorder, schema, versions
@@ -172,10 +172,6 @@ def test_optuna_studies_of_others_in_a_database_of_ours_are_no_reason_to_refuse(
         pass
 
 
-class Killed(BaseException):
-    """Stands for a process that ends before a statement."""
-
-
 def test_creation_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> None:
     with open_database(sqlite_url, create=True) as db:
         complete = False
@@ -195,24 +191,6 @@ def test_creation_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> Non
         assert complete
         assert number > len(OURS) + 2  # the cut has been everywhere
         assert tables(db) == OURS
-
-
-@contextmanager
-def cut_before(db: Database, number: int) -> Iterator[None]:
-    """Raise ``Killed`` before the statement of this number, from 1."""
-    count = 0
-
-    def before(*_: Any) -> None:
-        nonlocal count
-        count += 1
-        if count == number:
-            raise Killed
-
-    event.listen(db._engine, "before_cursor_execute", before)
-    try:
-        yield
-    finally:
-        event.remove(db._engine, "before_cursor_execute", before)
 
 
 def test_every_column_and_table_is_explained() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from written import ADAM, write_each_outcome, write_study
 
+from objectives.api import find_fusion_key
 from storage.records import ClassScore
 from sweeps.cli import show
 
@@ -111,7 +112,7 @@ def test_shown_lines_load_the_best_epochs_weights(
     hparams = Hparams.model_validate(PARAMS)
     objective = find_objective("relation-cnn")
     trainer = ModelTrainer(objective, objective.load(Path("tiny.tsv")))
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     lane.place(0, 17, hparams)
     lane.train_epoch()
     lane.keep_best(0)

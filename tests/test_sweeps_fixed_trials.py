@@ -10,12 +10,12 @@ from search_spaces.hparams import Hparams
 from sweeps.config_errors import ConfigError
 from sweeps.fixed_trials import (
     drop_foreign_values,
-    find_parameters,
     find_value_mistakes,
     flatten_values,
     parse_trial,
     pin_values,
 )
+from sweeps.running.sampling import read_sampled
 
 RELATION = "relation-cnn"
 SPACE = sweeps.load_config(RELATION).space
@@ -101,13 +101,14 @@ def test_optuna_is_told_in_its_own_terms() -> None:
         "momentum": 0.99,  # outside the range
         "model.filters": 77,  # fixed in the space
     }
-    _, params = draw(values, 0)
-    told = {one.name: value for one, value in find_parameters(SPACE, values, params)}
-    assert told == {"optimizer": "sgd", "learning_rate_sgd": 0.7, "momentum": 0.99}
+    told = read_sampled(SPACE, draw(values, 0)[0]).params
+    fixed = {name: told.get(name) for name in (*values, "learning_rate_sgd") if name in told}
+    assert fixed == {"optimizer": "sgd", "learning_rate_sgd": 0.7, "momentum": 0.99}
     betas = {"optimizer": "adam", "beta1": 0.9, "beta2": 0.999}
-    _, params = draw(betas, 0)
-    told = {one.name: value for one, value in find_parameters(SPACE, betas, params)}
-    assert told == {"optimizer": "adam", "one_minus_beta1": 0.1, "one_minus_beta2": 0.001}
+    told = read_sampled(SPACE, draw(betas, 0)[0]).params
+    names = ("optimizer", "beta1", "beta2", "one_minus_beta1", "one_minus_beta2")
+    fixed = {name: told[name] for name in names if name in told}
+    assert fixed == {"optimizer": "adam", "one_minus_beta1": 0.1, "one_minus_beta2": 0.001}
 
 
 @pytest.mark.parametrize(

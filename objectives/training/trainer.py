@@ -16,7 +16,6 @@ from objectives.training.batches import on_device
 from objectives.training.lane import ModelLane
 from objectives.training.precision import Precision
 from objectives.training.validation import Validation
-from search_spaces.hparams import LINE_SEARCHES, Hparams
 
 _PROBE_EXAMPLES = 5
 
@@ -42,7 +41,6 @@ class ModelTrainer:
         precision: Precision = "float32",
     ) -> None:
         self.class_names = data.class_names
-        self.fingerprint = fingerprint(data)
         self.num_train = len(data.train.targets)
         self.num_validation = len(data.validation.targets)
         self._objective = objective
@@ -55,12 +53,6 @@ class ModelTrainer:
             on_device(data.validation, self._device), len(data.class_names)
         )
         self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
-
-    def fusion_key(self, hparams: Hparams) -> FusionKey:
-        """Return the key of the lane that may train these hyperparameters."""
-        code_path = hparams.optimizer if hparams.optimizer in LINE_SEARCHES else "gradient"
-        model = tuple(sorted(hparams.model.items()))
-        return FusionKey(hparams.batch_size, model, code_path)
 
     def open_lane(
         self, key: FusionKey, data_epoch: int, *, on_step: Callable[[], None] | None = None
@@ -105,7 +97,7 @@ class ModelTrainer:
 
 
 def fingerprint(data: Data) -> str:
-    """Return a SHA-256 over the data set's arrays, extras and class names."""
+    """Return a SHA-256 over the data set's arrays, extras and class names: equal if these are."""
     digest = hashlib.sha256("\0".join(data.class_names).encode())
     for split in (data.train, data.validation, data.test):
         lengths = () if split.lengths is None else (split.lengths,)

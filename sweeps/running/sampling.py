@@ -21,7 +21,7 @@ from search_spaces.hparams import Hparams
 from search_spaces.space import SearchSpace
 from sweeps.config_choices import SamplerConfig
 from sweeps.config_sampler import find_sampler_class
-from sweeps.fixed_trials import find_value, pin_values
+from sweeps.fixed_trials import find_value, pin_values, to_optuna
 from sweeps.parameters import Parameter, Probe, answer_first, list_parameters
 from sweeps.running.seeds import sampler_seed, sequence_seed
 
@@ -237,12 +237,10 @@ def _share_numbers(trials: Sequence["FrozenTrial"]) -> list["FrozenTrial"]:
 def _find_value(parameter: Parameter, hparams: Hparams) -> Any:
     """Return a trial's value of a parameter of Optuna's, None where it has none."""
     name = parameter.name.removesuffix(f"_{hparams.optimizer}")
-    is_distance = name.startswith("one_minus_")
     value = find_value(hparams, name.removeprefix("one_minus_"))
     if value is None:
         value = find_value(hparams, parameter.name.removeprefix("one_minus_"))
-    # 1 - 0.9 is 0.09999999999999998 in binary; the ends of the range were cut in decimal.
-    return float(f"{1.0 - value:.15g}") if is_distance and value is not None else value
+    return None if value is None else to_optuna(parameter, value)
 
 
 def _to_distribution(parameter: Parameter, value: Any = None) -> "BaseDistribution":

@@ -6,7 +6,7 @@ import platform
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from objectives.api import find_fusion_key
@@ -128,7 +128,7 @@ def prepare(
         processor=platform.processor() or platform.machine(),
     )
     recorder.resume_trials(db, stored.uuid)
-    found = tuple(replace(each) for each in queries.stored_trials(db, stored.uuid))
+    found = tuple(queries.stored_trials(db, stored.uuid))
     return Begun(stored.uuid, config, tuple(changes), found)
 
 

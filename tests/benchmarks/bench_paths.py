@@ -27,7 +27,7 @@ import torch
 from plain_loops import PlainCnn, PlainGru, PlainMlp, repeated
 from torch import nn
 
-from objectives.api import Data, Objective, Split
+from objectives.api import Data, Objective, Split, find_fusion_key
 from objectives.registry import find_objective
 from objectives.training import random
 from objectives.training.batches import on_device
@@ -127,7 +127,7 @@ def lane_epoch(data: Data, case: Case, slots: int) -> tuple[str, Callable[[], An
     """Return the path of a lane, and a function that trains its trials for an epoch."""
     trainer = ModelTrainer(case.objective, data)
     hparams = Hparams(batch_size=case.batch, dropout=case.dropout, model=case.model)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     for slot in range(slots):
         lane.place(slot, slot, hparams)
     return lane.path, lane.train_epoch

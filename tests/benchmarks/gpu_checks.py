@@ -24,7 +24,7 @@ import torch
 from plain_loops import CASES, Case, few_examples, measure, open_lane
 from torch import nn
 
-from objectives.api import Data, Objective
+from objectives.api import Data, Objective, find_fusion_key
 from objectives.registry import find_objective
 from objectives.training import fusion, precision, random
 from objectives.training.batches import on_device
@@ -206,7 +206,7 @@ def equality(device: str, seconds: float) -> Iterator[Item]:
             )
             for optimizer in size.optimizers
         ]
-        lane = trainer.open_lane(trainer.fusion_key(trials[0]), 0)
+        lane = trainer.open_lane(find_fusion_key(trials[0]), 0)
         assert lane.path == path, lane.note
         for slot, hparams in enumerate(trials):
             lane.place(slot, slot, hparams)

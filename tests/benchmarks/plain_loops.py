@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.api import Data, Split
+from objectives.api import Data, Split, find_fusion_key
 from objectives.registry import find_objective
 from objectives.training import precision, random
 from objectives.training.batches import TensorSplit, on_device
@@ -126,7 +126,7 @@ def open_lane(
     """Return a lane with so many trials."""
     trainer = ModelTrainer(find_objective(case.objective), data, device=device, precision=products)
     hparams = Hparams(batch_size=batch, dropout=case.dropout, model=case.model)
-    lane = trainer.open_lane(trainer.fusion_key(hparams), 0)
+    lane = trainer.open_lane(find_fusion_key(hparams), 0)
     assert lane.note is None, lane.note
     for slot in range(slots):
         lane.place(slot, slot, hparams)

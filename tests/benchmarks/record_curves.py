@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from objectives.api import Data, EpochReport, Split
+from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.metrics import class_scores, make_metric
 from objectives.registry import find_objective
 from objectives.training.trainer import ModelTrainer
@@ -90,7 +90,7 @@ def train(recording: Recording) -> tuple[Data, dict[str, list[EpochReport]]]:
         data = replace(data, train=first_rows(data.train, recording.train_rows))
     trainer = ModelTrainer(objective, data, data_seed=SEED)
     trials = list(recording.trials.items())
-    lane = trainer.open_lane(trainer.fusion_key(trials[0][1]), 0)
+    lane = trainer.open_lane(find_fusion_key(trials[0][1]), 0)
     for slot, (_, hparams) in enumerate(trials):
         lane.place(slot, recording.seed, hparams)
     reports: dict[str, list[EpochReport]] = {name: [] for name in recording.trials}
