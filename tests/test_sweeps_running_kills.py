@@ -64,18 +64,33 @@ def kill(coordinator: int, target: str, chance: random.Random) -> bool:
     """Kill the coordinator, the process that loads, or a trainer; return whether it is there."""
     parents = [
         each
-        for each in psutil.Process(coordinator).children()
-        if "sweeps.trainers.local" in each.cmdline()
+        for each in list_alive(psutil.Process(coordinator))
+        if "sweeps.trainers.local" in each.info["cmdline"]
     ]
     victims = {
         "coordinator": lambda: [psutil.Process(coordinator)],
         "parent": lambda: parents,
-        "trainer": lambda: [each for parent in parents for each in parent.children()],
+        "trainer": lambda: [each for parent in parents for each in list_alive(parent)],
     }[target]()
     victims.sort(key=lambda each: each.pid)
     if victims:
         chance.choice(victims).kill()
     return bool(victims)
+
+
+def list_alive(parent: psutil.Process) -> list[psutil.Process]:
+    """List the children that can still be killed: one that has died may not have been waited for.
+
+    Any of them may die while it is looked at.
+    """
+    processes = psutil.process_iter(["ppid", "status", "cmdline"])
+    return [
+        each
+        for each in processes
+        if each.info["ppid"] == parent.pid
+        and each.info["status"] != psutil.STATUS_ZOMBIE
+        and each.info["cmdline"]
+    ]
 
 
 def run_and_kill(command: list[str], folder: Path, targets: list[str], seed: int) -> Told:
