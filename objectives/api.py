@@ -4,7 +4,7 @@
 the names in this file. Shapes: N examples, L tokens or steps, C classes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -219,8 +219,11 @@ class Lane(Protocol):
         One byte each, uint8, up to 256 classes.
         """
 
-    def copy_state(self, slot: int) -> TrialState:
-        """Return a copy of all that the slot's trial is, what ``keep_best`` kept included."""
+    def copy_states(self, slots: Sequence[int]) -> dict[int, TrialState]:
+        """Return copies of all that trials are, what ``keep_best`` kept included, by their slots.
+
+        The slots must be taken.
+        """
 
 
 class Trainer(Protocol):

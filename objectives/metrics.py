@@ -8,11 +8,12 @@ Shapes: N examples, C classes.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from objectives.api import Counts, Data, Split
+from objectives.api import MAX_MATRIX_CLASSES, Counts, Data, Split
 from objectives.metric_names import F1_OF, METRICS, check_metric, label_metric
 from search_spaces.mistakes import suggest_names
 
@@ -73,6 +74,19 @@ def make_metric(name: str, class_names: Sequence[str]) -> Metric:
     return Metric(name, label_metric(name), class_index=list(class_names).index(class_name))
 
 
+def count_predictions(
+    true_N: npt.NDArray[np.int64], predicted_N: npt.NDArray[Any], *, num_classes: int
+) -> Counts:
+    """Return what was right and what was predicted, by class."""
+    predicted_N = predicted_N.astype(np.int64)
+    if num_classes <= MAX_MATRIX_CLASSES:
+        cells = np.bincount(true_N * num_classes + predicted_N, minlength=num_classes**2)
+        return Counts.of_matrix(cells.reshape(num_classes, num_classes))
+    right_N = true_N[true_N == predicted_N]
+    of_each = (right_N, true_N, predicted_N)
+    return Counts(*(np.bincount(classes_N, minlength=num_classes) for classes_N in of_each))
+
+
 def class_scores(counts: Counts) -> ClassScores:
     """Return the scores of each class."""
     right = counts.right.astype(np.float64)
@@ -90,11 +104,12 @@ def find_absent(data: Data) -> tuple[str, ...]:
     They count nowhere in a score. Of a soft label the likeliest class counts, the earliest on
     ties.
     """
-    present = [set(np.unique(_true_classes(split))) for split in (data.train, data.validation)]
+    present = [set(np.unique(true_classes(split))) for split in (data.train, data.validation)]
     return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
 
 
-def _true_classes(split: Split) -> npt.NDArray[np.int64]:
+def true_classes(split: Split) -> npt.NDArray[np.int64]:
+    """Return the class of each example, (N,); of a distribution the likeliest, the earliest."""
     targets = split.targets
     return targets.astype(np.int64) if targets.ndim == 1 else targets.argmax(axis=1)
 

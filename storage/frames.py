@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Boolean, Column, Table
 
 from storage import schema
-from storage.records import EpochRecord, NewTrial, Placed, TrialEnd
+from storage.records import EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ CONFUSIONS: Mapping[str, str] = _dtypes(schema.TRIAL_RESULTS, "trial", "confusio
 #: trial runs.
 RESULTS: dict[str, str] = {
     "rank": "Int64",
-    **_dtypes(schema.TRIAL_RESULTS, "trial", *_names(TrialEnd)),
+    **_dtypes(schema.TRIAL_RESULTS, "trial", *_names(TrialEnd, Weights, HeldStop)),
     "epochs_run": "int64",
     **HYPERPARAMETERS,
     **_dtypes(schema.TRIAL_RESULTS, *_names(NewTrial, Placed)),

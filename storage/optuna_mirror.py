@@ -95,6 +95,18 @@ class OptunaMirror:
         """End trials that run, with their best at the last step: a pruned trial's value."""
         self.catch_up((), endings)
 
+    def reopen(self, numbers: Sequence[int]) -> None:
+        """Let trials run again that have ended, by their numbers; those that run do so still."""
+        with self._write() as connection:
+            keys = [{"ended": self._ids[number]} for number in numbers if number in self._ids]
+            if not keys:
+                return
+            of_trial = _VALUES.c.trial_id == bindparam("ended")
+            connection.execute(delete(_VALUES).where(of_trial), keys)
+            one = update(_TRIALS).where(_TRIALS.c.trial_id == bindparam("ended"))
+            row = {"state": TrialState.RUNNING, "datetime_complete": None}
+            connection.execute(one, [row | key for key in keys])
+
     def catch_up(self, trials: Sequence[MirrorTrial], endings: Mapping[int, Ending]) -> None:
         """Write what is missing of all trials of a study, and how those that ended did end."""
         with self._write() as connection:

@@ -15,7 +15,15 @@ from sqlalchemy import type_coerce as coerce
 from storage import frames, schema
 from storage.database import Database, StorageError, open_database
 from storage.records import StoredTrial, StudyRow
-from storage.schema import BEST_EPOCHS, EPOCH_RECORDS, INTERRUPTED, RANKED, STUDIES, TRIAL_RESULTS
+from storage.schema import (
+    BEST_EPOCHS,
+    EPOCH_RECORDS,
+    INTERRUPTED,
+    PAUSED,
+    RANKED,
+    STUDIES,
+    TRIAL_RESULTS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +32,7 @@ RankBy = Literal["best", "last", "tail"]
 
 _TRIAL = TRIAL_RESULTS.c
 _EPOCH = EPOCH_RECORDS.c
-_UNFINISHED = _TRIAL.outcome.is_(None) | (_TRIAL.outcome == INTERRUPTED)
+_UNFINISHED = _TRIAL.outcome.is_(None) | _TRIAL.outcome.in_((INTERRUPTED, PAUSED))
 
 
 class UnknownStudyError(StorageError):
@@ -113,7 +121,7 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     score = frame[f"{by}_score"].where(frame["outcome"].isin(RANKED))
     rank = score.rank(method="min", ascending=False).astype("Int64")
     frame.insert(0, "rank", rank)
-    is_unfinished = frame["outcome"].isna() | (frame["outcome"] == INTERRUPTED)
+    is_unfinished = frame["outcome"].isna() | frame["outcome"].isin((INTERRUPTED, PAUSED))
     so_far_score = -frame["best_score"].where(is_unfinished)
     loss = frame["best_val_loss"].where(rank.notna() | is_unfinished)
     # Ranked trials have all ended, so the second key moves none of them.
@@ -151,22 +159,24 @@ def find_study(db: Database, name: str) -> StudyRow | None:
 
 def stored_trials(db: Database, study_uuid: str) -> list[StoredTrial]:
     """Return every trial of a study with its curve, by number."""
-    names = [name for name in StoredTrial.__dataclass_fields__ if name != "scores"]
+    curves = {"train_losses": "train_loss", "val_losses": "val_loss", "scores": "score"}
+    curves["seconds"] = "seconds"
+    names = [name for name in StoredTrial.__dataclass_fields__ if name not in curves]
     trials = select(*(_TRIAL[name] for name in names)).where(_TRIAL.study_uuid == study_uuid)
-    epochs = select(_EPOCH.trial, _EPOCH.epoch, _EPOCH.score)
+    epochs = select(_EPOCH.trial, *(_EPOCH[name] for name in curves.values()))
     epochs = epochs.where(_EPOCH.study_uuid == study_uuid).order_by(_EPOCH.trial, _EPOCH.epoch)
     with db.read() as connection:
         rows = connection.execute(trials.order_by(_TRIAL.trial)).mappings().all()
-        curves_by_trial: dict[int, list[float]] = {row["trial"]: [] for row in rows}
-        for number, epoch, score in connection.execute(epochs):
-            curve = curves_by_trial[number]
-            curve.extend([math.nan] * (epoch - 1 - len(curve)))
-            curve.append(math.nan if score is None else score)
+        epochs_of: dict[int, list[tuple[float, ...]]] = {row["trial"]: [] for row in rows}
+        for number, *numbers in connection.execute(epochs):
+            epochs_of[number].append(tuple(math.nan if v is None else v for v in numbers))
     found = []
     for row in rows:
         segments = tuple((start, count) for start, count in row["segments"] or ())
-        scores = tuple(curves_by_trial[row["trial"]])
-        found.append(StoredTrial(**{**row, "segments": segments, "scores": scores}))
+        # A trial without an epoch has empty curves.
+        columns = list(zip(*epochs_of[row["trial"]], strict=True)) or [()] * len(curves)
+        own_curves: dict[str, Any] = dict(zip(curves, columns, strict=True))
+        found.append(StoredTrial(**{**row, **own_curves, "segments": segments}))
     return found
 
 

@@ -18,7 +18,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage import schema
 from storage.database import Database
 from storage.locations import check_study_name
-from storage.records import EpochRecord, NewTrial, Placed, StudyRow, TrialEnd
+from storage.records import (
+    Checkpoint,
+    EpochRecord,
+    HeldStop,
+    NewTrial,
+    Placed,
+    StudyRow,
+    TrialEnd,
+    Weights,
+)
 from storage.schema import EPOCH_RECORDS, PREDICTIONS, STUDIES, TRIAL_RESULTS
 
 #: Best trials of a study whose predictions are kept.
@@ -71,23 +80,64 @@ def record(
     *,
     placed: Sequence[Placed] = (),
     epochs: Sequence[EpochRecord] = (),
-    ended: Sequence[TrialEnd] = (),
+    held: Sequence[HeldStop] = (),
+    stopped: Sequence[TrialEnd] = (),
+    weights: Sequence[Weights] = (),
+    checkpoints: Sequence[Checkpoint] = (),
     now: datetime,
 ) -> None:
-    """Write what a lane's epoch brought, all or nothing; what is there is written over.
+    """Write what an answer of a trainer brought, all or nothing; what is there is written over.
 
-    A trial that ends loses the epochs after its last one, which a run that was killed may have
-    recorded. Of the predictions those of the study's best ``MAX_PREDICTIONS`` trials are kept.
+    Args:
+        db: The database.
+        study_uuid: The study.
+        placed: Trials that train: whatever was said of their end is true no more.
+        epochs: An epoch a trial.
+        held: Ends that an audit has held back.
+        stopped: Trials that are paused, or have ended.
+        weights: Weights that were written. Predictions are kept of the study's best
+            ``MAX_PREDICTIONS`` trials.
+        checkpoints: States that were written, or that are there no more.
+        now: The present moment, aware.
     """
-    if not (placed or epochs or ended):
+    if not (placed or epochs or held or stopped or weights or checkpoints):
         return
     with db.write() as connection:
-        _update_trials(connection, study_uuid, [(each.trial, _row(each)) for each in placed])
+        goes_on = dict.fromkeys(schema.column_names(TrialEnd)) | {"finished_at": None}
+        _update_trials(
+            connection, study_uuid, [(each.trial, goes_on | _row(each)) for each in placed]
+        )
         _upsert(
             connection, study_uuid, EPOCH_RECORDS, [(each.trial, _row(each)) for each in epochs]
         )
-        if ended:
-            _end_trials(connection, study_uuid, ended, now)
+        for some in (held, weights, checkpoints):
+            _update_trials(connection, study_uuid, [(each.trial, _row(each)) for each in some])
+        if stopped:
+            _stop_trials(connection, study_uuid, stopped, now)
+        stale = [each.trial for each in weights if each.weights_file is None]
+        if stale:
+            is_stale = PREDICTIONS.c.trial.in_(stale)
+            connection.execute(
+                delete(PREDICTIONS).where(PREDICTIONS.c.study_uuid == study_uuid, is_stale)
+            )
+        predicted = [
+            (each.trial, {"predictions": each.predictions})
+            for each in weights
+            if each.predictions is not None
+        ]
+        if predicted:
+            _upsert(connection, study_uuid, PREDICTIONS, predicted)
+            _prune_predictions(connection, study_uuid)
+
+
+def leave_behind(
+    db: Database, study_uuid: str, reasons: Mapping[int, str], *, now: datetime
+) -> None:
+    """End paused trials, whose scores are written, by number and reason."""
+    ended = {"outcome": schema.BEHIND, "finished_at": now}
+    rows = [(trial, ended | {"reason": reason}) for trial, reason in reasons.items()]
+    with db.write() as connection:
+        _update_trials(connection, study_uuid, rows)
 
 
 def set_kills(db: Database, study_uuid: str, kills: Mapping[int, int]) -> None:
@@ -114,26 +164,18 @@ def resume_trials(db: Database, study_uuid: str) -> None:
         connection.execute(interrupted, {"outcome": None, "reason": None})
 
 
-def _end_trials(
-    connection: Connection, study_uuid: str, ended: Sequence[TrialEnd], now: datetime
+def _stop_trials(
+    connection: Connection, study_uuid: str, stopped: Sequence[TrialEnd], now: datetime
 ) -> None:
-    for each in ended:
-        assert each.outcome in schema.ENDED, f"{each.outcome!r} does not end a trial"
-    rows = [(each.trial, _row(each) | {"finished_at": now}) for each in ended]
-    _update_trials(connection, study_uuid, rows)
-    epoch = EPOCH_RECORDS.c
-    later = (epoch.trial == bindparam("of_trial")) & (epoch.epoch > bindparam("last"))
-    lasts = [{"of_trial": each.trial, "last": each.epochs_run or 0} for each in ended]
-    connection.execute(delete(EPOCH_RECORDS).where(epoch.study_uuid == study_uuid, later), lasts)
-    scores = [(each.trial, _row(score)) for each in ended for score in each.class_scores]
-    _upsert(connection, study_uuid, schema.CLASS_SCORES, scores)
-    predicted = [
-        (each.trial, {"predictions": each.predictions})
-        for each in ended
-        if each.predictions is not None
+    for each in stopped:
+        assert each.outcome in (schema.PAUSED, *schema.ENDED), f"{each.outcome!r} stops no trial"
+    rows = [
+        (each.trial, _row(each) | {"finished_at": now if each.outcome in schema.ENDED else None})
+        for each in stopped
     ]
-    _upsert(connection, study_uuid, PREDICTIONS, predicted)
-    _prune_predictions(connection, study_uuid)
+    _update_trials(connection, study_uuid, rows)
+    scores = [(each.trial, _row(score)) for each in stopped for score in each.class_scores]
+    _upsert(connection, study_uuid, schema.CLASS_SCORES, scores)
 
 
 def _prune_predictions(connection: Connection, study_uuid: str) -> None:

@@ -59,6 +59,15 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a trial's state is, to go on from; nowhere once it has ended."""
+
+    trial: int
+    state_file: Annotated[str | None, "its state, in the weights folder; null: none is kept"]
+    state_epochs: Annotated[int | None, "epochs that it had trained then"]
+
+
+@dataclass(frozen=True, slots=True)
 class EpochRecord:
     """What one trial did in one epoch."""
 
@@ -87,13 +96,12 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnd:
-    """How a trial ended (one of ``schema.ENDED``); None: there was no epoch.
-
-    ``predictions`` are the classes of the validation examples at the best epoch, a byte each.
-    """
+    """How a trial ended, or what it has done while it is ``paused``; None: there was no epoch."""
 
     trial: int
-    outcome: Annotated[str, "why it ended; interrupted: goes on; null: waits or trains"]
+    outcome: Annotated[
+        str, "why it ended; paused: may be promoted; interrupted: goes on; null: waits or trains"
+    ]
     reason: Annotated[str, "the outcome in a sentence"]
     value: Annotated[float | None, "what Optuna is told; null for failed trials"] = None
     best_epoch: Annotated[int | None, "epoch of the highest score, from 1, earliest"] = None
@@ -106,22 +114,40 @@ class TrialEnd:
     epochs_to_95: Annotated[int | None, "first epoch with 95 % of the best score, from 1"] = None
     epochs_to_99: Annotated[int | None, "first epoch with 99 % of the best score, from 1"] = None
     seconds: Annotated[float | None, "wall-clock share of the trial, seconds"] = None
-    weights_file: Annotated[str | None, "best epoch's weights, in the weights folder"] = None
-    weights_sha256: Annotated[str | None, "SHA-256 of that file, hexadecimal"] = None
     confusion: Annotated[
         tuple[tuple[int, ...], ...] | None,
         "validation examples by true and predicted class, best epoch, JSON rows; null: over 50",
     ] = None
-    would_stop_outcome: Annotated[str | None, "stalled or behind: an audited trial's"] = None
-    would_stop_epoch: Annotated[int | None, "epoch at which it would have stopped"] = None
-    would_stop_score: Annotated[float | None, "its best score up to that epoch"] = None
     class_scores: tuple[ClassScore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of a trial's best epoch, and its predictions of the validation examples then.
+
+    ``predictions`` is the class of each, a byte; None: over 256 classes. Without a file: what was
+    written is of an epoch that is the best one no more.
+    """
+
+    trial: int
+    weights_file: Annotated[str | None, "best epoch's weights, in the weights folder"]
+    weights_sha256: Annotated[str | None, "SHA-256 of that file, hexadecimal"]
     predictions: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class HeldStop:
+    """The end that an audited trial would have had."""
+
+    trial: int
+    would_stop_outcome: Annotated[str, "stalled or behind: an audited trial's"]
+    would_stop_epoch: Annotated[int, "epoch at which it would have stopped"]
+    would_stop_score: Annotated[float | None, "its best score up to that epoch"]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTrial:
-    """A trial as a coordinator finds it; ``scores`` are by epoch, from 1, NaN where none was."""
+    """A trial as a coordinator finds it; curves are by epoch, from 1, NaN where none was."""
 
     trial: int
     seed: int
@@ -129,8 +155,17 @@ class StoredTrial:
     outcome: str | None
     segments: tuple[tuple[int, int], ...]
     path: str | None
+    device: str | None
+    state_file: str | None
+    state_epochs: int | None
+    weights_file: str | None
     kills: int
     value: float | None
-    scores: tuple[float, ...]
+    confusion: tuple[tuple[int, ...], ...] | None
     would_stop_outcome: str | None
     would_stop_epoch: int | None
+    would_stop_score: float | None
+    train_losses: tuple[float, ...]
+    val_losses: tuple[float, ...]
+    scores: tuple[float, ...]
+    seconds: tuple[float, ...]

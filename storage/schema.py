@@ -26,15 +26,17 @@ from search_spaces.hparams import Hparams
 from storage import records
 
 #: Version of the tables; a database of another version is refused.
-VERSION = 6
+VERSION = 7
 #: The user attribute of the Optuna study that holds our UUID.
 UUID_ATTRIBUTE = "bestepoch:uuid"
 
+BEHIND = "behind"
 #: Outcomes of trials that have ended.
-ENDED = ("stalled", "exhausted", "behind", "diverged", "failed")
+ENDED = ("stalled", "exhausted", BEHIND, "diverged", "failed")
 #: Outcomes whose score may be ranked.
-RANKED = ("stalled", "exhausted", "behind")
+RANKED = ("stalled", "exhausted", BEHIND)
 INTERRUPTED = "interrupted"
+PAUSED = "paused"
 
 
 class Real(TypeDecorator[float]):
@@ -156,8 +158,11 @@ TRIAL_RESULTS = Table(
     Column("study_uuid", Text, _OF_STUDY, primary_key=True, comment="UUID of the study"),
     *_columns(records.NewTrial, keys=("trial",)),
     *_columns(records.Placed, is_late=True),
+    *_columns(records.Checkpoint, is_late=True),
     Column("kills", BigInteger, nullable=False, comment="trainers that died training it"),
     *_columns(records.TrialEnd, is_late=True),
+    *_columns(records.Weights, is_late=True),
+    *_columns(records.HeldStop, is_late=True),
     Column("started_at", UtcDateTime, nullable=False, comment="when the trial began, UTC"),
     Column("finished_at", UtcDateTime, comment="when the trial ended, UTC; null: not yet"),
     comment="One row a trial: what it is, its outcome and its scores.",

@@ -1,6 +1,6 @@
 """How a study is run: from a sweep's settings to a ranked answer.
 
-``sweeps.run(sweeps.load_config("relation-cnn", trials=24))`` runs a sweep from Python. Importing
+``sweeps.run(sweeps.load_config("relation-cnn"))`` runs a sweep from Python. Importing
 this package is cheap: Optuna and torch are imported by the functions that need them.
 """
 
@@ -35,7 +35,7 @@ def run(
     force: bool = False,
     on_event: "Callable[[Event], None] | None" = None,
 ) -> "SweepEnd":
-    """Run a sweep to its target, or carry it on; see ``sweeps.running.sweep.run``."""
+    """Run a sweep until its budget is spent, or carry it on; see ``sweeps.running.sweep.run``."""
     from sweeps.notes import StudyNotes
     from sweeps.running import sweep
 

@@ -6,21 +6,18 @@ from collections.abc import Collection, Sequence
 
 
 def carry_on_command(study: str) -> str:
-    """Return the ``bestepoch run`` that carries a study on to its target."""
+    """Return the ``bestepoch run`` that carries a study on."""
     return shlex.join(["bestepoch", "run", "--like", study, "--study", study])
 
 
-def next_command(
-    study: str, options: Sequence[str], *, num_trials: int, taken: Collection[str]
-) -> str | None:
+def next_command(study: str, options: Sequence[str], *, taken: Collection[str]) -> str | None:
     """Return the ``bestepoch run`` of a study with other settings, as a study of its own.
 
-    More trials alone need none: the study goes on.
+    A larger budget alone needs none: the study goes on.
 
     Args:
         study: Name of the study.
         options: ``Advice.option`` of each piece of advice that is to be followed.
-        num_trials: Trials of the study; the next one has as many unless an option says more.
         taken: Names of the studies there are.
 
     Returns:
@@ -31,9 +28,8 @@ def next_command(
     if not given:
         return None
     changes = [word for flag, value in given if flag == "--set" for word in (flag, value)]
-    trials = max([num_trials, *(int(value) for flag, value in given if flag == "--trials")])
     name = name_next(study, taken) if changes else study
-    more = ["--trials", str(trials)] if trials > num_trials else []
+    more = [word for flag, value in given if flag != "--set" for word in (flag, value)]
     return shlex.join(["bestepoch", "run", "--like", study, "--study", name, *more, *changes])
 
 

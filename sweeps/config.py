@@ -48,22 +48,23 @@ from sweeps.schedule_fit import (
     fit_cosine_trial,
 )
 
-_TRIALS = 24
+#: What may end a sweep. If one is given, no default limits it beside that one.
+_BUDGETS = ("trials", "max_total_epochs", "max_minutes")
 
 
-def _count_trials(settings: dict[str, Any]) -> int:
-    """Return how many trials a study has where nobody says it."""
+def _count_trials(settings: dict[str, Any]) -> int | None:
+    """Return how many trials a study starts if nobody says it: all of a grid, or no limit."""
     sampler, space = settings.get("sampler"), settings.get("space")
     if not isinstance(sampler, SamplerConfig) or sampler.name != "grid":
-        return _TRIALS
+        return None
     if not isinstance(space, SearchSpace):
-        return _TRIALS
+        return None
     return len(list_grid(space, sampler.points)) + len(settings.get("tries", ()))
 
 
 def count_grid(config: "SweepConfig") -> int | None:
     """Return how many trials a sweep of the whole grid has; None: it has no grid."""
-    return _count_trials(dict(config)) if config.sampler.name == "grid" else None
+    return _count_trials(dict(config))
 
 
 class SweepConfig(BaseModel):
@@ -81,10 +82,13 @@ class SweepConfig(BaseModel):
     """Name of the study; the objective's name unless told."""
     metric: str = DEFAULT_METRIC
     """What the score is: ``macro-f1``, ``accuracy``, ..., or ``f1:CLASS``; higher is better."""
+    max_total_epochs: Positive | None = None
+    """Epochs that all trials of the study train together; those repeated after a crash are not
+    counted. None: no limit."""
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
-    """Minutes after which no further epoch starts; None: no limit."""
+    """Minutes of each run after which no further epoch starts; None: no limit."""
     max_epochs: Positive = 40
-    patience: Positive = 6
+    patience: Positive = 15
     """Epochs without a rise above ``min_delta`` after which a trial has stalled."""
     prune_patience: Positive = 3
     """The same for a trial below the median; equal to ``patience``: no such rule."""
@@ -109,8 +113,8 @@ class SweepConfig(BaseModel):
     """Trials to run first, by hyperparameter; what they leave out is sampled."""
     warm_start: str | None = None
     """A study of the same database, whose best configurations are trained here first."""
-    trials: Positive = Field(default_factory=_count_trials)
-    """Trials that the study has in the end; those of a grid unless told, else 24."""
+    trials: Positive | None = Field(default_factory=_count_trials)
+    """Most trials that the study starts; None: no limit. A grid has all of its own unless told."""
     storage: str | None = None
     """URL of the database; None: the default one."""
 
@@ -128,6 +132,9 @@ class SweepConfig(BaseModel):
         objective = given["objective"] = resolve_reference(objective)
         preset = info.context if isinstance(info.context, Preset) else find_preset(objective)
         filled = merge_tables(_without_rivals(preset.settings, given), given)
+        sampler = filled.get("sampler")
+        if isinstance(sampler, Mapping) and sampler.get("name") == "grid":
+            filled |= {"max_total_epochs": given.get("max_total_epochs")}
         if isinstance(given.get("space", {}), Mapping):
             filled["space"] = merge_space(preset.space, given.get("space", {}))
         patience = filled.get("patience")
@@ -235,20 +242,17 @@ class SweepConfig(BaseModel):
 
     @field_validator("trials")
     @classmethod
-    def _fit_trials(cls, trials: int, info: ValidationInfo) -> int:
-        if "sampler" in info.data and info.data["sampler"].name == "grid":
-            most = _count_trials(info.data)
-            if trials > most:
-                text = f"must be <= {most}, the trials of the grid, got {trials}"
-                raise Mistakes([Mistake((), text)])
+    def _fit_trials(cls, trials: int | None, info: ValidationInfo) -> int | None:
+        most = _count_trials(info.data)
+        if most is not None and trials is not None and trials > most:
+            text = f"must be <= {most}, the trials of the grid, got {trials}"
+            raise Mistakes([Mistake((), text)])
         return trials
 
     def stored(self) -> dict[str, Any]:
         """Return all settings in JSON values, as a study keeps them; no database, no password."""
         table = self.model_dump(mode="json", by_alias=True, exclude={"storage", "space", "data"})
         table["data"] = None if self.data is None else str(self.data.resolve())
-        table["sampler"] = self.sampler.to_table()
-        table["pruner"] = self.pruner.model_dump(mode="json", exclude_none=True)
         table["space"] = self.space.to_table()
         return table
 
@@ -259,8 +263,12 @@ class SweepConfig(BaseModel):
 
 
 def _without_rivals(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a preset's settings without those of another sampler or pruner than the given."""
-    kept = dict(preset)
+    """Return a preset's settings without those that the given ones replace as a whole.
+
+    A sampler or pruner of another name replaces the preset's, and one budget all of them.
+    """
+    has_budget = any(key in given for key in _BUDGETS)
+    kept = {key: one for key, one in preset.items() if not has_budget or key not in _BUDGETS}
     for table in ("sampler", "pruner"):
         own, told = preset.get(table), given.get(table)
         if isinstance(own, Mapping) and isinstance(told, Mapping) and "name" in told:

@@ -8,8 +8,8 @@ from search_spaces.space import Range, describe_spec
 #: What decides how many results there are, where and how soon, but none of them.
 _WITHOUT_EFFECT = frozenset(
     {
-        *("study", "trials", "try", "warm_start", "audit"),
-        *("max_minutes", "workers", "slots", "device"),
+        *("study", "try", "warm_start", "audit", "workers", "slots", "device"),
+        *("trials", "max_total_epochs", "max_minutes"),
     }
 )
 

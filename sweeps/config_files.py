@@ -54,8 +54,9 @@ def load_like(like: str, overrides: Sequence[str] = (), **options: object) -> Sw
     anew. Those of the study's warm start are among them, so that the next one has none.
 
     Args:
-        like: The study whose settings are taken. Its own name as ``study`` carries it on,
-            without its limit of minutes; else the next free one: ``edge-3`` after ``edge-2``.
+        like: The study whose settings are taken, without its limit of minutes where it has
+            another limit. Its own name as ``study`` carries it on; else the next free name:
+            ``edge-3`` after ``edge-2``.
         overrides: As of ``load_config``.
         options: As of ``load_config``.
 
@@ -87,8 +88,10 @@ def _recall(stored: Mapping[str, Any], *, is_new: bool) -> Preset:
         if values.get("schedule_epochs") == max_epochs:
             del values["schedule_epochs"]
     settings["try"] = tries
-    for key in ("max_minutes", *(["warm_start"] if is_new else [])):
-        settings.pop(key)
+    if is_new:
+        del settings["warm_start"]
+    if settings["trials"] or settings["max_total_epochs"]:
+        del settings["max_minutes"]
     if settings["trials"] == count_grid(SweepConfig.from_stored(stored)):
         del settings["trials"]
     return Preset(space, settings)

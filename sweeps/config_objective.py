@@ -59,7 +59,7 @@ def find_preset(objective: str) -> Preset:
     if mistakes:
         placed = [one._replace(path=("default_space", *one.path)) for one in mistakes]
         raise ObjectiveError("\n".join(f"{own.place}: {one.to_line()}" for one in placed))
-    return Preset(merged, {"study": own.name})
+    return Preset(merged, {"study": own.name, **presets.OWN_SETTINGS})
 
 
 def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:

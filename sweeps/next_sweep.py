@@ -9,6 +9,7 @@ from sweeps.commands import carry_on_command, next_command
 if TYPE_CHECKING:
     from sweeps.analysis.report_facts import StudyData
     from sweeps.analysis.sweep_plan import SweepPlan
+    from sweeps.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class NextSweep:
         max_epochs: The study's.
         stops: What stopping saved and cost, in sentences.
         num_ended: Trials that have come to their end.
-        target: Trials that the last run was to end with, None where that is not stored.
+        budget: What limited the last run.
         unfinished: What becomes of the others, in sentences; empty without any.
         carry_on: The command that goes on with a sweep that was stopped short, None where nothing
             is left to train, or a process still trains.
@@ -32,7 +33,7 @@ class NextSweep:
     max_epochs: int
     stops: Sequence[str]
     num_ended: int
-    target: int | None
+    budget: "Budget"
     unfinished: Sequence[str]
     carry_on: str | None
 
@@ -48,15 +49,13 @@ def look_ahead(data: "StudyData") -> NextSweep | None:
     plan = plan_study(data)
     return NextSweep(
         plan=plan,
-        command=next_command(
-            data.study, plan.options, num_trials=data.num_trials, taken=data.taken
-        ),
+        command=next_command(data.study, plan.options, taken=data.taken),
         max_epochs=data.max_epochs,
         stops=describe_stops(plan.totals, audit=data.audit, best=plan.best),
         num_ended=count_ended(data.results),
-        target=data.target,
-        unfinished=say_unfinished(data.results, target=data.target),
+        budget=data.budget,
+        unfinished=say_unfinished(data.results, budget=data.budget),
         carry_on=carry_on_command(data.study)
-        if is_stopped_short(data.results, target=data.target)
+        if is_stopped_short(data.results, budget=data.budget)
         else None,
     )

@@ -81,7 +81,8 @@ def compare(
     Args:
         studies: Name of a study, or of several.
         storage: Database URL or SQLite file; None: the default one.
-        at_epoch: Epoch X of the fourth rule; None: the last one that all ranked trials reached.
+        at_epoch: Epoch X of the fourth rule; None: the last one that all ranked trials reached;
+            those that others were ahead of before their 8th epoch do not count.
         score: Macro-F1 of ``epochs_to_score``; None: the lowest that ties with the best.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a sweep writes for the dashboard while it runs: its study's note and figures.
 
-The coordinator's process writes, in a thread of its own. The
-dashboard itself writes nothing. Knows not what the note says: ``analysis.study_note`` does.
+The coordinator's process writes, in a thread of its own; the dashboard writes nothing. Knows not
+what the note says: ``analysis.study_note`` does.
 """
 
 import time
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
+from sweeps.running.events import EpochDone, Event, Note
 
 #: Seconds between two writes of a study's note and figures.
 INTERVAL_S = 30.0
@@ -24,7 +24,7 @@ _REST = 50.0
 
 
 class StudyNotes:
-    """Writes the note of one study while trials end; use it in a ``with`` block.
+    """Writes the note of one study while it runs; use it in a ``with`` block.
 
     An error is one ``Note`` to the person, told once, and never the sweep's.
 
@@ -54,7 +54,7 @@ class StudyNotes:
         self._writing: Future[None] | None = None
         self._rests_until = now() + INTERVAL_S
         self._is_due = False
-        self._is_due_at_end = False
+        self._has_run = False
         self._has_imported = False
         self._told: set[str] = set()
 
@@ -70,15 +70,11 @@ class StudyNotes:
         self._executor.shutdown(cancel_futures=True)
 
     def add(self, event: Event) -> None:
-        """Take note of an event: a trial that has ended makes the note old.
-
-        One that has begun is told of at the end of the run, which may come before its own.
-        """
-        if isinstance(event, TrialEnded):
-            self._is_due = True
-        elif isinstance(event, TrialStarted):
-            self._is_due_at_end = True
-        elif isinstance(event, EpochDone) and not self._has_imported:
+        """Take note of an event: whatever trials do makes the note old."""
+        if isinstance(event, Note):
+            return
+        self._is_due = self._has_run = True
+        if isinstance(event, EpochDone) and not self._has_imported:
             # While the trainers train, or a short sweep would end the later by the imports.
             self._has_imported = True
             self._executor.submit(_import_ahead)
@@ -88,22 +84,21 @@ class StudyNotes:
         if self._writing is not None and self._writing.done():
             self._settle()
         if self._is_due and self._writing is None and self._now() >= self._rests_until:
-            self._begin(is_last=False)
+            self._begin()
 
     def finish(self) -> None:
-        """Write for the last time, whenever the time before was, if a trial has ended since.
+        """Write for the last time, unless the run had nothing to do.
 
-        Or has begun: a run that is interrupted early leaves a note too.
+        Whenever the time before was: at the end of a budget trials fall behind without an event.
         """
         if self._writing is not None:
             self._settle()
-        if self._is_due or self._is_due_at_end:
-            self._begin(is_last=True)
+        if self._has_run:
+            self._begin()
             self._settle()
 
-    def _begin(self, *, is_last: bool) -> None:
+    def _begin(self) -> None:
         self._is_due = False
-        self._is_due_at_end = self._is_due_at_end and not is_last
         self._writing = self._executor.submit(self._write)
 
     def _write(self) -> None:

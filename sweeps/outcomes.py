@@ -1,21 +1,22 @@
-"""Why a trial ended, and what counts as diverged: words that running and reading share."""
+"""Why a trial stopped, and what counts as diverged: words that running and reading share."""
 
 import enum
 
 
 class Outcome(enum.Enum):
-    """Why a trial ended; the value is what SQL stores."""
+    """Why a trial ended, or does not train; the value is what SQL stores."""
 
     STALLED = "stalled"
     EXHAUSTED = "exhausted"
     BEHIND = "behind"
     DIVERGED = "diverged"
     FAILED = "failed"
+    PAUSED = "paused"
     INTERRUPTED = "interrupted"
 
 
-#: Ends whose score may be ranked.
-RANKED_OUTCOMES = frozenset({Outcome.STALLED, Outcome.EXHAUSTED, Outcome.BEHIND})
+#: Trials that go on in the next run, or later in this one.
+OPEN_OUTCOMES = frozenset({Outcome.PAUSED, Outcome.INTERRUPTED})
 #: Trials that other trials are compared with: those that were trained to the end of their rise.
 PEER_OUTCOMES = frozenset({Outcome.STALLED, Outcome.EXHAUSTED})
 

@@ -5,7 +5,7 @@ so that a mistake is answered at once.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,11 +204,6 @@ def answer_at_random(draw: int) -> Callable[[Parameter], Any]:
 def answer_first(parameter: Parameter) -> Any:
     """Return the first choice of a parameter, or the lowest number."""
     return parameter.choices[0] if parameter.choices else parameter.low
-
-
-def show_parameters(parameters: Mapping[str, Parameter], names: frozenset[str]) -> str:
-    """Return the names of some parameters for people, in the order of the space."""
-    return ", ".join(show_parameter(name) for name in parameters if name in names)
 
 
 def show_parameter(name: str) -> str:

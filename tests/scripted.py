@@ -5,6 +5,7 @@ before it has trained, or saved after it has left. Database and Optuna are real,
 rest of ``sweeps.run``.
 """
 
+import json
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from sweeps.config import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import Event
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Command, Load, Loaded, Saved, TrainerEnded
+from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved, TrainerEnded
 
 CLASSES = ("no", "yes")
 #: What a trial does in an epoch: its score; NaN or inf for a loss; a text for an exception.
@@ -46,6 +47,7 @@ class ScriptedExecutor:
         parent_dies_at: Numbers of the commands with which the process that loads the data dies.
         killed_at: Number of the answer that the coordinator does not live to read.
         max_slots: Of each lane, as it says.
+        may_lack_states: Whether files of states may be gone.
         room: Trials of a lane that memory has room for.
     """
 
@@ -58,6 +60,7 @@ class ScriptedExecutor:
     killed_at: int | None = None
     max_slots: int | None = None
     room: int | None = None
+    may_lack_states: bool = False
     fingerprint: str = "data"
     commands: list[tuple[int, Command]] = field(default_factory=list)
     loads: int = 0
@@ -78,7 +81,7 @@ class ScriptedExecutor:
     def load(self, order: Load) -> Loaded:
         self.loads += 1
         devices = ("cpu", "cuda:1", "cuda:2")[: order.num_trainers or 1]
-        return Loaded(CLASSES, self.fingerprint, devices, {}, ())
+        return Loaded(CLASSES, 10**9, self.fingerprint, devices, {}, ())
 
     def restart(self, order: Load) -> Loaded:
         self.close()
@@ -148,11 +151,16 @@ class ScriptedExecutor:
             each.path.parent.mkdir(parents=True, exist_ok=True)
             each.path.write_text(f"epoch {self.kept[each.trial]}")
             saved.append(Saved(each.trial, f"sha of {each.trial}", bytes([self.kept[each.trial]])))
+        if command.checkpoint is not None:
+            assert not command.checkpoint.exists(), "a file of states is written twice"
+            command.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            states = {trial: lane[trial] for trial in command.checkpointed}
+            command.checkpoint.write_text(json.dumps(states))
         for trial in command.drop:
             assert trial in lane or trial in self.refused, "a trial leaves twice"
             lane.pop(trial, None)
             self.kept.pop(trial, None)
-        refused = []
+        refused, counts = [], []
         room = len(command.place) if self.room is None else max(1, self.room - len(lane))
         for place in command.place[:room]:
             placed = [each for trials in self.lanes.values() for each in trials]
@@ -160,7 +168,13 @@ class ScriptedExecutor:
             if place.trial in self.refused:
                 refused.append((place.trial, "ValueError: no such model"))
             else:
-                lane[place.trial] = 0
+                lane[place.trial] = sum(epochs for _, epochs in place.segments)
+                if place.best_epoch is not None:
+                    self.kept[place.trial] = place.best_epoch
+                    counts.append((place.trial, self._count(place)))
+                if place.state is not None and not self.may_lack_states:
+                    epochs = json.loads(place.state.read_text())[str(place.trial)]
+                    assert epochs <= lane[place.trial], "a state is ahead of its record"
         if command.is_closed:
             assert not lane, "a lane with trials is closed"
             del self.lanes[key]
@@ -182,7 +196,13 @@ class ScriptedExecutor:
             path="plain",
             max_slots=self.max_slots,
             seconds=0.25,
+            best_counts=tuple(counts),
         )
+
+    def _count(self, place: Place) -> Counts:
+        assert place.best_epoch is not None, "a trial without a best epoch has no counts"
+        step = self.script(place.trial)[place.best_epoch - 1]
+        return make_report(place.trial, place.best_epoch, step).counts
 
 
 def make_report(trial: int, epoch: int, step: float | str) -> EpochReport:
@@ -208,7 +228,7 @@ def make_report(trial: int, epoch: int, step: float | str) -> EpochReport:
 def make_config(url: str, *overrides: str) -> SweepConfig:
     """Return the settings of a small sweep with one trainer, four slots a lane and 12 epochs."""
     defaults = ("max_epochs=12", "patience=4", "prune_patience=2", "seed=3", "slots=4")
-    one = ("workers=1", "space.batch_size=50")
+    one = ("workers=1", "space.batch_size=50", "pruner.name=median")
     return sweeps.load_config("relation-cnn", (*defaults, *one, *overrides), storage=url)
 
 

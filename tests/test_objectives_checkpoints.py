@@ -4,10 +4,9 @@ Axes have sizes of their own: 43 training examples in batches of 10, 31 to valid
 features, layers of 17 and 13, 3 classes.
 """
 
-import hashlib
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from objectives.api import Data, EpochReport, Split, find_fusion_key
+from objectives.api import Data, EpochReport, Split, TrialState, find_fusion_key
 from objectives.training import checkpoints
 from objectives.training.checkpoints import CheckpointError, RowState
 from objectives.training.lane import ModelLane
@@ -117,7 +116,7 @@ def pause(trainer: ModelTrainer, hparams: Hparams, path: Path) -> Paused:
     lane = open_lane(trainer, hparams, FIRST[0])
     lane.place(0, SEED, hparams)
     curve = train(lane, 0, FIRST[1], path)
-    state = lane.copy_state(0)
+    state = lane.copy_states([0])[0]
     lane.drop(0)
     return curve, state, lane
 
@@ -143,12 +142,17 @@ TRIALS = {
 def neighbour_of(lane: ModelLane, hparams: Hparams) -> RowState:
     """The state of a trial whose next loss is NaN, in a lane of any code path."""
     lane.place(9, 8, hparams)
-    state = lane.copy_state(9)
+    state = lane.copy_states([9])[9]
     lane.drop(9)
     for name, tensor in state.rows.own.items():
         if tensor.is_floating_point() and "dropout" not in name:
             tensor.mul_(torch.nan)
     return state
+
+
+def as_file(states: Mapping[int, TrialState], folder: Path) -> bytes:
+    checkpoints.save_states(states, folder / "states")
+    return (folder / "states").read_bytes()
 
 
 @pytest.mark.parametrize("trial", TRIALS)
@@ -158,10 +162,12 @@ def test_trial_goes_on_in_another_lane_and_slot_beside_one_that_diverges(
     hparams = TRIALS[trial]
     curve, state, _ = pause(trainer, hparams, tmp_path)
     assert state.rate.bad_epochs == (1 if trial == "plateau" else 0)
-    checkpoints.save_states({13: state}, tmp_path / "lane.safetensors")
+    path = tmp_path / "lane.safetensors"
     lane = open_lane(trainer, hparams, SECOND[0])
-    lane.place(1, 8, hparams, neighbour_of(lane, hparams))
-    lane.place(4, SEED, hparams, checkpoints.load_states(tmp_path / "lane.safetensors")[13])
+    checkpoints.save_states({7: neighbour_of(lane, hparams), 13: state}, path)
+    states = checkpoints.load_states(path, [13, 7])
+    lane.place(1, 8, hparams, states[7])
+    lane.place(4, SEED, hparams, states[13])
     curve += train(lane, 4, SECOND[1], tmp_path)
     assert curve == uninterrupted(trainer, hparams, tmp_path)
     # Every epoch is another one, and what was kept before the pause is kept after it.
@@ -186,10 +192,10 @@ def test_trial_goes_on_as_if_it_had_never_stopped(
     slot = 4 if way == "another slot" else 0
     lane.place(slot, SEED, hparams, state)
     if way == "paused twice":
-        again = lane.copy_state(slot)
+        again = lane.copy_states([slot])[slot]
         lane.drop(slot)
         lane.place(slot, SEED, hparams, again)
-    assert lane.copy_state(slot).epochs == FIRST[1]
+    assert lane.copy_states([slot])[slot].epochs == FIRST[1]
     curve += train(lane, slot, SECOND[1], tmp_path)
     assert curve == uninterrupted(trainer, hparams, tmp_path)
 
@@ -201,34 +207,47 @@ def test_state_is_a_copy_that_no_later_epoch_changes(
     lane = open_lane(trainer, hparams, 0)
     lane.place(0, SEED, hparams)
     lane.train_epoch()
-    state = lane.copy_state(0)
-    before = checkpoints.save_states({0: state}, tmp_path / "before")
+    state = lane.copy_states([0])[0]
+    before = as_file({0: state}, tmp_path)
     lane.train_epoch()
     lane.keep_best(0)
-    assert checkpoints.save_states({0: state}, tmp_path / "after") == before
-    assert checkpoints.save_states({0: lane.copy_state(0)}, tmp_path / "now") != before
+    assert as_file({0: state}, tmp_path) == before
+    assert as_file({0: lane.copy_states([0])[0]}, tmp_path) != before
 
 
-def test_file_of_a_lane_holds_every_trial_and_nothing_that_is_run(
+def test_states_of_many_slots_are_those_of_each(trainer: ModelTrainer, tmp_path: Path) -> None:
+    lane = open_lane(trainer, TRIALS["adam"], 0)
+    for slot, name in ((5, "cosine"), (0, "plateau"), (2, "adam")):
+        lane.place(slot, slot, TRIALS[name])
+        lane.train_epoch()
+    together = lane.copy_states([2, 5])
+    assert list(together) == [2, 5]
+    for slot in (2, 5):
+        alone = lane.copy_states([slot])
+        assert as_file({0: together[slot]}, tmp_path) == as_file({0: alone[slot]}, tmp_path)
+
+
+def test_file_holds_the_trials_that_were_written_together_and_nothing_that_is_run(
     trainer: ModelTrainer, tmp_path: Path
 ) -> None:
     lane = open_lane(trainer, TRIALS["adam"], 0)
     for slot, name in ((2, "adam"), (0, "plateau"), (5, "cosine")):
         lane.place(slot, slot, TRIALS[name])
         lane.train_epoch()
-    states = {slot + 40: lane.copy_state(slot) for slot in (5, 0, 2)}
+    states = {slot + 40: state for slot, state in lane.copy_states([5, 0, 2]).items()}
     path = tmp_path / "new" / "lane.safetensors"
-    digest = checkpoints.save_states(states, path)
+    checkpoints.save_states(states, path)
     contents = path.read_bytes()
-    assert digest == hashlib.sha256(contents).hexdigest()
     size = struct.unpack("<Q", contents[:8])[0]
     header = json.loads(contents[8 : 8 + size])["__metadata__"]
-    assert json.loads(header["bestepoch trials"])["42"]["epochs"] == 3
-    loaded = checkpoints.load_states(path)
-    assert {trial: state.epochs for trial, state in loaded.items()} == {45: 1, 40: 2, 42: 3}
-    for trial, state in states.items():
-        other = loaded[trial]
-        assert (other.rate, other.steps) == (state.rate, state.steps)
+    told = {each["trial"]: each["epochs"] for each in json.loads(header["bestepoch trials"])}
+    assert told == {45: 1, 40: 2, 42: 3}
+    loaded = checkpoints.load_states(path, [42, 45])  # the third goes on another time
+    assert list(loaded) == [42, 45]
+    for trial, other in loaded.items():
+        state = states[trial]
+        assert isinstance(state, RowState)
+        assert (other.epochs, other.rate, other.steps) == (state.epochs, state.rate, state.steps)
         assert other.num_bytes == state.num_bytes > 0
         for ours, theirs in zip(state.rows.groups(), other.rows.groups(), strict=True):
             assert ours.keys() == theirs.keys()
@@ -236,7 +255,9 @@ def test_file_of_a_lane_holds_every_trial_and_nothing_that_is_run(
     assert [each.name for each in path.parent.iterdir()] == ["lane.safetensors"]
 
 
-@pytest.mark.parametrize("fault", ["missing", "empty", "cut short", "of another kind", "text"])
+@pytest.mark.parametrize(
+    "fault", ["missing", "empty", "cut short", "of another kind", "text", "without the trial"]
+)
 def test_file_that_cannot_be_read_is_refused_in_one_line(
     trainer: ModelTrainer, fault: str, tmp_path: Path
 ) -> None:
@@ -244,16 +265,18 @@ def test_file_that_cannot_be_read_is_refused_in_one_line(
     lane = open_lane(trainer, hparams, 0)
     lane.place(0, SEED, hparams)
     path = tmp_path / "lane.safetensors"
-    checkpoints.save_states({0: lane.copy_state(0)}, path)
+    checkpoints.save_states({0: lane.copy_states([0])[0]}, path)
     if fault == "missing":
         path.unlink()
+    elif fault == "without the trial":
+        checkpoints.save_states({1: lane.copy_states([0])[0]}, path)
     elif fault == "of another kind":
         lane.save_best(0, path)
     else:
         contents = {"empty": b"", "cut short": path.read_bytes()[:-13], "text": b"not " * 13}
         path.write_bytes(contents[fault])
     with pytest.raises(CheckpointError) as caught:
-        checkpoints.load_states(path)
+        checkpoints.load_states(path, [0])
     assert str(caught.value).startswith(f"{path}: no checkpoint that can be read: ")
     assert "\n" not in str(caught.value)
 
@@ -263,7 +286,7 @@ def test_state_of_another_code_path_is_refused(trainer: ModelTrainer) -> None:
     lane.place(0, SEED, TRIALS["armijo"])
     other = open_lane(trainer, TRIALS["adam"], 0)
     with pytest.raises(AssertionError, match="another model or code path"):
-        other.place(0, SEED, TRIALS["adam"], lane.copy_state(0))
+        other.place(0, SEED, TRIALS["adam"], lane.copy_states([0])[0])
 
 
 def test_beat_is_called_once_a_step_and_once_a_validation_batch(trainer: ModelTrainer) -> None:
@@ -292,6 +315,6 @@ def test_path_is_that_of_the_model_and_not_of_the_number_of_trials(
 def test_row_bytes_are_near_what_a_slot_takes(trainer: ModelTrainer) -> None:
     lane = open_lane(trainer, TRIALS["adam"], 0)
     lane.place(0, SEED, TRIALS["adam"])
-    state = lane.copy_state(0)
+    state = lane.copy_states([0])[0]
     # Beside the row: a copy of what an epoch changes, gradients, room for results, logits.
     assert 2 * state.num_bytes < lane.row_bytes < 8 * state.num_bytes

@@ -1,4 +1,4 @@
-"""The README: it names every command and file, its links resolve and its Python runs."""
+"""The READMEs: they name every command and file, their links resolve and their Python runs."""
 
 import re
 import subprocess
@@ -13,12 +13,14 @@ from sweeps.config_files import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(typer.main.get_group(app).commands)  # type: ignore[attr-defined]
 PACKAGES = ("search_spaces", "objectives", "storage", "sweeps")
+FILES = [ROOT / "README.md", *(ROOT / package / "README.md" for package in PACKAGES)]
+TEXT = "\n".join(path.read_text() for path in FILES)
+COMMANDS = sorted(typer.main.get_group(app).commands)  # type: ignore[attr-defined]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -34,15 +36,27 @@ def test_both_commands_stand_at_the_top() -> None:
     assert README.index("## ") > README.index(test)
 
 
-def test_links_resolve() -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_resolve(path: Path) -> None:
+    found = re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", path.read_text())
+    for link, anchor in found:
+        other = path.parent / link if link else path
+        assert other.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", other.read_text(), re.MULTILINE)
+            names = [
+                re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings
+            ]
+            assert anchor[1:] in names, (link, anchor)
+    assert found or path.parent.name in ("storage", "search_spaces")
+
+
+def test_the_first_page_is_short() -> None:
+    assert len(README.splitlines()) <= 250
 
 
 def test_file_tree_names_every_module() -> None:
-    tree = README.split("```\npyproject.toml")[1].split("```")[0]
+    tree = TEXT.split("```\npyproject.toml")[1].split("```")[0]
     named = set(re.findall(r"^ +([\w/]+\.py) ", tree, re.MULTILINE))
     files = {
         str(path.relative_to(ROOT / package))
@@ -58,14 +72,14 @@ def test_sweep_file_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "sweep.toml"
     path.write_text(block)
     config = load_config(str(path))
-    assert (config.study, config.trials) == ("cnn-small", 40)
+    assert (config.study, config.max_total_epochs, config.trials) == ("cnn-small", 400, None)
     assert config.space.optimizers == ("adam", "sgd")
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path: Path) -> None:
     code = "\n".join(blocks("python"))
     # The README's sweep takes minutes; two trials of an epoch show that the lines work.
-    quick = code.replace("trials=24)", "trials=2, max_epochs=1)")
+    quick = code.replace("max_total_epochs=250)", "trials=2, max_epochs=1)")
     assert quick != code
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", quick],

@@ -1,4 +1,4 @@
-"""The README's worked examples: each sweep file loads, each command is understood."""
+"""The READMEs' worked examples: each sweep file loads, each command is understood."""
 
 import re
 import shlex
@@ -15,7 +15,8 @@ from sweeps.config_choices import SAMPLERS, PrunerName
 from sweeps.config_files import load_config
 from sweeps.running.sweep import SweepEnd
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = "\n".join(path.read_text() for path in sorted(ROOT.glob("*/README.md")))
 FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line

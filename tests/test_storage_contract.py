@@ -14,12 +14,15 @@ from storage import queries, recorder, schema
 from storage.database import Database, StorageError, open_database
 from storage.locations import resolve_url
 from storage.records import (
+    Checkpoint,
     ClassScore,
     EpochRecord,
+    HeldStop,
     NewTrial,
     Placed,
     StudyRow,
     TrialEnd,
+    Weights,
 )
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
@@ -75,26 +78,38 @@ def end(trial: int, **other: Any) -> TrialEnd:
         "best_score": 0.5,
         "best_val_loss": 0.6,
         "epochs_run": 5,
-        "weights_file": f"mine-{trial}.safetensors",
         "confusion": ((7, 2), (3, 11)),
         "class_scores": (
             ClassScore(0, "no", 0.2, NAN, 0.25, 11),
             ClassScore(1, "yes", 0.7, 0.8, 0.75, 13),
         ),
-        "predictions": bytes([0, 1, 1]),
     }
     return TrialEnd(trial=trial, **(values | other))
 
 
-def record(db: Database, *items: Placed | EpochRecord | TrialEnd, now: datetime = LATER) -> None:
-    recorder.record(
-        db,
-        STUDY,
-        placed=[each for each in items if isinstance(each, Placed)],
-        epochs=[each for each in items if isinstance(each, EpochRecord)],
-        ended=[each for each in items if isinstance(each, TrialEnd)],
-        now=now,
-    )
+def weights(trial: int, predictions: bytes | None = bytes([0, 1, 1])) -> Weights:
+    return Weights(trial, f"mine-{trial}.safetensors", f"ab{trial}", predictions)
+
+
+KINDS = {
+    "placed": Placed,
+    "epochs": EpochRecord,
+    "held": HeldStop,
+    "stopped": TrialEnd,
+    "weights": Weights,
+    "checkpoints": Checkpoint,
+}
+
+
+def record(db: Database, *items: Any, now: datetime = LATER) -> None:
+    given: Any = {
+        name: [each for each in items if isinstance(each, kind)] for name, kind in KINDS.items()
+    }
+    recorder.record(db, STUDY, **given, now=now)
+
+
+def outcomes(db: Database) -> list[str | None]:
+    return [each.outcome for each in queries.stored_trials(db, STUDY)]
 
 
 def dump(db: Database) -> dict[str, list[tuple[Any, ...]]]:
@@ -118,6 +133,7 @@ def db(storage_url: str) -> Iterator[Database]:
 
 def test_every_write_repeated_changes_nothing(db: Database) -> None:
     lane = [Placed(0, "stacked", "cpu", ((0, 3),)), epoch(0, 1), epoch(1, 1), end(1)]
+    held = HeldStop(0, "behind", 1, 0.5)
     calls = [
         lambda: recorder.create_study(db, ROW),
         lambda: recorder.update_study(db, STUDY, config={"trials": 31}),
@@ -126,7 +142,10 @@ def test_every_write_repeated_changes_nothing(db: Database) -> None:
         lambda: recorder.set_kills(db, STUDY, {0: 2}),
         lambda: recorder.interrupt_trials(db, STUDY, "Ctrl-C"),
         lambda: recorder.resume_trials(db, STUDY),
-        lambda: record(db, end(0)),
+        lambda: record(db, end(0, outcome="paused"), Checkpoint(0, "states-1", 3), held),
+        lambda: recorder.leave_behind(db, STUDY, {0: "the budget ended"}, now=LATER),
+        lambda: record(db, Placed(0, "stacked", "cpu", ((0, 3), (7, 2)))),
+        lambda: record(db, end(0), weights(0), Checkpoint(0, None, None)),
     ]
     for number, call in enumerate(calls):
         before = dump(db)
@@ -158,14 +177,20 @@ def test_coordinator_reads_back_what_it_wrote(db: Database) -> None:
         epoch(0, 3, 0.5),
     )
     recorder.set_kills(db, STUDY, {1: 2})
-    record(db, end(0, epochs_run=3, would_stop_outcome="behind", would_stop_epoch=2))
+    record(db, epoch(0, 2, NAN), HeldStop(0, "behind", 2, 0.25), end(0, epochs_run=3))
+    record(db, weights(0), Checkpoint(1, "mine/states-7.safetensors", 2))
     first, second, third = queries.stored_trials(db, STUDY)
     assert (first.trial, first.seed, first.params) == (0, 2**63 - 25, PARAMS)
     assert (first.outcome, first.value, first.kills) == ("stalled", 0.5, 0)
-    assert (first.would_stop_outcome, first.would_stop_epoch) == ("behind", 2)
-    assert first.scores[::2] == (0.25, 0.5)
-    assert math.isnan(first.scores[1])
+    held = (first.would_stop_outcome, first.would_stop_epoch, first.would_stop_score)
+    assert held == ("behind", 2, 0.25)
+    assert (first.weights_file, first.state_file) == ("mine-0.safetensors", None)
+    assert first.scores == pytest.approx((0.25, NAN, 0.5), nan_ok=True)
+    assert first.train_losses == (0.7,) * 3
+    assert first.val_losses == (0.6,) * 3
+    assert first.seconds == (0.11,) * 3
     assert (second.path, second.segments, second.kills) == ("stacked", segments, 2)
+    assert (second.state_file, second.state_epochs) == ("mine/states-7.safetensors", 2)
     assert (third.outcome, third.path, third.segments, third.scores) == (None, None, (), ())
     assert queries.stored_trials(db, "no such study") == []
 
@@ -177,17 +202,55 @@ def test_epoch_that_is_trained_again_is_written_over(db: Database, storage_url: 
     assert queries.curves(storage_url, "relation")["score"].tolist() == [0.4, 0.2]
 
 
-def test_end_takes_the_epochs_after_it(db: Database) -> None:
+def test_trial_that_is_promoted_or_left_behind_has_never_two_ends(
+    db: Database, storage_url: str
+) -> None:
     begin(db, 0, 1)
-    record(db, *(epoch(trial, number) for trial in (0, 1) for number in (1, 2, 3, 4, 5)))
-    record(db, end(0, epochs_run=3), end(1, outcome="failed", epochs_run=None))
-    assert [len(each.scores) for each in queries.stored_trials(db, STUDY)] == [3, 0]
+    placed = Placed(0, "stacked", "cpu", ((0, 2),))
+    record(db, placed, epoch(0, 1), epoch(0, 2), weights(0), HeldStop(0, "behind", 1, 0.5))
+    record(db, end(0, outcome="paused", reason="place 3 of 3"), end(1, outcome="paused"))
+    paused = queries.trial(storage_url, "relation", 0)
+    assert (paused["outcome"], paused["reason"]) == ("paused", "place 3 of 3")
+    assert (paused["best_score"], paused["finished_at"]) == (0.5, None)
+    recorder.leave_behind(db, STUDY, {0: "the budget ended"}, now=LATER)
+    behind = queries.trial(storage_url, "relation", 0)
+    assert (behind["outcome"], behind["reason"]) == ("behind", "the budget ended")
+    ended = {"outcome", "reason", "finished_at"}
+    assert {name for name in paused if paused[name] != behind[name]} == ended
+    assert behind["finished_at"] == LATER
+    # A later run goes on with it: nothing of that end is left.
+    record(db, replace(placed, segments=((0, 2), (7, 1))), epoch(0, 3, 0.75))
+    again = queries.trial(storage_url, "relation", 0)
+    cleared = {*schema.column_names(TrialEnd), "finished_at"}
+    assert {name: again[name] for name in cleared} == dict.fromkeys(cleared)
+    changed = cleared | {"segments"}
+    assert {k: v for k, v in again.items() if k not in changed} == {
+        k: v for k, v in behind.items() if k not in changed
+    }
+    # What it has reached so far is read from its epochs meanwhile.
+    frame = queries.results(storage_url, "relation").set_index("trial")
+    assert list(frame.loc[0, ["best_epoch", "best_score", "epochs_run"]]) == [3, 0.75, 3]
+    assert outcomes(db) == [None, "paused"]
+
+
+def test_interrupt_leaves_paused_trials_paused_and_leave_behind_ends_only_those_named(
+    db: Database,
+) -> None:
+    begin(db, 0, 1, 2, 3)
+    record(db, end(0, outcome="paused"), end(1, outcome="paused"), end(2))
+    recorder.interrupt_trials(db, STUDY, "Ctrl-C")
+    assert outcomes(db) == ["paused", "paused", "stalled", "interrupted"]
+    recorder.resume_trials(db, STUDY)
+    recorder.leave_behind(db, STUDY, {}, now=LATER)
+    assert outcomes(db) == ["paused", "paused", "stalled", None]
+    recorder.leave_behind(db, STUDY, {1: "why"}, now=LATER)
+    assert outcomes(db) == ["paused", "behind", "stalled", None]
 
 
 def test_part_of_a_record_that_fails_takes_all_with_it(db: Database) -> None:
     begin(db, 0)
     before = dump(db)
-    with pytest.raises(AssertionError, match="does not end a trial"):
+    with pytest.raises(AssertionError, match="stops no trial"):
         record(db, Placed(0, "plain", "cpu", ()), epoch(0, 1), end(0, outcome="interrupted"))
     assert dump(db) == before
 
@@ -228,29 +291,54 @@ def test_predictions_of_the_best_trials_are_kept(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder, "MAX_PREDICTIONS", 3)
-    ends = {
-        0: end(0, best_score=0.5),
-        1: end(1, best_score=0.7, best_val_loss=0.3),
-        2: end(2, best_score=0.7, best_val_loss=0.2),
-        3: end(3, best_score=0.9, outcome="diverged"),  # never ranked
-        4: end(4, best_score=0.6, predictions=None),  # no room is kept for it
-        5: end(5, best_score=0.7, best_val_loss=0.3),  # as good as trial 1, and later
-        6: end(6, best_score=0.8, outcome="behind"),
-    }
-    begin(db, *ends)
+    ends = [
+        end(0, best_score=0.5),
+        end(1, best_score=0.7, best_val_loss=0.3),
+        end(2, best_score=0.7, best_val_loss=0.2),
+        end(3, best_score=0.9, outcome="diverged"),  # never ranked
+        end(4, best_score=0.6),  # its model has too many classes: no room is kept for it
+        end(5, best_score=0.7, best_val_loss=0.3),  # as good as trial 1, and later
+        end(6, best_score=0.8, outcome="behind"),
+    ]
+    begin(db, *range(8))
     kept = []
-    for each in ends.values():
-        record(db, each)
+    for each in ends:
+        record(db, each, weights(each.trial, None if each.trial == 4 else bytes([0, 1, 1])))
         kept.append({trial for _, trial, _ in dump(db)["predictions"]})
     assert kept == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {1, 2, 5}, {1, 2, 6}]
     assert dump(db)["predictions"][-1] == (STUDY, 6, bytes([0, 1, 1]))
+
+
+def test_weights_that_are_written_later_change_nothing_else(
+    db: Database, storage_url: str
+) -> None:
+    begin(db, 0, 1)
+    record(db, end(0, outcome="behind"), end(1))
+    before = queries.trial(storage_url, "relation", 0)
+    record(db, weights(0), weights(1, None), now=LATER + timedelta(days=1))
+    told = {"weights_file": "mine-0.safetensors", "weights_sha256": "ab0"}
+    assert queries.trial(storage_url, "relation", 0) == before | told
+    assert dump(db)["predictions"] == [(STUDY, 0, bytes([0, 1, 1]))]
+
+
+def test_weights_of_an_epoch_that_is_the_best_no_more_go_with_their_predictions(
+    db: Database, storage_url: str
+) -> None:
+    begin(db, 0, 1)
+    record(db, end(0, outcome="behind"), end(1), weights(0), weights(1))
+    before = queries.trial(storage_url, "relation", 1)
+    record(db, Placed(0, "stacked", "cpu", ((0, 6),)), Weights(0, None, None))
+    after = queries.trial(storage_url, "relation", 0)
+    assert (after["weights_file"], after["weights_sha256"]) == (None, None)
+    assert dump(db)["predictions"] == [(STUDY, 1, bytes([0, 1, 1]))]
+    assert queries.trial(storage_url, "relation", 1) == before
 
 
 def test_delete_takes_one_study_and_names_its_weights(db: Database) -> None:
     recorder.create_study(db, replace(ROW, uuid="other", name="second"))
     untouched = dump(db)["bestepoch_studies"][1]
     begin(db, 0, 1)
-    record(db, epoch(0, 1), end(0))
+    record(db, epoch(0, 1), end(0), weights(0))
     assert recorder.delete_study(db, STUDY) == ("mine-0.safetensors",)
     left = dump(db)
     assert left.pop("bestepoch_studies") == [untouched]

@@ -197,7 +197,7 @@ with open_database(url, create=True) as db:
         if at == "begin" and number == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         mirror.begin([MirrorTrial(number, {}, {})])
-    recorder.record(db, uuid, ended=[TrialEnd(1, "stalled", "r", value=0.5)], now=now)
+    recorder.record(db, uuid, stopped=[TrialEnd(1, "stalled", "r", value=0.5)], now=now)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -304,6 +304,33 @@ def test_shorter_training_replaces_the_steps_of_a_longer_one(db: Database) -> No
     mirror.end({0: Ending(TrialState.PRUNED, 0.5, 3, 0.5)})
     (trial,) = read_with_optuna(db)
     assert (trial.value, trial.intermediate_values) == (0.5, {3: 0.5})
+
+
+def test_trial_that_goes_on_runs_again_in_the_copy_and_ends_with_its_new_value(
+    db: Database,
+) -> None:
+    mirror = mirror_of(db)
+    mirror.begin(TRIALS)
+    mirror.end({0: Ending(TrialState.PRUNED, 0.25, 3, 0.25), **{n: ENDINGS[n] for n in (1, 2)}})
+    before = read_with_optuna(db)
+    for each in (mirror, mirror_of(db)):  # the second time changes nothing
+        each.reopen([0, 7])  # Optuna has no trial 7
+        first, *others = read_with_optuna(db)
+        assert (first.state, first.value, first.datetime_complete) == (
+            TrialState.RUNNING,
+            None,
+            None,
+        )
+        assert first.intermediate_values == {3: 0.25}
+        assert others == before[1:]
+    mirror.report({0: (4, 0.5)})
+    mirror.end({0: Ending(TrialState.COMPLETE, 0.75, 9, 0.75)})
+    first, *others = read_with_optuna(db)
+    assert (first.state, first.value) == (TrialState.COMPLETE, 0.75)
+    assert first.intermediate_values == {3: 0.25, 4: 0.5, 9: 0.75}
+    assert first.datetime_complete is not None
+    assert others == before[1:]
+    assert optuna.load_study(study_name="ours", storage=optuna_storage(db)).best_value == 0.75
 
 
 @pytest.mark.parametrize("attribute", [None, "another uuid"])

@@ -33,7 +33,7 @@ PLAIN_SQL = {
         SELECT name AS study, uuid AS study_uuid, objective, metric,
             (SELECT count(*) FROM trial_results t WHERE t.study = s.name) AS num_trials,
             (SELECT count(*) FROM trial_results t WHERE t.study = s.name
-                AND COALESCE(outcome, 'interrupted') = 'interrupted') AS num_unfinished,
+                AND COALESCE(outcome, 'paused') IN ('paused', 'interrupted')) AS num_unfinished,
             (SELECT max(best_score) FROM trial_results t WHERE t.study = s.name
                 AND outcome IN ('stalled', 'exhausted', 'behind')) AS best_score
         FROM bestepoch_studies s ORDER BY created_at, name""",
@@ -113,7 +113,7 @@ def end(
         confusion=((3, 2), (1, 7)) if curve else None,
         class_scores=tuple(scores),
     )
-    recorder.record(db, "u-s", ended=[ended], now=NOW)
+    recorder.record(db, "u-s", stopped=[ended], now=NOW)
 
 
 @pytest.fixture
@@ -193,6 +193,19 @@ def test_trials_that_have_not_ended_are_ordered_by_their_best_so_far(full_url: s
             add_epochs(db, number, scores, loss)
     # Of equal scores the lower loss comes first.
     assert queries.results(full_url, "s")["trial"].tolist()[4:] == [9, 7, 6, 8, 2, 3]
+
+
+def test_paused_trial_has_not_ended_and_is_ordered_among_those_that_train(full_url: str) -> None:
+    with open_database(full_url, create=False) as db:
+        end(db, 7, "paused", 0.96, 0.5, 0.5)
+        end(db, 8, "paused", 0.94, 0.94, 0.94)
+    frame = queries.results(full_url, "s")
+    assert frame["trial"].tolist()[4:] == [7, 6, 8, 2, 3]
+    row = frame.set_index("trial").loc[7]
+    assert (row["outcome"], row["best_score"], row["epochs_run"]) == ("paused", 0.96, 3)
+    assert row[["rank", "finished_at"]].isna().all()
+    studies = queries.studies(full_url).loc[0]
+    assert studies[["num_trials", "num_unfinished", "best_trial"]].tolist() == [9, 3, 0]
 
 
 def test_of_equal_scores_the_lower_loss_is_the_best_everywhere_and_then_the_earlier_trial(

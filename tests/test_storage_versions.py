@@ -17,7 +17,16 @@ from search_spaces.hparams import Hparams
 from storage import queries, recorder, schema, versions
 from storage.database import Database, StorageError, open_database
 from storage.locations import resolve_url
-from storage.records import EpochRecord, NewTrial, Placed, StudyRow, TrialEnd
+from storage.records import (
+    Checkpoint,
+    EpochRecord,
+    HeldStop,
+    NewTrial,
+    Placed,
+    StudyRow,
+    TrialEnd,
+    Weights,
+)
 
 OURS = {
     "bestepoch_holders",
@@ -69,8 +78,8 @@ def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (schema.VERSION - 1, "an older bestepoch (tables of version 5, this one has 6); start in"),
-        (schema.VERSION + 1, "a newer bestepoch (tables of version 7, this one has 6); update"),
+        (schema.VERSION - 1, "an older bestepoch (tables of version 6, this one has 7); start in"),
+        (schema.VERSION + 1, "a newer bestepoch (tables of version 8, this one has 7); update"),
     ],
 )
 def test_database_of_another_version_is_refused_in_one_line(
@@ -204,7 +213,7 @@ def test_tables_have_the_fields_of_the_records_and_what_only_the_recorder_knows(
     records = {
         schema.STUDIES: ((StudyRow,), set[str]()),
         schema.TRIAL_RESULTS: (
-            (NewTrial, Placed, TrialEnd),
+            (NewTrial, Placed, Checkpoint, TrialEnd, Weights, HeldStop),
             {"study", "study_uuid", "kills", "started_at", "finished_at"},
         ),
         schema.EPOCH_RECORDS: ((EpochRecord,), {"study_uuid", "trial"}),

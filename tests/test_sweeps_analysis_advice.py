@@ -1,78 +1,18 @@
 """Advice: what is seen in literal results, and options that a sweep really takes."""
 
-import json
 import math
 import shlex
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
+from tried import MIDDLE, SPACE, advise, judged, results
 
-from search_spaces.space import parse_space
-from sweeps.analysis import advice, epoch_advice, range_advice, rate_advice, report_words
-from sweeps.analysis.range_advice import Advice
+from sweeps.analysis import epoch_advice, range_advice, rate_advice, report_words
 from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
 from sweeps.config_files import load_config
 
 NONE = rate_advice.RateVerdicts()
-SPACE = parse_space(
-    {
-        "optimizer": ["adam", "sgd"],
-        "learning_rate": {
-            "low": 1e-3,
-            "high": 1e-1,
-            "log": True,
-            "by_optimizer": {"sgd": {"low": 0.1, "high": 1.0}},
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "dropout": {"low": 0.0, "high": 0.5},
-        "batch_size": 50,
-        "model": {"filters": {"low": 20, "high": 100, "int": True}},
-    }
-).to_table()
-MIDDLE = {
-    "optimizer": "adam",
-    "learning_rate": 0.01,
-    "betas": [0.95, 0.999],
-    "dropout": 0.25,
-    "batch_size": 50,
-    "model": {"filters": 60},
-}
-
-
-def results(scores: list[float], params: list[dict[str, Any]], **columns: Any) -> pd.DataFrame:
-    frame = {
-        "trial": range(n := len(scores)),
-        "outcome": ["stalled"] * n,
-        "best_score": scores,
-        "best_epoch": [9] * n,
-        "best_val_loss": [0.6] * n,
-        "epochs_run": [23] * n,
-        "epochs_to_99": [10] * n,
-        "would_stop_epoch": [pd.NA] * n,
-        "optimizer": [each["optimizer"] for each in params],
-        "params": [json.dumps(each) for each in params],
-    }
-    return pd.DataFrame(frame | columns)
-
-
-def judged(verdict: str, n: int, *, needed: list[int] | None = None) -> pd.DataFrame:
-    columns = {"verdicts": [verdict] * n, "advice": "", "epochs_needed": needed or [10] * n}
-    columns["evidence"] = [""] * n
-    return pd.DataFrame({"trial": range(n), **columns, "sampling_error": [0.014] * n})
-
-
-def advise(
-    frame: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    *,
-    max_epochs: int = 23,
-    error: float = 0.014,
-    target: int | None = None,
-) -> list[Advice]:
-    epochs = epoch_advice.plan_epochs(frame, verdicts, max_epochs=max_epochs)
-    return advice.advise(frame, SPACE, verdicts, epochs=epochs, error=error, target=target)
 
 
 def takes(option: str | None) -> bool:
@@ -197,60 +137,6 @@ def test_few_trials_show_no_effect_of_anything() -> None:
     assert list(range_advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
 
 
-def test_few_trials_are_too_few_while_the_best_still_rises() -> None:
-    spread = results(np.linspace(0.3, 0.8, 11).tolist(), [MIDDLE] * 11)
-    found = advice.find_few_trials(spread, SPACE, error=0.014)
-    assert found is not None
-    assert found.option == "--trials 22"
-    alike = results([0.7] * 11, [MIDDLE] * 11)
-    assert advice.find_few_trials(alike, SPACE, error=0.014) is None
-    many = results(np.linspace(0.3, 0.8, 53).tolist(), [MIDDLE] * 53)
-    assert advice.find_few_trials(many, SPACE, error=0.014) is None
-
-
-@pytest.mark.parametrize(
-    ("target", "ends", "option"),
-    [
-        (None, ["stalled"] * 11, "--trials 22"),
-        (17, ["stalled"] * 11, "--trials 22"),
-        (22, ["stalled"] * 11, None),  # it goes on to as many by itself
-        (22, ["stalled"] * 11 + ["failed"] * 3, "--trials 25"),  # and three more
-        (None, ["stalled"] * 11 + [None] * 11, None),  # as many have begun
-        (None, ["stalled"] * 11 + ["interrupted", "cut off"] * 6, None),
-    ],
-)
-def test_trials_that_the_run_goes_on_to_are_not_advised(
-    target: int | None, ends: list[str | None], option: str | None
-) -> None:
-    scores = [*np.linspace(0.3, 0.8, 11), *[math.nan] * (len(ends) - 11)]
-    frame = results(scores, [MIDDLE] * len(ends), outcome=ends)
-    found = advise(frame, judged("converged", len(ends)), target=target)
-    assert [each.option for each in found if each.about == "trials"] == [option] * bool(option)
-
-
-def test_few_scores_of_a_run_that_goes_on_wait_for_it() -> None:
-    two = results([0.7, 0.6], [MIDDLE] * 2)
-    (found,) = advise(two, judged("converged", 2), target=30)
-    assert found.text == (
-        "2 scored trials for 5 sampled parameters tell too little yet: let the sweep run on; "
-        "where it was stopped, the same command carries it on."
-    )
-    assert found.option == "--trials 30"
-    # It has come to its end: 8 of its 10 trials failed.
-    ends = ["stalled"] * 2 + ["failed"] * 8
-    ended = results([0.7, 0.6] + [math.nan] * 8, [MIDDLE] * 10, outcome=ends)
-    (found,) = advise(ended, judged("converged", 10), target=10)
-    assert found.text.endswith("tell too little: 10 are the least to compare.")
-    assert found.option == "--trials 18"
-
-
-def test_expected_best_is_that_of_drawing() -> None:
-    scores = np.array([0.2, 0.5, 0.8])
-    # By hand: 0.8 is drawn in 5 of 9 pairs, 0.5 is the best in 3 of 9, 0.2 in 1 of 9.
-    assert advice.expected_best_of(scores, 2) == pytest.approx((5 * 0.8 + 3 * 0.5 + 0.2) / 9)
-    assert advice.expected_best_of(scores, 1) == pytest.approx(0.5)
-
-
 def test_cap_that_cuts_the_best_is_doubled() -> None:
     frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=["exhausted"] * 3)
     improving = judged("still improving, overfit", 3)
@@ -326,9 +212,7 @@ def test_study_without_a_score_is_told_why() -> None:
         (found,) = advise(frame, judged("", 0), error=math.nan)
         assert f"(3 {outcome})" in found.text
         assert said in found.text
-        assert found.option == ("--trials 3" if outcome == "interrupted" else None)
-        found, *_ = advise(frame, judged("", 0), error=math.nan, target=17)
-        assert found.option == ("--trials 17" if outcome == "interrupted" else None)
+        assert found.option is None
 
 
 @pytest.mark.parametrize(

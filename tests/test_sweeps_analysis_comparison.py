@@ -26,6 +26,7 @@ RESULTS = pd.DataFrame(
         "last_score": [0.5, 0.79, math.nan, math.nan],
         "tail_score": [0.5, 0.5475, 0.6, math.nan],
         "epochs_run": [4, 4, 2, 0],
+        "outcome": ["stalled", "exhausted", "stalled", "failed"],
     }
 )
 
@@ -72,6 +73,14 @@ def test_studies_without_a_ranked_trial_have_no_rows() -> None:
 def test_shared_epoch_is_the_last_that_all_ranked_trials_reached() -> None:
     assert comparison.shared_epoch([FRAMES]) == 2
     assert comparison.best_score([FRAMES]) == 0.8
+
+
+def test_trial_that_was_cut_short_does_not_shorten_the_comparison() -> None:
+    def frames(*outcomes: str) -> comparison.StudyFrames:
+        return comparison.StudyFrames("mine", RESULTS.assign(outcome=outcomes), CURVES, 0.014)
+
+    assert comparison.shared_epoch([frames("stalled", "stalled", "behind", "failed")]) == 4
+    assert comparison.shared_epoch([frames("behind", "behind", "behind", "failed")]) == 2
 
 
 def test_error_is_that_of_the_best_trial_that_has_class_scores() -> None:

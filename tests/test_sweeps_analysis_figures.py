@@ -63,7 +63,13 @@ def test_scatter_leaves_out_what_may_not_be_ranked() -> None:
     results = make_results(
         [
             {"best_score": 0.7, "last_score": 0.6, "best_epoch": 3},
-            {"best_score": 0.5, "last_score": 0.5, "best_epoch": 2, "outcome": "behind"},
+            {
+                "best_score": 0.5,
+                "last_score": 0.5,
+                "best_epoch": 2,
+                "outcome": "behind",
+                "epochs_run": 9,
+            },
             {"best_score": 0.9, "last_score": 0.1, "best_epoch": 1, "outcome": "diverged"},
             {"outcome": "failed", "epochs_run": 0},
         ]

@@ -119,7 +119,7 @@ def test_optimizer_that_underfits_below_its_usual_rates_is_given_these() -> None
     shown = ("underfit", "underfit", "too short", "too short", "class collapse, underfit")
     (found,) = find(frame, below, *shown)
     assert found.text.endswith(
-        "0.700, and all 3 trials that are not too short underfit in its range (0.0001 to 0.001): "
+        "0.700, and all 3 trials with enough epochs underfit in its range (0.0001 to 0.001): "
         "give it 0.1 to 3, or leave it out."
     )
     assert taken(found)["learning_rate"]["by_optimizer"]["adadelta"]["high"] == 3.0
@@ -161,7 +161,7 @@ def test_two_that_lose_are_both_left_out_by_all_of_the_advice() -> None:
     found = find(frame, space())
     assert [each.text.split()[0] for each in found] == ["sgd", "adadelta"]
     options = [str(each.option) for each in found]
-    words = shlex.split(str(next_command("mine", options, num_trials=7, taken={"mine"})))
+    words = shlex.split(str(next_command("mine", options, taken={"mine"})))
     given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
     assert load_config("tabular-mlp", given).stored()["space"]["optimizer"] == ["adam"]
 

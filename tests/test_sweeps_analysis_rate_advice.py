@@ -132,7 +132,7 @@ def test_range_in_which_nothing_is_learned_is_raised_to_the_usual_one() -> None:
     frame = results([1e-6, 2e-6, 5e-6, 9e-6])
     (found,) = find(frame, RATE, too_low={0, 1, 2}, too_short={3})
     assert found.text == (
-        "all 3 trials that are not too short learn too little an epoch, at learning rates up to "
+        "all 3 trials with enough epochs learn too little an epoch, at learning rates up to "
         "5e-06: raise the range to 0.0003 to 0.03."
     )
     config = load_config("sequence-rnn", shlex.split(str(found.option))[1::2])

@@ -13,8 +13,7 @@ from sweeps import reporting
 from sweeps.analysis import report, report_facts, report_words, sweep_progress
 from sweeps.analysis.findings import TrialCurve
 from sweeps.analysis.report_facts import StudyData
-from sweeps.outcomes import Outcome
-from sweeps.running.audit import HeldStop
+from sweeps.budget import Budget
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 FLAT = [0.3, 0.5, 0.8, *[0.82, 0.81] * 5]
@@ -79,7 +78,7 @@ def test_recommended_cap_is_the_same_everywhere(write_study: Write) -> None:
 
 
 def test_audited_trials_are_told_among_epochs_and_time(write_study: Write) -> None:
-    held = {0: HeldStop(Outcome.STALLED, 3, 0.36)}
+    held = {0: ("stalled", 3, 0.36)}
     data = read(write_study, [RISING, FLAT], outcomes={0: "exhausted"}, held=held)
     text = text_of(data)
     assert "Audited: 1 trial ran on where it would have been stopped. The best trial" in text
@@ -113,7 +112,7 @@ def test_killed_sweep_says_how_far_it_came_and_what_carries_it_on(write_study: W
     data = replace(data, results=results)
     facts = report_facts.gather(data)
     assert facts.headline.startswith("Trial 0 is the best of the 2 trials that have ended: ")
-    start = "2 of 7 trials have ended. The sweep was interrupted: 1 trial was cut off"
+    start = "43 epochs, 3 of 7 trials so far; 2 have ended. The sweep was interrupted: 1 trial was"
     assert facts.findings[0].startswith(start)
     page = text_of(data)
     assert "The command that carries it on: bestepoch run --like mine --study mine " in page
@@ -124,23 +123,68 @@ def test_killed_sweep_says_how_far_it_came_and_what_carries_it_on(write_study: W
     [
         ([], 3, "", False),  # it has come to its end
         ([], None, "", False),
-        ([], 7, "3 of 7 trials have ended: the same command carries the sweep on.", True),
-        ([None], 7, "3 of 7 trials have ended. This is not the end: 1 trial has", False),
-        ([None], None, "This is not the end: 1 trial has", False),
-        (["interrupted"], None, "The sweep was interrupted: 1 trial was", True),
-        (["cut off"], 31, "3 of 31 trials have ended. 1 trial was cut off: the process", True),
-        ([None, "cut off"], 5, "3 of 5 trials have ended. This is not the end", False),
+        ([], 7, "21 epochs, 3 of 7 trials so far; 3 have ended: the same command", True),
+        (
+            [None],
+            7,
+            "28 epochs, 4 of 7 trials so far; 3 have ended. This is not",
+            False,
+        ),
+        (
+            [None],
+            None,
+            "28 epochs, 4 trials so far; 3 have ended. This is not",
+            False,
+        ),
+        (
+            ["interrupted"],
+            None,
+            "28 epochs, 4 trials so far; 3 have ended. The sweep",
+            True,
+        ),
+        (["cut off"], 31, "28 epochs, 4 of 31 trials so far; 3 have ended. 1 trial was", True),
+        (
+            [None, "cut off"],
+            5,
+            "35 epochs, 5 of 5 trials so far; 3 have ended. This is",
+            False,
+        ),
+        (
+            ["paused"] * 2,
+            None,
+            "35 epochs, 5 trials so far; 3 have ended. 2 trials wait",
+            True,
+        ),
     ],
 )
 def test_sweep_is_carried_on_where_nobody_trains_it(
     left: list[str | None], target: int | None, said: str, is_left: bool
 ) -> None:
     ends = ["stalled", "diverged", "failed", *left]
-    results = pd.DataFrame({"outcome": pd.Series(ends, dtype="string")})
-    told = sweep_progress.say_unfinished(results, target=target)
+    outcomes = pd.Series(ends, dtype="string")
+    results = pd.DataFrame({"outcome": outcomes, "epochs_run": [7] * len(ends)})
+    told = sweep_progress.say_unfinished(results, budget=Budget(target))
     assert " ".join(told).startswith(said)
     assert (told == []) is (said == "")
-    assert sweep_progress.is_stopped_short(results, target=target) is is_left
+    assert sweep_progress.is_stopped_short(results, budget=Budget(target)) is is_left
+
+
+def test_trials_that_were_cut_short_are_told_apart(write_study: Write) -> None:
+    outcomes = dict.fromkeys(range(3, 26), "behind")
+    pruner = {"name": "halving", "min_epochs": 1, "reduction_factor": 4}
+    given = {"config": {"pruner": pruner}, "outcomes": outcomes}
+    data = read(write_study, [*[FLAT] * 3, *[[0.1]] * 23], **given)
+    assert ("trials", "26", "all ranked, 23 after few epochs") in report_facts.gather(data).tiles
+    text = text_of(data)
+    assert "A rung is an epoch (1, 4, 16) from which only the best go on" in text
+    assert "The median trial of 3 that were not cut short lost 0.010 from its best" in text
+    assert "Not listed: 23 trials that others were ahead of before their 8th epoch." in text
+
+
+def test_trial_that_may_still_win_is_told(write_study: Write) -> None:
+    data = read(write_study, [FLAT, [0.9] * 4], outcomes={1: "paused"})
+    said = "Trial 1, paused after 4 epochs, has 0.9000 so far and may still win."
+    assert said in report_facts.gather(data).findings
 
 
 def test_report_has_the_command_that_follows_all_advice(write_study: Write) -> None:

@@ -76,7 +76,7 @@ def test_totals_count_a_trial_that_did_not_rise_as_no_loss() -> None:
     assert totals.share_saved == pytest.approx(12 / 44)
     assert totals.num_diverged == 1
     said = describe_stops(totals)[0]
-    assert said.startswith("stopping saved 12 epochs in 2 of 4 trials (1 that diverged left out)")
+    assert said.startswith("stopping 2 of 4 trials (1 that diverged left out) saved 12 of the 44")
     assert (totals.num_audited, totals.num_wrong, totals.num_wrong_for_sure) == (2, 1, 1)
     assert totals.mean_loss == pytest.approx(0.05)
     assert totals.median_loss == pytest.approx(0.05)

@@ -58,7 +58,7 @@ def test_score_whose_noise_hides_a_rise_is_too_short_to_tell() -> None:
     assert "max_epochs = 32 would tell" in advice(curve)
     assert judge(curve).leading.option == "--set max_epochs=32"
     assert "one with more patience would tell" in advice(replace(curve, outcome="stalled"))
-    assert "it was ended behind others" in advice(replace(curve, outcome="behind"))
+    assert "others were better, or the budget ended" in advice(replace(curve, outcome="behind"))
 
 
 def test_loss_above_any_guess_is_a_rate_too_high() -> None:
@@ -79,7 +79,7 @@ def test_loss_above_any_guess_is_a_rate_too_high() -> None:
     [
         ("exhausted", "Train longer: max_epochs = 46", "--set max_epochs=46"),
         ("stalled", "allow more patience", None),
-        ("behind", "It was ended behind others that rise faster", None),
+        ("behind", "Others rose faster, or the budget ended", None),
     ],
 )
 def test_rising_trial_is_told_what_ended_it(

@@ -51,6 +51,7 @@ def shown(curve: TrialCurve) -> list[str]:
 
 RISING = [0.3 + 0.015 * epoch for epoch in range(23)]
 FLAT = [0.3, 0.5, 0.6, 0.65, 0.69] + [0.7] * 18
+HIGH = ["rate too high"]
 FALLING = [0.7 - 0.01 * epoch for epoch in range(11)]
 #: A GRU at a rate of 0.06, unclipped.
 SPIKE = [0.9, 0.4, 0.2, 0.13, 0.1, 0.09, 0.078, 0.1, 0.3, 0.5, 0.66, 0.4, 0.2, 0.18]
@@ -89,6 +90,13 @@ LOSS = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.1, 0.1]
         (make([0.2] * 11, train=[0.85] * 11), ["underfit"]),
         (make([0.2] * 7), ["too short"]),
         (make([0.2] * 3 + [NAN] * 9), ["too short"]),
+        # Others were ahead of it: its few epochs show no end of it.
+        (make([0.2], outcome="behind"), ["unclear"]),
+        (make([0.2], train=[0.85], outcome="paused"), ["unclear"]),
+        (make([0.2] * 7, train=[0.85] * 7, outcome="behind"), ["unclear"]),
+        (make(FLAT, outcome="behind"), ["converged"]),
+        (make([0.6] * 7, train=[0.9, 0.3, 0.2, 0.9, 0.9, 0.9, 0.9], outcome="behind"), HIGH),
+        (make([0.2], train=[NAN], outcome="diverged"), ["diverged"]),
     ],
 )
 def test_literal_curve_shows(curve: TrialCurve, expected: list[str]) -> None:

@@ -274,7 +274,7 @@ def test_delete_takes_the_study_and_its_weights_and_nothing_else(
         path.write_bytes(b"x")
     files = {0: f"{own.name}/trial-0.safetensors", 1: "../b.txt", 2: "link/a.txt"}
     files[4] = str(outside / "a.txt")
-    make_study(ends={number: {"weights_file": name} for number, name in files.items()})
+    make_study(weights=files)
     make_study("other")
     assert call("delete", "relation", "--yes") == 0
     assert "5 trials, 2 weights files" in capsys.readouterr().out

@@ -53,11 +53,11 @@ def test_disagreement_ties_and_luck_are_told_in_words(
     assert "luck: a trial's best epoch is partly chance, by the noise" in text
 
 
-def test_shared_epoch_is_the_default(
+def test_epoch_that_all_reached_but_one_cut_short_is_the_default(
     call: Call, study: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("compare", study) == 0
-    assert " at 2 " in capsys.readouterr().out.splitlines()[0]
+    assert " at 11 " in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.parametrize(("by", "first"), [("best", "1"), ("last", "0"), ("tail", "0")])

@@ -14,8 +14,6 @@ from sweeps.analysis.findings import Finding, Verdict
 from sweeps.analysis.stop_audit import StopTotals, describe_stops
 from sweeps.cli.evidence import short_evidence
 from sweeps.config_files import load_config, load_like
-from sweeps.outcomes import Outcome
-from sweeps.running.audit import HeldStop
 
 NAN = float("nan")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
@@ -33,7 +31,7 @@ def study(write_study: Write) -> str:
         outcomes={2: "exhausted", 3: "diverged", 4: "failed", 5: "exhausted"},
         params={1: {"learning_rate": 0.099}, 3: {"learning_rate": 0.5}},
         train_losses={1: TOO_HIGH, 3: [0.5, NAN]},
-        held={5: HeldStop(Outcome.BEHIND, 3, 0.3)},
+        held={5: ("behind", 3, 0.3)},
     )
     return "mine"
 
@@ -189,7 +187,7 @@ def test_diverged_study_is_told_other_rates(
     assert "--set space.learning_rate.low=0.0003 --set space.learning_rate.high=0.03" in out
     assert "nothing speaks" not in out
     # They were ended because nothing would have come of them.
-    assert "stopping saved" not in out
+    assert "stopping " not in out
     assert "what it cost" not in out
 
 
@@ -198,7 +196,7 @@ def test_what_stopping_saved_and_cost_is_said(
 ) -> None:
     assert call("diagnose", study) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "stopping saved 10 epochs in 2 of 4 trials (1 that diverged left out), 13%" in out
+    assert "stopping 2 of 4 trials (1 that diverged left out) saved 10 of the" in out
     assert "audited: 1 trial ran on where it would have been stopped" in out
 
 
@@ -296,3 +294,22 @@ def test_audit_that_drew_no_stopped_trial_is_said_to_have() -> None:
     said = "what it cost is not known: the audit (0.2) drew "
     assert describe_stops(some, audit=0.2)[-1] == f"{said}none of the 14 trials that were stopped"
     assert describe_stops(one, audit=0.2)[-1] == f"{said}not the trial that was stopped"
+
+
+def test_many_unclear_trials_are_counted_and_not_listed(
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    long = [[0.3, 0.5, 0.8, *[0.82, 0.81] * 6]] * 3
+    few = [[0.1]] * 23
+    outcomes = dict.fromkeys(range(3, 26), "behind")
+    write_study("halved", [*long, *few], outcomes=outcomes, config={"patience": 6})
+    assert call("diagnose", "halved") == 0
+    out = capsys.readouterr().out
+    assert " 1 epoch" not in out
+    assert "not listed: 23 trials that others were ahead of before their 8th epoch" in out
+    assert "23 unclear, 3 converged" in out
+    assert call("diagnose", "halved", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["trials"]) == 26
+    assert call("diagnose", "halved", "4") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it was ended behind others after 1 epoch, and a trend takes 8" in said

@@ -75,7 +75,9 @@ def test_killed_sweep_is_carried_on_by_its_own_command(
         connection.execute("update trial_results set outcome = 'interrupted' where trial = 2")
     assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
-    assert "2 of 31 trials have ended. The sweep was interrupted: 1 trial" in " ".join(out.split())
+    assert "3 of 31 trials so far; 2 have ended. The sweep was interrupted: 1 trial" in " ".join(
+        out.split()
+    )
     command = "bestepoch run --like mine --study mine"
     assert f"      {command}\n" in out
     assert "let the sweep run on" in " ".join(out.split())
@@ -83,7 +85,7 @@ def test_killed_sweep_is_carried_on_by_its_own_command(
     assert "\n      --trials" not in out
     assert call("diagnose", "mine", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["num_ended"], found["target"], found["carry_on"]) == (2, 31, command)
+    assert (found["num_ended"], found["budget"]["trials"], found["carry_on"]) == (2, 31, command)
     assert found["command"] is None
 
 
@@ -95,7 +97,7 @@ def test_sweep_that_another_process_trains_is_not_to_be_carried_on(
     with hold("mine"):
         assert call("diagnose", "mine") == 0
     out = capsys.readouterr().out
-    assert "2 of 31 trials have ended. This is not the end" in " ".join(out.split())
+    assert "3 of 31 trials so far; 2 have ended. This is not the end" in " ".join(out.split())
     assert "bestepoch run" not in out
     assert "\n      --trials" not in out
 

@@ -12,9 +12,18 @@ from rich.console import Console
 
 import sweeps.running.sweep
 from sweeps import cli
+from sweeps.budget import Budget
 from sweeps.cli import json_lines
 from sweeps.cli.progress import Best, Display, Progress
-from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
+from sweeps.running.events import (
+    EpochDone,
+    Event,
+    Note,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+)
 from sweeps.running.sweep import SweepEnd
 
 ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.inf], "model": {}}
@@ -23,11 +32,11 @@ ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.in
 class Sweep:
     """A sweep on a scripted clock: one epoch a second, of one trial at a time."""
 
-    def __init__(self, *, target: int, ended: int = 0) -> None:
+    def __init__(self, *, ended: int = 0, **budget: float) -> None:
         self.time = 100.0
         self.trial = ended
         self.progress = Progress(
-            target=target,
+            budget=Budget(**budget),  # type: ignore[arg-type]
             varying=["optimizer"],
             ended=set(range(ended)),
             bests={},
@@ -49,7 +58,7 @@ class Sweep:
 
 def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
     varying = ["optimizer", "learning_rate", "clip_norm", "schedule", "dropout"]
-    state = Progress(target=3, varying=varying, ended=set(), bests={}, now=lambda: 0.0)
+    state = Progress(Budget(3), varying=varying, ended=set(), bests={}, now=lambda: 0.0)
     adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
     shown = []
     armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
@@ -68,17 +77,17 @@ def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
 def test_of_equal_scores_the_display_names_the_one_of_the_lower_loss() -> None:
     found = [(2, 1.0, 0.7), (4, 1.0, 0.5), (5, 1.0, 0.5), (6, 0.9, 0.1)]
     bests = {trial: Best(score, trial, 3, loss) for trial, score, loss in found}
-    state = Progress(target=7, varying=(), ended=set(), bests=bests, now=lambda: 0.0)
-    assert "best 1.0000, trial 4 at epoch 3" in state.state_line()
+    state = Progress(Budget(7), varying=(), ended=set(), bests=bests, now=lambda: 0.0)
+    assert "best score 1.0000 (trial 4, epoch 3)" in state.state_line()
     state.add(TrialStarted(1, ADAM))
     state.add(EpochDone(1, 1, 1.0, 1, 1.0, 0.1, best_val_loss=0.3))
-    assert "best 1.0000, trial 1 at epoch 1" in state.state_line()
+    assert "best score 1.0000 (trial 1, epoch 1)" in state.state_line()
     state.add(TrialEnded(1, "stalled", "so", 1, 1, 1.0, best_val_loss=0.6))
-    assert "best 1.0000, trial 4 at epoch 3" in state.state_line()
+    assert "best score 1.0000 (trial 4, epoch 3)" in state.state_line()
 
 
 def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> None:
-    sweep = Sweep(target=20, ended=5)
+    sweep = Sweep(trials=20, ended=5)
     assert sweep.progress.seconds_left() is None
     for _ in range(2):
         sweep.train(7)
@@ -91,7 +100,7 @@ def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> Non
 
 
 def test_epochs_of_running_trials_count_so_that_short_ones_do_not_promise_too_much() -> None:
-    sweep = Sweep(target=10)
+    sweep = Sweep(trials=10)
     for epochs in (3, 5, 7):
         sweep.train(epochs)
     assert sweep.progress.seconds_left() == pytest.approx(7 * 5.0)
@@ -102,7 +111,7 @@ def test_epochs_of_running_trials_count_so_that_short_ones_do_not_promise_too_mu
 
 
 def test_running_trial_is_taken_to_end_where_all_others_did() -> None:
-    sweep = Sweep(target=5)
+    sweep = Sweep(trials=5)
     for _ in range(3):
         sweep.train(13, outcome="exhausted")
     sweep.train(11, outcome=None)
@@ -111,7 +120,7 @@ def test_running_trial_is_taken_to_end_where_all_others_did() -> None:
 
 
 def test_promise_holds_where_trials_are_alike() -> None:
-    sweep = Sweep(target=30)
+    sweep = Sweep(trials=30)
     for _ in range(9):
         sweep.train(11)
     promised = sweep.progress.seconds_left()
@@ -122,24 +131,53 @@ def test_promise_holds_where_trials_are_alike() -> None:
     assert sweep.progress.seconds_left() is None
 
 
-def test_pruned_trials_are_counted_among_those_that_ended() -> None:
-    sweep = Sweep(target=9)
+def test_trials_behind_are_counted_among_those_that_ended() -> None:
+    sweep = Sweep(trials=9)
     sweep.train(3)
     sweep.train(2, outcome="behind")
     sweep.train(1, outcome=None)
     assert sweep.progress.state_line().startswith(
-        "2 of 9 ended (1 pruned), 1 running; best 0.5000, trial 0 at epoch 1; 0:00:06 elapsed"
+        "6 epochs, 3 of 9 trials: 1 train, 2 ended; best score 0.5000 (trial 0, epoch 1); 0:00:06"
     )
 
 
+def test_paused_trials_are_counted_apart_and_go_on_when_promoted() -> None:
+    sweep = Sweep(epochs=40)
+    for _ in range(3):
+        sweep.train(1, outcome=None)
+        sweep.progress.add(TrialPaused(sweep.trial - 1, 1, 0.5, "third of 3"))
+    assert "3 of 40 epochs, 3 trials: 0 train, 3 paused, 0 ended" in sweep.progress.state_line()
+    sweep.progress.add(TrialPromoted(1, 2))
+    sweep.progress.add(EpochDone(1, 2, 0.7, 2, 0.7, 1.0))
+    sweep.time += 1.0
+    line = sweep.progress.state_line()
+    assert "4 of 40 epochs, 3 trials: 1 train, 2 paused, 0 ended" in line
+    # At one epoch a second.
+    assert "best score 0.7000 (trial 1, epoch 2); 0:00:04 elapsed, about 0:00:36 to go" in line
+
+
+def test_epochs_that_are_trained_again_are_no_progress() -> None:
+    sweep = Sweep(epochs=40)
+    sweep.train(5, outcome=None)
+    sweep.trial = 0
+    sweep.train(3, outcome=None)
+    assert "5 of 40 epochs, 1 trial:" in sweep.progress.state_line()
+
+
+def test_minutes_that_are_left_are_the_time_to_go() -> None:
+    sweep = Sweep(minutes=2.0, epochs=10_000)
+    sweep.train(15)
+    assert sweep.progress.seconds_left() == pytest.approx(105.0)
+
+
 def test_log_gets_the_state_every_30_seconds() -> None:
-    sweep = Sweep(target=90)
+    sweep = Sweep(trials=90)
     text = io.StringIO()
     with Display(sweep.progress, Console(file=text, width=80), is_quiet=False) as display:
         for _ in range(35):
             for event in sweep.train(2):
                 display.show(event)
-    states = [line for line in text.getvalue().splitlines() if " of 90 ended" in line]
+    states = [line for line in text.getvalue().splitlines() if " of 90 trials: " in line]
     assert len(states) == 2
     assert sum(line.startswith("trial ") for line in text.getvalue().splitlines()) == 35
 
@@ -162,6 +200,8 @@ def parse(line: str) -> Any:
             EpochDone(3, 5, math.nan, None, math.nan, 0.25),
             {"epoch": 5, "score": None, "best_epoch": None, "best_score": None},
         ),
+        (TrialPaused(3, 4, math.nan, "7th of 20"), {"epoch": 4, "best_score": None}),
+        (TrialPromoted(3, 5), {"trial": 3, "epoch": 5}),
         (TrialEnded(3, "diverged", "loss\nis inf", 7, None, None), {"reason": "loss\nis inf"}),
         (Note('a "quoted" \x1b[31m line'), {"text": 'a "quoted" \x1b[31m line'}),
     ],
@@ -196,7 +236,7 @@ def test_json_lines_are_all_that_stands_on_standard_output(
 
     def run(config: Any, *, on_event: Callable[[Event], None], **_: Any) -> SweepEnd:
         sys.stdout.write("printed by an objective of one's own\n")
-        for event in Sweep(target=2).train(3):
+        for event in Sweep(trials=2).train(3):
             on_event(event)
         return SweepEnd(config.study, "sqlite:///x", *end)
 

@@ -1,6 +1,7 @@
 """What ``run`` shows while a sweep runs and in the end; the sweep itself is a fake."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from rich.console import Console
 from written import ADAM, EACH_OUTCOME, SGD, write_each_outcome
 
 import sweeps.running.sweep
-from sweeps import cli
+from sweeps.budget import Budget
+from sweeps.cli import run_head
 from sweeps.cli.progress import MAX_LISTED, Best, Display, Progress
 from sweeps.running.events import EpochDone, Note, TrialEnded, TrialStarted
 from sweeps.running.sweep import SweepEnd
@@ -34,8 +36,8 @@ def fake_run(end: tuple[str, str | None, int], *events: Any) -> Callable[..., Sw
         (("done", None, 0), EACH_OUTCOME, 0, ""),
         (("done", None, 0), EACH_OUTCOME[2:], 1, "no trial of study relation got a score"),
         (("failed", "five in a row", 1), EACH_OUTCOME, 1, "failed: five in a row"),
-        (("time is up", None, 0), EACH_OUTCOME, 0, "time is up: 4 of 24 trials"),
-        (("interrupted", None, 130), EACH_OUTCOME, 130, "interrupted: 4 of 24 trials have ended"),
+        (("time is up", None, 0), EACH_OUTCOME, 0, "time is up: 12 of 250 epochs, 5 trials: 4"),
+        (("interrupted", None, 130), EACH_OUTCOME, 130, ": 4 ended, 1 unfinished, which"),
     ],
 )
 def test_run_exits_by_how_the_sweep_ended(
@@ -86,10 +88,13 @@ def test_run_prints_a_line_a_trial_the_ranks_and_what_to_do_next(
     assert call("run", "relation-cnn", "--study", "relation", "--storage", "bestepoch.db") == 0
     out = capsys.readouterr().out
     assert all(len(line) <= 80 for line in out.splitlines())
-    assert "so far    4 of 24 trials have ended\n" in out
-    line = "trial  0 stalled    0.7132 at epoch  9 of 15  adam lr=0.00123 dropout=0.457 batch=50\n"
+    assert "budget    250 epochs in total\n" in out
+    assert re.search(r"^so far    \d+ of 250 epochs, 5 trials: 4 ended$", out, re.MULTILINE)
+    line = (
+        "trial   0 stalled    0.7132 at epoch  9 of 15  adam lr=0.00123 dropout=0.457 batch=50\n"
+    )
     assert line[:70] in out
-    assert "trial  4 failed     RuntimeError: no\n" in out
+    assert "trial   4 failed     RuntimeError: no\n" in out
     assert out.count("note: one slot: it has [a] reason\n") == 1
     assert "note: trainer 0 died\n" in out
     assert "trial 4 failed: it failed\n" in out
@@ -110,7 +115,7 @@ def test_quiet_run_prints_the_table_alone(
     assert call("run", "relation-cnn", "--study", "relation", "--quiet") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split()[:2] == ["rank", "trial"]
-    assert not any("bestepoch show" in line or "trial  0" in line for line in lines)
+    assert not any("bestepoch show" in line or "trial   0" in line for line in lines)
 
 
 def test_long_study_shows_its_head(
@@ -127,7 +132,7 @@ def test_long_study_shows_its_head(
 def make_progress(ended: set[int], *, target: int = 24) -> tuple[Progress, list[float]]:
     clock = [100.0]
     progress = Progress(
-        target=target,
+        budget=Budget(trials=target),
         varying=["optimizer", "learning_rate"],
         ended=ended,
         bests={number: Best(0.4, number, 3) for number in ended},
@@ -146,25 +151,26 @@ def test_display_counts_trials_of_earlier_runs_and_those_resumed() -> None:
     progress, clock = make_progress({0, 1, 2})
     progress.add(TrialStarted(3, ADAM))  # for the second time: its trainer died
     progress.add(TrialStarted(4, SGD))
-    assert "3 of 24 ended, 2 running" in draw(progress)[0]
+    assert "5 of 24 trials" in draw(progress)[0]
+    assert draw(progress)[1].rstrip() == "trials    2 train, 3 ended"
     progress.add(EpochDone(3, 1, 0.5, 1, 0.5, 0.1))
     clock[0] += 10.0
     progress.add(TrialEnded(3, "stalled", "no rise", 7, 1, 0.5))
     progress.add(TrialEnded(3, "stalled", "no rise", 7, 1, 0.5))  # told twice
     lines = draw(progress)
-    assert "4 of 24 ended, 1 running" in lines[0]
-    assert lines[1].rstrip() == "best      0.5000, trial 3 at epoch 1"
+    assert lines[1].rstrip() == "trials    1 train, 4 ended"
+    assert lines[2].rstrip() == "best      score 0.5000 (trial 3, epoch 1)"
     # Of one trial it cannot be said how long twenty will take.
-    assert "0:00:10 elapsed, 0.1 epochs/s" in lines[2]
+    assert "0:00:10 elapsed, 0.1 epochs/s" in lines[3]
 
 
 def test_display_takes_back_the_best_of_a_trial_that_diverged() -> None:
     progress, _ = make_progress({0})
     progress.add(TrialStarted(1, ADAM))
     progress.add(EpochDone(1, 1, 0.9, 1, 0.9, 0.1))
-    assert "0.9000, trial 1 at epoch 1" in draw(progress)[1]
+    assert "0.9000 (trial 1, epoch 1)" in draw(progress)[2]
     progress.add(TrialEnded(1, "diverged", "loss is not a number", 2, 1, 0.9))
-    assert "0.4000, trial 0 at epoch 3" in draw(progress)[1]
+    assert "0.4000 (trial 0, epoch 3)" in draw(progress)[2]
 
 
 def test_display_lists_at_most_20_trials_in_80_columns() -> None:
@@ -187,8 +193,8 @@ def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
     with Display(progress, printer, is_quiet=False) as display:
         display.show(TrialStarted(0, ADAM))
         display.show(TrialEnded(0, "stalled", "no rise", 7, 1, 0.5))
-    assert "1 of 24 ended" in text.getvalue()
-    assert "trial  0 stalled" not in text.getvalue()
+    assert "1 of 24 trials" in text.getvalue()
+    assert "trial   0 stalled" not in text.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +207,7 @@ def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
 )
 def test_head_names_what_the_optimizers_have(optimizer: Any, expected: list[str]) -> None:
     config = sweeps.load_config("tabular-mlp", [f"space.optimizer={optimizer!r}"])
-    assert cli.run._list_varying(config) == expected
+    assert run_head.list_varying(config) == expected
 
 
 def test_head_counts_one_as_one() -> None:
@@ -209,7 +215,8 @@ def test_head_counts_one_as_one() -> None:
     space = {"optimizer": "adam", "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99}
     space |= {"batch_size": 200, "class_weights": "none", "model": model}
     config = sweeps.load_config("tabular-mlp", space=space, trials=1)
-    text = "\n".join(cli.run._head_lines(config, num_ended=1, width=200))
-    assert ", 1 trial\n" in text
+    so_far = Progress(Budget(1), varying=(), ended={0}, bests={}, now=lambda: 0.0).describe_start()
+    text = "\n".join(run_head.head_lines(config, so_far=so_far, width=200))
+    assert "budget    1 trial\n" in text
     assert "1 hyperparameter varies: dropout; 8 are fixed\n" in text
-    assert "1 of 1 trial has ended; for more give --trials" in text
+    assert "1 of 1 trial: 1 ended; for more give a larger --max-total-epochs or --trials" in text

@@ -41,6 +41,19 @@ def test_show_draws_the_curve_and_marks_the_best_epoch(
     ]
 
 
+def test_show_says_in_which_parts_a_trial_was_trained(
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    curves, parts = [[0.5] * 16, [0.5] * 3], {0: [(3, 1), (7, 3), (19, 12)]}
+    write_study("promoted", curves, segments=parts, outcomes={1: "paused"})
+    assert call("show", "promoted", "0") == 0
+    assert "trained in 3 parts: epochs 1, 2-4, 5-16" in capsys.readouterr().out
+    assert call("show", "promoted", "1") == 0
+    out = capsys.readouterr().out
+    assert "outcome     paused: it paused" in out
+    assert "parts" not in out
+
+
 @pytest.mark.parametrize("trial", [2, 3, 4])  # diverged, unfinished, failed without an epoch
 def test_show_takes_every_outcome(
     call: Call, trial: int, capsys: pytest.CaptureFixture[str]
@@ -122,7 +135,7 @@ def test_shown_lines_load_the_best_epochs_weights(
         [[0.5, 0.6]],
         params={0: PARAMS},
         config={"data": str(folder / "tiny.tsv")},
-        ends={0: {"weights_file": "here/trial-0-1.safetensors"}},
+        weights={0: "here/trial-0-1.safetensors"},
     )
     assert call("show", "relation", "0") == 0
     pasted = capsys.readouterr().out.partition("in Python:\n")[2]

@@ -57,7 +57,7 @@ def test_f1_of_no_class_is_no_metric() -> None:
         (["sampler.options=3"], "unknown key 'options' in [sampler]; known: consider"),
         (["sampler.seed=7"], "sampler.seed has no use: the study's seed decides"),
         (["sampler.name=grid", "sampler.point=3"], "did you mean 'points'?"),
-        (["sampler.name=random", "sampler.sead=3"], "in [sampler]; RandomSampler takes none"),
+        (["sampler.name=qmc", "sampler.sead=3"], "key 'sead' in [sampler]; known: "),
         (
             ["sampler.name=optuna.samplers.NSGAIISampler", "sampler.population=7"],
             "unknown key 'population' in [sampler]; did you mean 'population_size'?",

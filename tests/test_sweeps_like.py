@@ -70,7 +70,7 @@ def test_database_and_password_are_not_stored() -> None:
 
 
 def test_study_that_is_carried_on_keeps_all_but_its_limit_of_minutes(write_study: Write) -> None:
-    config = store(write_study, "warm_start=other", max_minutes=7)
+    config = store(write_study, "warm_start=other", max_minutes=7, trials=31)
     assert sweeps.load_like("edge", study="edge") == config.model_copy(
         update={"max_minutes": None}
     )
@@ -112,6 +112,14 @@ def test_named_trial_without_a_place_in_the_changed_space_is_left_out(
     assert sweeps.load_like("edge", changed).tries == (tries[0], tries[2])
     with pytest.raises(ConfigError, match=r"--try: try.1.beta2 has no use: sgd takes no beta2"):
         sweeps.load_like("edge", changed, **{"try": [tries[1]]})
+
+
+def test_study_without_another_limit_keeps_its_minutes(write_study: Write) -> None:
+    store(write_study, max_minutes=7)
+    config = sweeps.load_like("edge")
+    assert (config.trials, config.max_total_epochs, config.max_minutes) == (None, None, 7)
+    config = sweeps.load_like("edge", trials=9)
+    assert (config.trials, config.max_total_epochs, config.max_minutes) == (9, None, None)
 
 
 def test_whole_grid_stays_whole_and_part_of_one_keeps_its_target(write_study: Write) -> None:
@@ -187,7 +195,7 @@ def test_command_for_all_advice_is_taken_with_the_last_word_of_each_key(
         "--set 'space.optimizer=[\"adam\"]'",
         "--trials 11",
     ]
-    command = next_command("edge", options, num_trials=7, taken={"edge", "edge-2"})
+    command = next_command("edge", options, taken={"edge", "edge-2"})
     words = shlex.split(str(command))
     assert words[2:8] == ["--like", "edge", "--study", "edge-3", "--trials", "11"]
     config = sweeps.load_like("edge", words[9::2], study="edge-3")
@@ -195,10 +203,10 @@ def test_command_for_all_advice_is_taken_with_the_last_word_of_each_key(
 
 
 def test_more_trials_alone_carry_the_study_on() -> None:
-    assert next_command("few", ["--trials 10"], num_trials=3, taken={"few"}) == (
+    assert next_command("few", ["--trials 10"], taken={"few"}) == (
         "bestepoch run --like few --study few --trials 10"
     )
-    assert next_command("few", [], num_trials=3, taken={"few"}) is None
+    assert next_command("few", [], taken={"few"}) is None
     assert carry_on_command("few") == "bestepoch run --like few --study few"
 
 

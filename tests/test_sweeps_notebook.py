@@ -17,11 +17,9 @@ from sweeps.analysis.comparison import COMPARISON
 from sweeps.analysis.stop_audit import STOP_AUDIT
 from sweeps.analysis.sweep_plan import ADVICE
 from sweeps.analysis.verdicts import VERDICTS
-from sweeps.outcomes import Outcome
-from sweeps.running.audit import HeldStop
 
 NAN = float("nan")
-README = (Path(__file__).parent.parent / "README.md").read_text()
+README = (Path(__file__).parent.parent / "storage" / "README.md").read_text()
 COLUMNS: dict[str, Mapping[str, str]] = {
     "best_epochs": frames.EPOCHS,
     "curves": frames.CURVES,
@@ -50,7 +48,7 @@ def study(write_study: Any) -> str:
         "relation-cnn",
         curves,
         outcomes={0: "exhausted", 3: "diverged", 4: "failed", 5: None, 6: "exhausted"},
-        held={6: HeldStop(Outcome.BEHIND, 3, 0.3)},
+        held={6: ("behind", 3, 0.3)},
     )
     write_study("second", [PEAKED, RISING])
     write_study("empty", [])

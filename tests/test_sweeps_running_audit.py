@@ -9,14 +9,15 @@ from scripted import make_config, run_scripted
 
 import sweeps
 from storage import queries
+from storage.records import HeldStop
 from sweeps.cli import main
 from sweeps.config import SweepConfig
 from sweeps.config_changes import describe_changes
 from sweeps.config_choices import PrunerConfig
 from sweeps.config_files import load_config
 from sweeps.outcomes import Outcome
-from sweeps.running.audit import HeldStop, find_held_stop, is_audited, make_audit_rule
-from sweeps.running.stopping import Decision, Peers, StopRule
+from sweeps.running.audit import find_held_stop, is_audited, make_audit_rule
+from sweeps.running.stopping import Peers, StopRule
 from sweeps.running.sweep import SweepEnd
 
 STUDY = "relation-cnn"
@@ -59,12 +60,12 @@ def test_larger_share_audits_those_of_a_smaller_one_too() -> None:
 def test_only_stops_with_epochs_left_are_held_back(
     outcome: Outcome, epochs: int, is_held: bool
 ) -> None:
-    held = find_held_stop(Decision(outcome, "why"), STALLS[:epochs], max_epochs=MAX_EPOCHS)
-    assert held == (HeldStop(outcome, epochs, 0.70) if is_held else None)
+    held = find_held_stop(7, outcome, STALLS[:epochs], max_epochs=MAX_EPOCHS)
+    assert held == (HeldStop(7, outcome.value, epochs, 0.70) if is_held else None)
 
 
 def test_trial_that_runs_on_ends_at_the_last_epoch_or_where_it_diverges() -> None:
-    rule = StopRule(MAX_EPOCHS, 2, 2, 0.001, 3, PrunerConfig(n_startup_trials=1))
+    rule = StopRule(MAX_EPOCHS, 2, 2, 0.001, 3, PrunerConfig(name="median", n_startup_trials=1))
     losses = [0.5] * MAX_EPOCHS
     peers = Peers(MAX_EPOCHS)
     audit = make_audit_rule(rule)

@@ -13,7 +13,8 @@ from storage import queries, recorder
 from storage.database import Database, StorageError, open_database
 from storage.locations import StorageUnavailableError
 from storage.optuna_mirror import OptunaMirror, optuna_storage
-from sweeps.running.events import Note, TrialEnded
+from sweeps.config import SweepConfig
+from sweeps.running.events import Event, Note, TrialEnded, TrialPromoted
 
 NAN = math.nan
 STUDY = "relation-cnn"
@@ -52,6 +53,54 @@ def test_trial_behind_is_pruned_with_its_best(sqlite_url: str) -> None:
     run_scripted(make_config(sqlite_url, "trials=11"), curves.__getitem__)
     last = read_copy(sqlite_url)[-1]
     assert (last.state, last.value) == (TrialState.PRUNED, pytest.approx(0.3))
+
+
+def halving(url: str, *overrides: str) -> SweepConfig:
+    """Return the settings of a sweep with rungs at epochs 1, 3 and 9 of 12."""
+    rungs = ("pruner.name=halving", "pruner.min_epochs=1", "pruner.reduction_factor=3")
+    return make_config(url, *rungs, "patience=12", *overrides)
+
+
+def rise(trial: int) -> list[float]:
+    """Return a curve whose rank is the same at each epoch."""
+    return [round(0.1 + (trial * 5 % 13) / 100 + 0.05 * epoch, 3) for epoch in range(12)]
+
+
+def test_paused_trial_runs_in_the_copy_until_it_is_left_behind(storage_url: str) -> None:
+    seen: list[TrialState] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, TrialPromoted):
+            seen.append(read_copy(storage_url)[event.trial].state)
+
+    run_scripted(halving(storage_url, "trials=9"), rise, on_event=look)
+    assert seen
+    assert set(seen) == {TrialState.RUNNING}
+    frame = queries.results(storage_url, STUDY).set_index("trial").sort_index()
+    states = {"behind": TrialState.PRUNED, "exhausted": TrialState.COMPLETE}
+    for trial in read_copy(storage_url):
+        row = frame.loc[trial.number]
+        assert trial.state == states[row["outcome"]]
+        assert trial.value == row["best_score"] == trial.intermediate_values[row["epochs_run"]]
+
+
+def test_trial_that_a_larger_budget_goes_on_with_is_pruned_no_more(storage_url: str) -> None:
+    run_scripted(halving(storage_url, "max_total_epochs=20"), rise)
+    before = {trial.number: trial for trial in read_copy(storage_url)}
+    assert {trial.state for trial in before.values()} == {TrialState.PRUNED}
+    run_scripted(halving(storage_url, "max_total_epochs=80"), rise)
+    frame = queries.results(storage_url, STUDY).set_index("trial").sort_index()
+    after = {trial.number: trial for trial in read_copy(storage_url)}
+    went_on = [
+        n
+        for n in before
+        if frame.loc[n, "epochs_run"] > max(before[n].intermediate_values, default=0)
+    ]
+    assert TrialState.COMPLETE in {after[number].state for number in went_on}
+    for number in set(before) - set(went_on):
+        assert after[number].value == before[number].value
+    for number in went_on:
+        assert after[number].value == frame.loc[number, "best_score"]
 
 
 def assert_copy_is_complete(url: str, count: int) -> None:

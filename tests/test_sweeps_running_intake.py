@@ -8,45 +8,47 @@ from hypothesis import strategies as st
 
 import sweeps
 from search_spaces.space import parse_space
-from sweeps.running.intake import Intake, choose_capacity, count_shapes
+from sweeps.running.intake import Intake, choose_capacity, count_shapes, is_grouped
+from sweeps.running.rungs import halving_epochs
 
 ONE_SHAPE = ("space.batch_size=50",)
 
 
 @pytest.mark.parametrize(
-    ("sampler", "pruner", "trials", "expected"),
+    ("sampler", "pruner", "device", "expected"),
     [
-        ("tpe", "none", 24, 8),
-        ("tpe", "median", 200, 66),
-        ("random", "median", 200, 66),  # the pruner compares with trials that have ended
-        ("random", "none", 200, 200),  # nobody learns from anyone
-        ("qmc", "none", 5000, 512),
-        ("grid", "none", 3, 8),
-        ("random", "none", 1, 8),
+        ("tpe", "none", "cpu", 8),
+        ("tpe", "halving", "cuda:1", 64),
+        ("random", "median", "cpu", 8),  # the pruner compares with trials that have ended
+        ("random", "none", "cpu", 256),  # nobody learns from anyone
+        ("qmc", "none", "cuda:0", 256),
+        ("grid", "none", "cpu", 256),
     ],
 )
-def test_few_trials_are_in_flight_where_somebody_learns_from_those_that_ended(
-    sampler: str, pruner: str, trials: int, expected: int
+def test_few_trials_train_at_once_where_somebody_learns_from_others(
+    sampler: str, pruner: str, device: str, expected: int
 ) -> None:
     points = ("sampler.points=3",) if sampler == "grid" else ()
     config = sweeps.load_config(
-        "relation-cnn", (*ONE_SHAPE, *points), sampler=sampler, pruner=pruner, trials=trials
+        "relation-cnn", (*ONE_SHAPE, *points), sampler=sampler, pruner=pruner
     )
-    assert choose_capacity(config, 2) == expected
+    assert choose_capacity(config, [device, device]) == expected
+    assert choose_capacity(config.model_copy(update={"slots": 13}), [device]) == 13
 
 
-def test_few_trials_are_in_flight_where_few_share_a_lane() -> None:
-    mixed = ("space.batch_size=[20, 50, 100]",)
-    config = sweeps.load_config("relation-cnn", mixed, trials=400)
-    assert choose_capacity(config, 1) == 16
-    assert choose_capacity(config, 2) == 32
-    same = sweeps.load_config("relation-cnn", ONE_SHAPE, trials=400)
-    assert choose_capacity(same, 2) == 133
-
-
-def test_each_trainer_has_a_trial() -> None:
-    config = sweeps.load_config("relation-cnn", ONE_SHAPE, trials=24)
-    assert choose_capacity(config, 11) == 11
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (("space.batch_size=[20, 50]",), True),
+        (ONE_SHAPE, False),  # they share a lane anyway
+        (("space.batch_size=[20, 50]", "pruner.name=none"), False),
+        (("space.batch_size=[20, 50]", "sampler.name=qmc"), False),  # its points are its own
+    ],
+)
+def test_shapes_follow_each_other_in_groups_where_trials_pause(
+    overrides: tuple[str, ...], expected: bool
+) -> None:
+    assert is_grouped(sweeps.load_config("relation-cnn", overrides)) is expected
 
 
 @pytest.mark.parametrize(
@@ -64,40 +66,91 @@ def test_shapes_are_batch_sizes_times_models(space: dict[str, object], expected:
 @settings(max_examples=200, deadline=None)
 @given(
     sampler=st.sampled_from(["random", "tpe", "qmc"]),
+    pruner=st.sampled_from(["halving", "median"]),
     trials=st.integers(1, 307),
-    num_trainers=st.integers(1, 5),
     data=st.data(),
 )
 def test_no_place_stays_empty_and_the_target_is_met_exactly(
-    sampler: str, trials: int, num_trainers: int, data: st.DataObject
+    sampler: str, pruner: str, trials: int, data: st.DataObject
 ) -> None:
-    config = sweeps.load_config("tabular-mlp", ONE_SHAPE, sampler=sampler, trials=trials)
-    capacity = choose_capacity(config, num_trainers)
-    intake = Intake(config, capacity, num_trainers)
-    begun = ended = running = 0
+    config = sweeps.load_config(
+        "tabular-mlp", ONE_SHAPE, sampler=sampler, pruner=pruner, trials=trials
+    )
+    intake = Intake(config)
+    capacity, begun, ended, running = 4, 0, 0, 0
+    spare = 3 / 4 if pruner == "halving" else 1 / 8
+
+    def ask() -> int:
+        in_flight = begun - ended
+        told = {"capacity": capacity, "in_flight": in_flight, "waiting": in_flight - running}
+        count = intake.count(begun=begun, spent=0, committed=0, **told)
+        assert not count or in_flight + count <= capacity + max(1, int(capacity * spare))
+        return count
+
     while ended < trials:
-        count = intake.count(begun=begun, in_flight=begun - ended, waiting=begun - ended - running)
-        begun += count
+        begun += ask()
         assert begun <= trials
-        assert begun - ended <= capacity + max(1, capacity // 8)
         running = min(capacity, begun - ended)
         assert running > 0, "nothing is asked for, and nothing trains"
         # Without news nothing more is asked for once the places are filled.
         if running == capacity:
-            waiting = begun - ended - running
-            more = intake.count(begun=begun, in_flight=begun - ended, waiting=waiting)
-            assert begun + more - ended <= capacity + max(1, capacity // 8)
-            begun += more
+            begun += ask()
+            assert ask() == 0
         ending = data.draw(st.integers(1, running))
         ended, running = ended + ending, running - ending
+        # A lane that is worth it grows; it never grows beyond what is in flight.
+        capacity = max(running, data.draw(st.sampled_from([capacity, 2 * capacity, 4])))
     assert begun == trials
 
 
-def test_slow_sampler_begins_with_a_few_trials_a_trainer() -> None:
+BUDGET = (*ONE_SHAPE, "max_total_epochs=100", "max_epochs=12")
+RUNGS = ("pruner.name=halving", "pruner.min_epochs=1", "pruner.reduction_factor=3")
+
+
+@pytest.mark.parametrize(("pruner", "most"), [(RUNGS, None), (("pruner.name=median",), 8)])
+def test_as_many_start_as_a_budget_of_epochs_can_take(
+    pruner: tuple[str, ...], most: int | None
+) -> None:
+    """With rungs, as many as it can halve; else as many as fit whole: 8 of 12 epochs in 100."""
+    intake = Intake(sweeps.load_config("tabular-mlp", (*BUDGET, *pruner)))
+    if most is None:
+        most = max(n for n in range(1, 100) if halving_epochs(n, 1, 3, 12) <= 100)
+    begun = 0
+    while count := intake.count(
+        begun=begun,
+        spent=0,
+        committed=12 * begun,
+        capacity=1000,
+        in_flight=begun,
+        waiting=0,
+    ):
+        begun += count
+    assert begun == most
+    assert not intake.may_start(begun=1, spent=100, committed=0)
+
+
+def test_trials_that_a_person_names_start_while_anything_is_left() -> None:
+    intake = Intake(sweeps.load_config("tabular-mlp", (*BUDGET, "pruner.name=median")))
+    told = {"capacity": 1000, "in_flight": 3, "waiting": 0}
+    counts = [
+        intake.count(begun=11, spent=spent, committed=36, fixed=fixed, **told)
+        for spent, fixed in [(90, 0), (90, 5), (90, 20), (97, 20)]
+    ]
+    # Each in flight needs an epoch at least, and so does each that begins.
+    assert counts == [0, 5, 7, 0]
+
+
+def test_slow_sampler_begins_with_a_few_trials() -> None:
     counts = {}
     for sampler in ("tpe", "random"):
-        config = sweeps.load_config("tabular-mlp", ONE_SHAPE, sampler=sampler, trials=600)
-        intake = Intake(config, 200, 2)
-        counts[sampler] = intake.count(begun=0, in_flight=0, waiting=0)
-    # The first train while the next are asked for.
-    assert counts == {"tpe": 32, "random": 200}
+        config = sweeps.load_config(
+            "tabular-mlp", ONE_SHAPE, sampler=sampler, pruner="none", trials=600
+        )
+        intake = Intake(config)
+        some = [
+            intake.count(begun=n, spent=0, committed=0, capacity=64, in_flight=n, waiting=0)
+            for n in (0, 8, 24)
+        ]
+        counts[sampler] = some
+    # The first train while the next are asked for, twice as many each time.
+    assert counts == {"tpe": [8, 16, 32], "random": [72, 64, 48]}

@@ -10,6 +10,7 @@ import sweeps
 from objectives.api import Counts, EpochReport, find_fusion_key
 from objectives.metrics import make_metric
 from search_spaces.hparams import Hparams
+from storage.records import HeldStop
 from sweeps.config import SweepConfig
 from sweeps.outcomes import Outcome
 from sweeps.running.judge import Judge
@@ -19,20 +20,24 @@ from sweeps.running.trial import Curve, Trial
 
 CLASSES = ("a", "b")
 NAN = math.nan
-RULES = ("max_epochs=12", "patience=4", "prune_patience=4")
+RULES = ("max_epochs=12", "patience=4", "prune_patience=4", "pruner.name=median")
+#: Rungs at epochs 2 and 6.
+HALVING = ("pruner.name=halving", "pruner.min_epochs=2", "pruner.reduction_factor=3")
 
 
 def make_judge(*overrides: str, metric: str = "macro-f1") -> tuple[SweepConfig, Judge]:
     config = sweeps.load_config("relation-cnn", (*RULES, *overrides), metric=metric)
-    return config, Judge(config, make_metric(metric, CLASSES), len(CLASSES))
+    metric_of = make_metric(metric, CLASSES)
+    return config, Judge(config, metric_of, len(CLASSES), num_validation=10_000)
 
 
-def make_trial(number: int, scores: Sequence[float] = ()) -> Trial:
+def make_trial(number: int, scores: Sequence[float] = (), outcome: Outcome | None = None) -> Trial:
     params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99]}
     params |= {"batch_size": 50, "class_weights": "none", "model": {}}
     hparams = Hparams.model_validate(params)
     curve = Curve([0.5] * len(scores), [0.6] * len(scores), list(scores))
-    return Trial(number, 7, hparams, Sampled({}, {}), find_fusion_key(hparams), curve)
+    key = find_fusion_key(hparams)
+    return Trial(number, 7, hparams, Sampled({}, {}), key, curve, outcome)
 
 
 def run(judge: Judge, number: int, scores: Sequence[float]) -> tuple[int, Decision]:
@@ -83,8 +88,7 @@ def test_trials_are_compared_with_those_that_ended_in_this_run_and_in_earlier_on
     for number in range(3):
         run(judge, number, [0.8] * 5)
     for number in range(3, 5):
-        stored = make_trial(number, [0.8] * 5)
-        judge.remember(stored, Outcome.STALLED, stored.epochs)
+        judge.remember(make_trial(number, [0.8] * 5, Outcome.STALLED))
     assert run(judge, 5, low)[1].outcome is Outcome.BEHIND
     _, fresh = make_judge()
     assert run(fresh, 5, low)[1].outcome is Outcome.EXHAUSTED
@@ -92,24 +96,84 @@ def test_trials_are_compared_with_those_that_ended_in_this_run_and_in_earlier_on
 
 def test_diverged_and_failed_trials_are_compared_with_nobody() -> None:
     _, judge = make_judge()
-    for number, outcome in enumerate([Outcome.DIVERGED, Outcome.FAILED] * 5):
-        judge.remember(make_trial(number, [0.9] * 5), outcome, 5)
+    for number, outcome in enumerate([Outcome.DIVERGED, Outcome.FAILED, Outcome.BEHIND] * 5):
+        judge.remember(make_trial(number, [0.9] * 5, outcome))
     low = [0.1 + 0.01 * epoch for epoch in range(12)]
-    assert run(judge, 10, low)[1].outcome is Outcome.EXHAUSTED
+    assert run(judge, 20, low)[1].outcome is Outcome.EXHAUSTED
 
 
-def test_halving_compares_with_trials_that_an_earlier_run_found_behind() -> None:
-    halving = ("pruner.name=halving", "pruner.min_epochs=2", "pruner.reduction_factor=3")
-    rising = [0.5 + 0.01 * epoch for epoch in range(12)]
-    ends = []
-    for num_behind in (0, 5):
-        _, judge = make_judge(*halving)
-        judge.remember(make_trial(0, [0.9] * 5), Outcome.STALLED, 5)
-        for number in range(1, 1 + num_behind):
-            judge.remember(make_trial(number, [0.1, 0.1]), Outcome.BEHIND, 2)
-        ends.append(run(judge, 9, rising)[0])
-    # Second of two is behind at the first rung; second of seven goes on.
-    assert ends[0] == 2 < ends[1]
+def test_trials_of_an_epoch_are_compared_with_each_other_and_the_weak_ones_pause() -> None:
+    _, judge = make_judge(*HALVING)
+    curves = {0: [0.2, 0.3], 1: [0.8, 0.9], 2: [0.4, 0.5], 3: [0.9]}  # trial 3 is at no rung
+    trials = [make_trial(number, scores) for number, scores in curves.items()]
+    assert [each.number for each in judge.pause(trials)] == [0, 2]
+    reason = "place 3 of 3 at epoch 2, where the best one goes on; best 0.3000 at epoch 2"
+    assert judge.explain_pause(trials[0]) == reason
+    assert judge.rungs is not None
+    assert judge.rungs.best_paused() == 2
+
+
+def test_without_rungs_nobody_pauses() -> None:
+    _, judge = make_judge()
+    assert judge.rungs is None
+    assert judge.pause([make_trial(0, [0.1, 0.1]), make_trial(1, [0.9, 0.9])]) == []
+
+
+def test_trial_that_ends_at_a_rung_is_compared_with_but_does_not_pause() -> None:
+    _, judge = make_judge(*HALVING)
+    ending, ended = make_trial(0, [0.1, 0.1]), make_trial(1, [0.1, NAN], Outcome.DIVERGED)
+    ending.ending = Decision(Outcome.STALLED, "its weights are being written")
+    others = [make_trial(2, [0.9, 0.9]), make_trial(3, [0.5, 0.5])]
+    # Of four the best two go on; without those that end the third would pause.
+    assert judge.pause([ending, ended, *others]) == []
+    assert judge.rungs is not None
+    assert judge.rungs.paused == set()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_paused"),
+    [(Outcome.PAUSED, True), (Outcome.STALLED, False), (None, False)],
+)
+def test_rungs_know_the_trials_of_an_earlier_run(outcome: Outcome | None, is_paused: bool) -> None:
+    paused = []
+    for num_stored in (0, 5):
+        _, judge = make_judge(*HALVING)
+        judge.remember(make_trial(0, [0.9] * 5, Outcome.STALLED))
+        for number in range(1, 1 + num_stored):
+            judge.remember(make_trial(number, [0.1, 0.1], outcome))
+        assert judge.rungs is not None
+        assert judge.rungs.paused == (set(range(1, 1 + num_stored)) if is_paused else set())
+        paused.append(bool(judge.pause([make_trial(9, [0.5, 0.5])])))
+    # Second of two pauses, second of seven goes on.
+    assert paused == [True, False]
+
+
+def test_audited_trial_does_not_pause_and_is_never_compared_again() -> None:
+    _, judge = make_judge(*HALVING, "audit=0.999")
+    best, weak = make_trial(1, [0.9, 0.9]), make_trial(2, [0.1, 0.1])
+    assert judge.pause([best, weak]) == []
+    assert (best.held, weak.held) == (None, HeldStop(2, "behind", 2, 0.1))
+    assert judge.rungs is not None
+    assert judge.rungs.paused == set()
+    weak.curve.scores[:] = [0.1, 0.1, *[0.95] * 4]
+    assert judge.pause([weak]) == []
+    middling = make_trial(3, [0.9, 0.9, 0.5, 0.5, 0.5, 0.5])
+    assert judge.pause([middling]) == []  # the only one that has reached epoch 6
+    assert middling.held is None
+
+
+@pytest.mark.parametrize(("epoch", "outcome"), [(5, Outcome.EXHAUSTED), (12, Outcome.BEHIND)])
+def test_held_back_trial_of_an_earlier_run_counts_as_it_would_have_ended(
+    epoch: int, outcome: Outcome
+) -> None:
+    _, judge = make_judge()
+    late = [0.5, 0.5, 0.5, 0.5, 0.5, 0.9, *[0.9] * 6]
+    for number in range(5):
+        trial = make_trial(number, late, Outcome.EXHAUSTED)
+        trial.held = HeldStop(number, "stalled", epoch, 0.5)
+        judge.remember(trial)
+    rising = [0.51 + 0.01 * epoch for epoch in range(12)]
+    assert run(judge, 9, rising)[1].outcome is outcome
 
 
 def test_held_back_trial_counts_as_it_would_have_ended() -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import signal
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,38 +26,38 @@ from search_spaces.hparams import Hparams
 from storage import queries
 from storage.database import WEIGHTS_FOLDER, open_database
 from storage.optuna_mirror import optuna_storage
+from sweeps.running.closing import NUM_WEIGHTS
 from sweeps.running.trial import MAX_KILLS
 
 STUDY = "small_one"
-EPOCHS, TRIALS = 23, 41
+EPOCHS, TRIALS = 19, 61
 SETTINGS = (
     f"max_epochs={EPOCHS}",
     f"patience={EPOCHS}",
-    "pruner.name=none",
+    "pruner.name=halving",
+    "pruner.min_epochs=1",
+    "pruner.reduction_factor=3",
     "space.model.hidden=[5, 11]",
     "space.learning_rate.high=30.0",  # some diverge
     "seed=5",
 )
+RUNGS = {1, 3, 9}
 #: Most epochs between two kills.
-APART = 29
+APART = 19
 
 
 @dataclass(slots=True)
 class Told:
     """What all runs of a study have reported on standard output."""
 
-    epochs: list[Mapping[str, Any]] = field(default_factory=list)
-    ends: list[Mapping[str, Any]] = field(default_factory=list)
+    events: dict[str, list[Mapping[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, line: str) -> bool:
         """Take in a line; return whether it reports an epoch. A killed process may tear one."""
         if not line.endswith("\n"):
             return False
         event = json.loads(line)
-        if event["event"] == "TrialEnded":
-            self.ends.append(event)
-        if event["event"] == "EpochDone":
-            self.epochs.append(event)
+        self.events[event["event"]].append(event)
         return bool(event["event"] == "EpochDone")
 
 
@@ -160,38 +161,55 @@ def check_kills(url: str, folder: Path, targets: list[str], seed: int) -> None:
     # Chance may have hit one trial three times while it was tried alone.
     assert set(failed["kills"]) <= {MAX_KILLS}
     assert len(failed) <= 1
-    assert set(results["outcome"]) <= {"exhausted", "diverged", "failed"}
+    assert set(results["outcome"]) <= {"exhausted", "diverged", "failed", "behind"}
+    assert results.loc[results["rank"] == 1, "outcome"].eq("exhausted").any()
     assert curves.index.is_unique
     lengths = curves.groupby("trial").size()
     assert dict(lengths) == dict(results.loc[results["epochs_run"] > 0, "epochs_run"])
 
     assert_told_is_stored(told, results, curves)
-    assert_weights_are_there(results, folder, url)
+    assert_files_are_there(results, folder, url)
     assert_equal_to_replay(objective, url, curves)
     assert_copy_is_equal(url, results)
 
 
 def assert_told_is_stored(told: Told, results: pd.DataFrame, curves: pd.DataFrame) -> None:
-    assert len(told.epochs) >= TRIALS * EPOCHS / 2
-    for event in told.epochs:
+    epochs = told.events["EpochDone"]
+    # What was written just before the coordinator was killed may not have been told.
+    assert len({(event["trial"], event["epoch"]) for event in epochs}) > 0.8 * len(curves)
+    for event in epochs:
         key = (event["trial"], event["epoch"])
         ended_at = results.loc[event["trial"], "epochs_run"]
         assert key[1] <= ended_at or results.loc[key[0], "outcome"] == "failed"
         if key[1] <= ended_at:
             stored = curves.loc[key, "score"]
             assert stored == event["score"] or (pd.isna(stored) and event["score"] is None)
-    ends = [event["trial"] for event in told.ends]
+    ends = [event["trial"] for event in told.events["TrialEnded"]]
     assert len(ends) == len(set(ends)), "a trial has ended twice"
-    for event in told.ends:
+    for event in told.events["TrialEnded"]:
         assert results.loc[event["trial"], "outcome"] == event["outcome"]
+    paused = {event["trial"] for event in told.events["TrialPaused"]}
+    promoted = {event["trial"] for event in told.events["TrialPromoted"]}
+    assert len(paused) > TRIALS / 4
+    assert promoted
+    assert set(results.loc[results["outcome"] == "behind", "epochs_run"]) <= RUNGS
 
 
-def assert_weights_are_there(results: pd.DataFrame, folder: Path, url: str) -> None:
-    saved = results[results["best_epoch"].notna() & (results["outcome"] != "failed")]
-    for trial in saved.index:
-        row = queries.trial(url, STUDY, int(trial))
-        file = folder / WEIGHTS_FOLDER / row["weights_file"]
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == row["weights_sha256"]
+def assert_files_are_there(results: pd.DataFrame, folder: Path, url: str) -> None:
+    """Weights of the best and of those that ended; states of those that may go on; no more."""
+    expected = set()
+    for trial, result in results.iterrows():
+        row = queries.trial(url, STUDY, int(str(trial)))
+        is_best = not pd.isna(result["rank"]) and result["rank"] <= NUM_WEIGHTS
+        has_ended = row["outcome"] in ("exhausted", "diverged") and row["best_epoch"] is not None
+        assert row["weights_file"] is not None or not (is_best or has_ended)
+        if row["weights_file"] is not None:
+            file = folder / WEIGHTS_FOLDER / row["weights_file"]
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == row["weights_sha256"]
+        assert row["state_file"] is None or row["outcome"] == "behind"
+        expected |= {row["weights_file"], row["state_file"]} - {None}
+    files = (folder / WEIGHTS_FOLDER).rglob("*.safetensors")
+    assert {str(file.relative_to(folder / WEIGHTS_FOLDER)) for file in files} == expected
 
 
 def assert_equal_to_replay(objective: Path, url: str, curves: pd.DataFrame) -> None:
@@ -214,7 +232,7 @@ def assert_equal_to_replay(objective: Path, url: str, curves: pd.DataFrame) -> N
                 losses = (report.train_loss, report.val_loss)
                 score = metric.score(report.counts)
                 replayed.append((*losses, score, report.grad_norm, report.learning_rate))
-            state = lane.copy_state(7)
+            state = lane.copy_states([7])[7]
         names = ["train_loss", "val_loss", "score", "grad_norm", "learning_rate"]
         stored = curves.loc[trial, names]
         expected = pd.DataFrame(replayed, index=stored.index, columns=names)
@@ -230,9 +248,9 @@ def assert_copy_is_equal(url: str, results: pd.DataFrame) -> None:
     assert [trial.number for trial in trials] == list(results.index)
     for trial in trials:
         row = results.loc[trial.number]
-        is_failed = row["outcome"] == "failed"
-        assert trial.state == (TrialState.FAIL if is_failed else TrialState.COMPLETE)
-        assert trial.value == (None if is_failed else row["value"])
+        states = {"failed": TrialState.FAIL, "behind": TrialState.PRUNED}
+        assert trial.state == states.get(row["outcome"], TrialState.COMPLETE)
+        assert trial.value == (None if pd.isna(row["value"]) else row["value"])
         params = json.loads(row["params"])
         assert trial.params["learning_rate"] == params["learning_rate"]
         assert trial.params["model.hidden"] == params["model"]["hidden"]

@@ -84,7 +84,7 @@ def test_a_peak_before_the_stall_goes_before_the_pruner() -> None:
     curve = [0.5, 0.9, *[0.6] * 18]
     peers = make_peers(0.95, 0.95, 0.95, 0.95, 0.95, 0.95)
     # Below the median of its peers at the same epoch: the stall goes first.
-    rule = make_rule(4, 4, pruner=PrunerConfig(n_warmup_epochs=5))
+    rule = make_rule(4, 4, pruner=PrunerConfig(name="median", n_warmup_epochs=5))
     epoch, decision = run(rule, curve, peers)
     assert (epoch, decision.outcome) == (6, Outcome.STALLED)
     assert decision.reason == "macro-F1 has not risen for 4 epochs; best 0.9000 at epoch 2"
@@ -185,14 +185,14 @@ def test_a_stall_at_the_last_epoch_is_a_stall() -> None:
     ("pruner", "peers", "score", "expected"),
     [
         # 4 peers: neither the pruner (5 to start) nor the rule of prune_patience speaks.
-        (PrunerConfig(), [0.8] * 4, 0.5, None),
+        (PrunerConfig(name="median"), [0.8] * 4, 0.5, None),
         # After the warm-up of 6 epochs, although the trial still rises.
-        (PrunerConfig(), [0.8] * 5, 0.5, 7),
-        (PrunerConfig(n_warmup_epochs=0), [0.8] * 5, 0.5, 1),
-        (PrunerConfig(n_startup_trials=6), [0.8] * 5, 0.5, None),
-        (PrunerConfig(n_startup_trials=1), [0.8], 0.5, 7),
+        (PrunerConfig(name="median"), [0.8] * 5, 0.5, 7),
+        (PrunerConfig(name="median", n_warmup_epochs=0), [0.8] * 5, 0.5, 1),
+        (PrunerConfig(name="median", n_startup_trials=6), [0.8] * 5, 0.5, None),
+        (PrunerConfig(name="median", n_startup_trials=1), [0.8], 0.5, 7),
         # At the median is not below it.
-        (PrunerConfig(), [0.0, 0.0, 0.0, 0.8, 0.8], 0.5, None),
+        (PrunerConfig(name="median"), [0.0, 0.0, 0.0, 0.8, 0.8], 0.5, None),
         # The best 75 percent go on: 0.1 is the lowest quartile of the peers.
         (PrunerConfig(name="percentile", percentile=75), [0.1, 0.1, 0.8, 0.8, 0.8], 0.9, None),
         (PrunerConfig(name="percentile", percentile=25), [0.1, 0.1, 0.8, 0.8, 0.8], 0.9, 7),
@@ -225,7 +225,7 @@ def test_a_short_stall_below_the_median_is_behind(
     peers: list[float], expected: int, outcome: Outcome
 ) -> None:
     # A pruner that is silent throughout: it waits for more trials than there are.
-    rule = make_rule(4, 2, pruner=PrunerConfig(n_startup_trials=99))
+    rule = make_rule(4, 2, pruner=PrunerConfig(name="median", n_startup_trials=99))
     epoch, decision = run(rule, [0.3, 0.4, *[0.1] * 18], make_peers(*peers))
     assert (epoch, decision.outcome) == (expected, outcome)
     if outcome is Outcome.BEHIND:
@@ -241,7 +241,7 @@ def test_pruner_none_never_says_behind() -> None:
 
 
 def test_a_sweep_in_which_every_trial_stalls_still_prunes() -> None:
-    rule = make_rule(3, 3, pruner=PrunerConfig())
+    rule = make_rule(3, 3, pruner=PrunerConfig(name="median"))
     peers = Peers(MAX_EPOCHS)
     for number in range(5):
         curve = [0.5, 0.6 + 0.01 * number, *[0.4] * 18]
@@ -272,7 +272,7 @@ def test_a_peer_is_added_once_and_only_with_a_score() -> None:
 
 
 def test_peers_that_come_later_are_seen_by_the_pruner() -> None:
-    pruner = PrunerConfig(n_startup_trials=2, n_warmup_epochs=0)
+    pruner = PrunerConfig(name="median", n_startup_trials=2, n_warmup_epochs=0)
     peers = make_peers(0.8)
     assert not is_pruned(pruner, [0.5], peers)
     peers.add(1, [0.8])
@@ -281,73 +281,26 @@ def test_peers_that_come_later_are_seen_by_the_pruner() -> None:
     assert not is_pruned(pruner, [NAN], peers)  # Optuna would prune it
 
 
-def end_all(rule: StopRule, tops: Sequence[float], peers: Peers) -> list[tuple[int, Outcome]]:
-    """Run trials that rise to these scores one after the other; return where each ended."""
-    ends = []
-    for number, top in enumerate(tops):
-        epoch, decision = run(rule, climb(top), peers)
-        ends.append((epoch, decision.outcome))
-        if decision.outcome in PEER_OUTCOMES:
-            peers.add(number, climb(top)[:epoch])
-        else:
-            peers.add_behind(number, climb(top)[:epoch])
-    return ends
-
-
-def test_halving_lets_the_best_third_go_on_at_each_rung() -> None:
-    # By hand: rungs at epochs 2, 6 and 18 of 20; a trial goes on if it is among the best third
-    # of those that were there, or the best where there are fewer than three.
-    rule = make_rule(pruner=PrunerConfig(name="halving", min_epochs=2, reduction_factor=3))
-    tops = [0.5, 0.4, 0.6, 0.55, 0.3, 0.58, 0.9]
-    assert end_all(rule, tops, Peers(MAX_EPOCHS)) == [
-        (20, Outcome.EXHAUSTED),
-        (2, Outcome.BEHIND),
-        (20, Outcome.EXHAUSTED),
-        (2, Outcome.BEHIND),  # of four the best one goes on, which is 0.6
-        (2, Outcome.BEHIND),
-        (6, Outcome.BEHIND),  # second of six, so past epoch 2; third of three at epoch 6
-        (20, Outcome.EXHAUSTED),
-    ]
-
-
-def test_halving_compares_with_those_it_has_ended() -> None:
-    rule = make_rule(pruner=PrunerConfig(name="halving", min_epochs=2, reduction_factor=3))
-    alone = make_peers(0.9)
-    assert run(rule, climb(0.5), alone)[0] == 2
-    among = make_peers(0.9)
-    for behind in range(5):
-        among.add_behind(11 + behind, climb(0.1)[:2])
-        among.add_behind(11 + behind, climb(0.9)[:2])  # judged again: counted once
-    # Second of seven: one that would be behind among survivors alone goes on.
-    assert run(rule, climb(0.5), among)[0] > 2
-
-
-def test_halving_ends_no_trial_between_rungs_and_none_that_stalled() -> None:
-    pruner = PrunerConfig(name="halving", min_epochs=7)
-    rule = make_rule(4, 4, pruner=pruner)
+def test_pruner_that_pauses_ends_no_trial_and_asks_no_peers() -> None:
+    pruner = PrunerConfig(name="halving", min_epochs=2, reduction_factor=3)
     peers = make_peers(*[0.9] * 9)
-    assert run(rule, [0.1] * MAX_EPOCHS, peers) == (
-        5,
-        Decision(Outcome.STALLED, "macro-F1 has not risen for 4 epochs; best 0.1000 at epoch 1"),
-    )
-    epoch, decision = run(rule, climb(0.1), peers)
-    assert (epoch, decision.outcome) == (7, Outcome.BEHIND)
-    assert decision.reason == "the pruner halving ended it at epoch 7; best 0.0350 at epoch 7"
+    assert not is_pruned(pruner, [0.1, 0.1], peers)
+    rule = make_rule(5, 2, pruner=pruner)
+    assert run(rule, climb(0.1), peers)[1].outcome is Outcome.EXHAUSTED
+    reason = "macro-F1 has not risen for 5 epochs; best 0.1000 at epoch 1"
+    stalled = Decision(Outcome.STALLED, reason)
+    assert run(rule, [0.1] * MAX_EPOCHS, peers) == (6, stalled)
 
 
 OPTUNAS = {
     "median": (
-        PrunerConfig(n_startup_trials=3, n_warmup_epochs=2),
+        PrunerConfig(name="median", n_startup_trials=3, n_warmup_epochs=2),
         # Optuna's warm-up counts from step 0, and its first step after the warm-up may prune.
         lambda: optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=3),
     ),
     "percentile": (
         PrunerConfig(name="percentile", percentile=30.0, n_startup_trials=5, n_warmup_epochs=0),
         lambda: optuna.pruners.PercentilePruner(30.0, n_startup_trials=5, n_warmup_steps=1),
-    ),
-    "halving": (
-        PrunerConfig(name="halving", min_epochs=2, reduction_factor=3),
-        lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3),
     ),
 }
 
@@ -375,6 +328,5 @@ def test_pruner_ends_each_trial_where_optunas_does(name: str, decimals: int) -> 
             study.tell(trial, max(curve))
         else:
             num_pruned += 1
-            peers.add_behind(number, curve[:pruned_at])
             study.tell(trial, state=TrialState.PRUNED)
     assert 10 < num_pruned < 50

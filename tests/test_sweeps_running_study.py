@@ -12,7 +12,7 @@ import pytest
 import sweeps
 from storage import queries, recorder
 from storage.database import Database, StudyHeldError, open_database
-from storage.records import EpochRecord, NewTrial, Placed, TrialEnd
+from storage.records import Checkpoint, EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
 from sweeps.config import SweepConfig
 from sweeps.config_errors import ConfigError
 from sweeps.outcomes import Outcome
@@ -20,7 +20,7 @@ from sweeps.running import study
 from sweeps.trainers.messages import Loaded
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
-LOADED = Loaded(("no", "yes"), "data", ("cpu",), {"torch": "2.11"}, ())
+LOADED = Loaded(("no", "yes"), 1000, "data", ("cpu",), {"torch": "2.11"}, ())
 STUDY = "relation-cnn"
 PARAMS: Mapping[str, Any] = {
     "optimizer": "adam",
@@ -74,7 +74,7 @@ def test_settings_of_the_last_run_are_kept_as_a_whole(db: Database) -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("patience=9", "patience: 5 -> 9"),
+        ("patience=9", "patience: 15 -> 9"),
         ("seed=4", "seed: 0 -> 4"),
         ("metric=accuracy", "metric: macro-f1 -> accuracy"),
         ("space.dropout=0.5", "space.dropout"),
@@ -89,7 +89,7 @@ def test_changed_setting_is_named_and_refused_until_forced(
     with pytest.raises(ConfigError, match=told) as refused:
         prepare(db, override)
     assert "--force" in str(refused.value)
-    assert queries.study_settings(db.url, STUDY).config["patience"] == 5
+    assert queries.study_settings(db.url, STUDY).config["patience"] == 15
     forced = prepare(db, override, force=True)
     assert forced.uuid == first.uuid
     assert told in forced.changes[0]
@@ -103,40 +103,67 @@ def test_changed_data_are_refused(db: Database) -> None:
 
 
 def write_trials(db: Database, uuid: str) -> None:
-    """Write a trial that stalled, another that was interrupted, and a third without a place."""
-    new = [NewTrial(number, 11 + number, PARAMS) for number in range(3)]
+    """Write trials that stalled, were interrupted, left behind and paused, and one that waits."""
+    new = [NewTrial(number, 11 + number, PARAMS) for number in range(5)]
     recorder.begin_trials(db, uuid, new, now=NOW)
     rows = [
         EpochRecord(number, epoch, 0.5, 0.6, 0.1 * epoch, (0.5, 0.5), 0.01, 1.5, 0.25)
-        for number in (0, 1)
+        for number in (0, 1, 2, 3)
         for epoch in (1, 2, 3)
     ]
     placed = [
         Placed(0, "stacked", "cpu", ((5, 3),)),
-        Placed(1, "plain", "cpu", ((7, 1),)),
+        # It was written as it entered, and has trained on.
+        Placed(1, "plain", "cpu", ((4, 1), (7, 1))),
+        Placed(2, "plain", "cpu", ((4, 3),)),
+        Placed(3, "plain", "cpu", ((4, 3),)),
     ]
-    end = TrialEnd(0, "stalled", "it stalled", 0.3, epochs_run=3)
-    recorder.record(db, uuid, placed=placed, epochs=rows, ended=[end], now=NOW)
+    outcomes = {0: "stalled", 2: "behind", 3: "paused"}
+    ended = [TrialEnd(n, each, f"it {each}", 0.3, epochs_run=3) for n, each in outcomes.items()]
+    recorder.record(
+        db,
+        uuid,
+        placed=placed,
+        epochs=rows,
+        held=[HeldStop(1, "behind", 2, 0.2)],
+        stopped=ended,
+        weights=[Weights(0, "mine/trial-0.safetensors", "ab12")],
+        checkpoints=[Checkpoint(1, "mine/states-3.safetensors", 2)],
+        now=NOW,
+    )
     recorder.set_kills(db, uuid, {1: 2})
     recorder.interrupt_trials(db, uuid, "interrupted")
 
 
-def test_trials_are_found_as_they_ended_or_as_they_were_before_their_first_epoch(
+def test_trials_are_found_as_they_ended_or_as_their_last_epoch_left_them(
     db: Database,
 ) -> None:
     write_trials(db, prepare(db).uuid)
-    ended, interrupted, waiting = study.restore_trials(prepare(db))
+    ended, interrupted, behind, paused, waiting = study.restore_trials(prepare(db))
     assert (ended.outcome, ended.curve.scores) == (Outcome.STALLED, pytest.approx([0.1, 0.2, 0.3]))
     assert (ended.seed, ended.path, ended.kills) == (11, "stacked", 0)
-    # It goes on at the clock at which it entered, with what it has done to its processes.
-    assert (interrupted.outcome, interrupted.epochs) == (None, 0)
-    assert (interrupted.data_epoch, interrupted.kills, interrupted.seed) == (7, 2, 12)
-    assert (waiting.outcome, waiting.data_epoch) == (None, None)
+    assert (ended.has_weights, ended.state_file, ended.held) == (True, None, None)
+    # It goes on behind its last epoch, with what it has done to its processes.
+    assert (interrupted.outcome, interrupted.epochs) == (None, 3)
+    assert (interrupted.curve.best_epoch, interrupted.curve.seconds) == (3, [0.25] * 3)
+    assert interrupted.segments == [(4, 1), (7, 2)]
+    assert (interrupted.kills, interrupted.seed) == (2, 12)
+    assert interrupted.held == HeldStop(1, "behind", 2, 0.2)
+    assert (interrupted.state_file, interrupted.state_epochs) == ("mine/states-3.safetensors", 2)
+    assert (behind.outcome, behind.was_behind) == (Outcome.PAUSED, True)
+    assert (paused.outcome, paused.was_behind) == (Outcome.PAUSED, False)
+    assert (waiting.outcome, waiting.epochs, waiting.segments) == (None, 0, [])
     assert ended.hparams.to_params()["learning_rate"] == 0.01
     assert ended.sampled.params["learning_rate"] == 0.01
     # They run again, so that nobody reads of them as interrupted.
     outcomes = queries.results(db.url, STUDY).set_index("trial")["outcome"].sort_index()
-    assert list(outcomes.isna()) == [False, True, True]
+    assert list(outcomes.isna()) == [False, True, False, False, True]
+
+
+def test_trial_that_was_left_behind_has_ended_where_no_pruner_pauses(db: Database) -> None:
+    write_trials(db, prepare(db, "pruner.name=median").uuid)
+    behind = study.restore_trials(prepare(db, "pruner.name=median"))[2]
+    assert (behind.outcome, behind.was_behind) == (Outcome.BEHIND, False)
 
 
 def test_needs_of_a_study_that_nobody_runs_are_met(db: Database) -> None:

@@ -8,8 +8,9 @@ from optuna.trial import TrialState
 
 from objectives.api import MAX_MATRIX_CLASSES, Counts, EpochReport, find_fusion_key
 from search_spaces.hparams import Hparams
+from storage import schema
 from sweeps.outcomes import Outcome
-from sweeps.running.book import make_ending
+from sweeps.running.mirrored import make_ending
 from sweeps.running.sampling import Known, Sampled
 from sweeps.running.stopping import Decision
 from sweeps.running.trial import Trial, to_end
@@ -96,6 +97,7 @@ def test_optunas_copy_and_our_table_say_the_same_value(
         (None, (0.3, 0.7, 0.5), Known(5, SAMPLED, 0.7)),  # its best so far
         (None, (NAN,), Known(5, SAMPLED, LOWEST)),
         (Outcome.BEHIND, (0.3, 0.7), Known(5, SAMPLED, 0.7)),
+        (Outcome.PAUSED, (0.3, 0.7), Known(5, SAMPLED, 0.7)),
         (Outcome.STALLED, (0.0,), Known(5, SAMPLED, 0.0)),
         (Outcome.DIVERGED, (0.9, NAN), Known(5, SAMPLED, LOWEST)),
         (Outcome.FAILED, (0.9,), None),
@@ -113,14 +115,46 @@ def test_sampler_sees_each_trial_with_an_epoch_as_complete(
         assert trial.as_known(LOWEST) == expected
 
 
-def test_trial_that_begins_again_keeps_its_clock_and_its_kills() -> None:
-    trial = make_trial(0.3, 0.7)
-    trial.data_epoch, trial.kills, trial.trainer, trial.lane = 17, 2, 1, 3
-    trial.begin_again()
-    assert (trial.epochs, trial.trainer, trial.lane) == (0, None, None)
-    assert (trial.data_epoch, trial.kills) == (17, 2)
+@pytest.mark.parametrize(
+    ("clocks", "segments"),
+    [
+        ([], []),
+        ([5, 6, 7], [(5, 3)]),
+        ([5, 6, 2, 3, 4, 4], [(5, 2), (2, 3), (4, 1)]),
+        ([0, 1, 2, 7], [(0, 3), (7, 1)]),
+    ],
+)
+def test_segments_follow_the_clock(clocks: list[int], segments: list[tuple[int, int]]) -> None:
+    trial = make_trial()
+    begun = [trial.note_clock(clock) for clock in clocks]
+    assert trial.segments == segments
+    assert sum(begun) == len(segments)
+
+
+@pytest.mark.parametrize(
+    ("scores", "best_epoch"),
+    [((0.3, 0.7, 0.5), 2), ((0.3, 0.5, 0.7), 2), ((0.7,), None), ((NAN, 0.7), None)],
+)
+def test_epoch_that_is_taken_back_leaves_what_was_before_it(
+    scores: tuple[float, ...], best_epoch: int | None
+) -> None:
+    trial, before = make_trial(*scores), make_trial(*scores[:-1])
+    trial.ending = Decision(Outcome.STALLED, "why")
+    for clock in (7, *range(2, len(scores) + 1)):
+        trial.note_clock(clock)
+    trial.forget_last_epoch()
+    assert trial.ending is None
+    assert trial.curve.scores == pytest.approx(before.curve.scores, nan_ok=True)
+    assert (trial.curve.best_epoch, before.curve.best_epoch) == (best_epoch, best_epoch)
+    assert trial.curve.seconds == before.curve.seconds
+    assert sum(epochs for _, epochs in trial.segments) == trial.epochs
+    # The counts of an earlier best are not known any more where the last epoch had beaten it.
+    had_beaten = scores[-1] > max([0.0, *scores[:-1]])
+    kept = trial.curve.best_counts
+    assert (kept is None) == (had_beaten or best_epoch is None)
 
 
 def test_outcomes_are_stored_as_text() -> None:
-    expected = ["stalled", "exhausted", "behind", "diverged", "failed", "interrupted"]
-    assert [outcome.value for outcome in Outcome] == expected
+    ended = ["stalled", "exhausted", "behind", "diverged", "failed"]
+    assert [outcome.value for outcome in Outcome] == [*ended, "paused", "interrupted"]
+    assert ended == list(schema.ENDED)

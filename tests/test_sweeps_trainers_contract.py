@@ -14,8 +14,9 @@ from small import CLASSES, PATIENCE_S, VALIDATION, make_params, write_objective
 from objectives.api import EpochReport, FusionKey, find_fusion_key
 from search_spaces.hparams import Hparams
 from sweeps.trainers.executor import LocalExecutor, Report
-from sweeps.trainers.messages import PAUSED, Answer, Command, Load, Loaded, Place, Save
+from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Save
 
+Segments = tuple[tuple[int, int], ...]
 LANES = itertools.count(0, 10)
 EXECUTORS: dict[str, Callable[[], LocalExecutor]] = {"local": LocalExecutor}
 
@@ -82,8 +83,15 @@ def make_key(**given: Any) -> FusionKey:
     return find_fusion_key(Hparams.model_validate(make_params(**given)))
 
 
-def place(trial: int, state: Any = None, **given: Any) -> Place:
-    return Place(trial, 100 + trial, make_params(**given), state)
+def place(
+    trial: int,
+    state: Path | None = None,
+    *,
+    segments: Segments = (),
+    best_epoch: int | None = None,
+    **given: Any,
+) -> Place:
+    return Place(trial, 100 + trial, make_params(**given), segments, best_epoch, state)
 
 
 def tell(lane: int, *, data_epoch: int = 0, mode: str = "fine", **given: Any) -> Command:
@@ -104,6 +112,7 @@ def same(reports: tuple[EpochReport, ...]) -> list[tuple[Any, ...]]:
 def test_data_are_described(trainers: Trainers) -> None:
     loaded = trainers.loaded
     assert loaded.class_names == CLASSES
+    assert loaded.num_validation == VALIDATION
     assert loaded.devices == ("cpu", "cpu")
     assert len(loaded.fingerprint) == 64
     assert {"torch", "numpy"} <= set(loaded.versions)
@@ -172,41 +181,106 @@ def test_saved_weights_and_predictions_are_those_of_the_kept_epoch(
 
 
 def test_paused_trial_goes_on_as_if_it_had_never_stood_still(
-    trainers: Trainers, lane: int
+    trainers: Trainers, lane: int, tmp_path: Path
 ) -> None:
     for each in (lane, lane + 1):
         trainers.obey(tell(each, place=(place(5), place(3))))
-    trainers.obey(tell(lane, pause=(5,), is_trained=False))
+    path = tmp_path / "states.safetensors"
+    pausing = tell(lane, checkpoint=path, checkpointed=(5,), drop=(5,), is_trained=False)
+    assert trainers.obey(pausing).reports == ()
     whole = trainers.obey(tell(lane + 1))
-    resumed = trainers.obey(tell(lane, place=(place(5, PAUSED),)))
+    resumed = trainers.obey(tell(lane, place=(place(5, path, segments=((0, 1),)),)))
     assert [(one.slot, one.epoch) for one in resumed.reports] == [(3, 2), (5, 2)]
     assert sorted(same(resumed.reports)) == sorted(same(whole.reports))
 
 
-def test_paused_trial_that_nobody_wants_is_forgotten(trainers: Trainers, lane: int) -> None:
-    trainers.obey(tell(lane, place=(place(5), place(3))))
-    trainers.obey(tell(lane, pause=(5,)))
-    trainers.obey(tell(lane, forget=(5,)))
-    answer = trainers.obey(tell(lane, place=(place(5, PAUSED),)))
-    assert [trial for trial, _ in answer.refused] == [5]
+@pytest.mark.parametrize("file", ["whole", "cut", "gone", "never written", "of another"])
+def test_trial_goes_on_in_another_trainer_from_what_is_left_of_its_state(
+    trainers: Trainers, lane: int, tmp_path: Path, file: str
+) -> None:
+    """The state was written after epoch 1, and three more were trained: one is not seen here."""
+    path = tmp_path / "states.safetensors"
+    rates = {5: 0.01, 3: 0.1, 7: 0.03}
+    first = trainers.obey(
+        tell(lane, place=tuple(place(n, learning_rate=rate) for n, rate in rates.items()))
+    )
+    written = (7,) if file == "of another" else (5, 3, 7)
+    trainers.obey(tell(lane, keep=(3,), checkpoint=path, checkpointed=written))
+    third = trainers.obey(tell(lane))
+    expected = trainers.obey(tell(lane, keep=(5,)))
+    if file == "cut":
+        path.write_bytes(path.read_bytes()[:-13])
+    elif file == "gone":
+        path.unlink()
+    state = None if file == "never written" else path
+    places = [
+        place(n, state, segments=((0, 3),), best_epoch=best, learning_rate=rates[n])
+        for n, best in ((5, 3), (3, 1), (7, None))
+    ]
+    moved = trainers.obey(tell(lane, data_epoch=3, place=tuple(places)), trainer=1)
+    assert same(moved.reports) == same(expected.reports)
+    # What was kept has moved along, or was found again, in the state or after it.
+    counted = {trial: counts.matrix for trial, counts in moved.best_counts}
+    assert list(counted) == [5, 3]
+    for report in (third.reports[0], first.reports[1]):
+        assert np.array_equal(counted[report.slot], report.counts.matrix)
+    for trial in (5, 3):
+        files = tmp_path / "here", tmp_path / "there"
+        for trainer, weights in enumerate(files):
+            told = tell(lane, save=(Save(trial, weights),), is_trained=False)
+            trainers.obey(told, trainer=trainer)
+        assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_checkpointed_trials_go_on_in_another_trainer(
+def test_trials_whose_clocks_differ_are_trained_again_and_go_on_in_one_lane(
     trainers: Trainers, lane: int, tmp_path: Path
 ) -> None:
+    segments: dict[int, Segments] = {5: ((0, 2), (7, 1)), 3: ((0, 3),), 2: ((9, 1),)}
+    paths = {trial: tmp_path / f"states-{trial}.safetensors" for trial in segments}
+    pause = {
+        trial: {"checkpoint": path, "checkpointed": (trial,), "drop": (trial,)}
+        for trial, path in paths.items()
+    }
     trainers.obey(tell(lane, place=(place(5), place(3))))
-    path = tmp_path / "lane.safetensors"
-    told = tell(lane, keep=(3,), checkpoint=path, checkpointed=(5, 3))
+    trainers.obey(tell(lane))
+    trainers.obey(tell(lane, **pause[5]))
+    trainers.obey(tell(lane, **pause[3], is_trained=False))
+    at_seven = place(5, paths[5], segments=((0, 2),))
+    trainers.obey(tell(lane + 1, data_epoch=7, place=(at_seven,)))
+    paths[5].unlink()
+    trainers.obey(tell(lane + 1, **pause[5], is_trained=False))
+    trainers.obey(tell(lane + 2, data_epoch=9, place=(place(2),)))
+    trainers.obey(tell(lane + 2, **pause[2], is_trained=False))
+    answers = []
+    for trainer in (0, 1):
+        states = {**paths, 5: None, 3: None} if trainer else paths
+        places = [place(n, states[n], segments=each) for n, each in segments.items()]
+        told = tell(lane + 3, data_epoch=11, place=tuple(places))
+        answers.append(same(trainers.obey(told, trainer=trainer).reports))
+    assert [(one[0], one[1]) for one in answers[0]] == [(5, 4), (3, 4), (2, 2)]
+    assert answers[0] == answers[1]
+
+
+def test_states_that_cannot_be_written_are_said_and_the_lane_trains_on(
+    trainers: Trainers, lane: int, tmp_path: Path
+) -> None:
+    first = trainers.obey(tell(lane, place=(place(5), place(3))))
+    assert first.is_written
+    (tmp_path / "no folder").write_text("a file")
+    told = tell(lane, checkpoint=tmp_path / "no folder" / "s.safetensors", checkpointed=(5,))
     answer = trainers.obey(told)
-    assert answer.checkpoint_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    states = (place(5, path), place(3, path))
-    moved = trainers.obey(tell(lane, data_epoch=1, place=states), trainer=1)
-    assert same(moved.reports) == same(answer.reports)
-    # What was kept has moved along.
-    files = tmp_path / "here", tmp_path / "there"
-    for trainer, file in enumerate(files):
-        trainers.obey(tell(lane, save=(Save(3, file),), is_trained=False), trainer=trainer)
-    assert files[0].read_bytes() == files[1].read_bytes()
+    assert not answer.is_written
+    assert answer.note is not None
+    assert answer.note.startswith("trials that pause must be trained again to go on: ")
+    assert [one.epoch for one in answer.reports] == [2, 2]
+
+
+def test_trial_that_cannot_be_trained_again_is_refused(trainers: Trainers, lane: int) -> None:
+    told = tell(lane, mode="raises", place=(place(5, mode="raises", segments=((0, 2),)),))
+    answer = trainers.obey(told)
+    ((trial, reason),) = answer.refused
+    assert (trial, answer.reports) == (5, ())
+    assert "KeyError: 'seven'" in reason
 
 
 @pytest.mark.parametrize(

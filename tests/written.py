@@ -12,14 +12,15 @@ from storage.database import open_database
 from storage.records import (
     ClassScore,
     EpochRecord,
+    HeldStop,
     Holder,
     NewTrial,
     Placed,
     StudyRow,
     TrialEnd,
+    Weights,
 )
 from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
-from sweeps.running.audit import HeldStop
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 #: Who runs a study that ``hold`` holds.
@@ -63,7 +64,9 @@ def write_study(
     params: Mapping[int, Mapping[str, Any]] | None = None,
     train_losses: Mapping[int, Sequence[float]] | None = None,
     val_losses: Mapping[int, float] | None = None,
-    held: Mapping[int, HeldStop] | None = None,
+    held: Mapping[int, tuple[str, int, float]] | None = None,
+    segments: Mapping[int, Sequence[tuple[int, int]]] | None = None,
+    weights: Mapping[int, str] | None = None,
     ends: Mapping[int, Mapping[str, Any]] | None = None,
     config: Mapping[str, Any] | None = None,
     class_names: Sequence[str] = ("a", "b", "c"),
@@ -80,7 +83,9 @@ def write_study(
         params: Parameters of trials, laid over the usual ones; one that is None is left out.
         train_losses: Training loss of each epoch, where it is not 0.5.
         val_losses: Validation loss of all epochs, where it is not 0.6.
-        held: What audited trials would have ended with.
+        held: Outcome, epoch and best score with which audited trials would have ended.
+        segments: Of trials that were not trained in one part.
+        weights: Files of trials that have one.
         ends: Fields of ``TrialEnd`` to be written over.
         config: Settings, laid over the usual ones.
         class_names: Up to three.
@@ -116,15 +121,18 @@ def write_study(
                 for i, score in enumerate(scores, start=1)
                 for f1 in [(score,) * len(class_names)]
             ]
-            placed = [Placed(number, "stacked", "cpu", ((0, len(scores)),))] if scores else []
-            recorder.record(db, key, placed=placed, epochs=rows, now=NOW)
+            own = tuple((segments or {}).get(number, [(0, len(scores))]))
+            placed = [Placed(number, "stacked", "cpu", own)] if scores else []
+            stops = [HeldStop(number, *held[number])] if held and number in held else []
+            recorder.record(db, key, placed=placed, epochs=rows, held=stops, now=NOW)
             outcome = (outcomes or {}).get(number, "stalled")
             if outcome is not None:
-                stop = (held or {}).get(number)
-                end = _make_end(number, scores, outcome, held=stop, class_names=class_names)
+                end = _make_end(number, scores, outcome, class_names=class_names)
                 loss = val_loss if end.best_epoch else None
                 end = replace(end, best_val_loss=loss, **(ends or {}).get(number, {}))
-                recorder.record(db, key, ended=[end], now=NOW)
+                recorder.record(db, key, stopped=[end], now=NOW)
+            if weights and number in weights:
+                recorder.record(db, key, weights=[Weights(number, weights[number], "")], now=NOW)
 
 
 def write_each_outcome(
@@ -157,7 +165,6 @@ def _make_end(
     scores: Sequence[float],
     outcome: str,
     *,
-    held: HeldStop | None,
     class_names: Sequence[str],
 ) -> TrialEnd:
     best = best_epoch(scores)
@@ -181,8 +188,5 @@ def _make_end(
         epochs_to_95=epochs_to_fraction(scores, 0.95),
         epochs_to_99=epochs_to_fraction(scores, 0.99),
         seconds=len(scores) * 0.1,
-        would_stop_outcome=None if held is None else held.outcome.value,
-        would_stop_epoch=None if held is None else held.epoch,
-        would_stop_score=None if held is None else held.score,
         class_scores=tuple(classes) if scores else (),
     )

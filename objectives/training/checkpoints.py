@@ -1,16 +1,17 @@
-"""A trial that stands still: a copy of its row, in memory or in a file of its whole lane.
+"""A trial that stands still: a copy of its row, in memory or in a file beside others of its lane.
 
 The file is safetensors, read without running code; what is no tensor stands in its header as
 JSON. It is whole or not there at all.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import safetensors.torch
 import torch
 
 from objectives.api import TrialState
@@ -48,37 +49,46 @@ class RowState:
         return sum(map(num_bytes, self.rows.groups()))
 
 
-def save_states(states: Mapping[int, TrialState], path: Path) -> str:
-    """Write the states by trial number, atomically; return the file's SHA-256."""
-    rows = {trial: state for trial, state in states.items() if isinstance(state, RowState)}
-    assert len(rows) == len(states), "states of another kind of lane"
+def save_states(states: Mapping[int, TrialState], path: Path) -> None:
+    """Write the states of trials of one lane, by their numbers.
+
+    Atomically, but not durably: a state that is lost can be trained again from its trial's record,
+    and waiting for the disk takes longer than an epoch of small networks.
+    """
+    rows = [state for state in states.values() if isinstance(state, RowState)]
+    assert len(rows) == len(states) > 0, "states of another kind of lane, or none"
+    stacked = Rows.joined([state.rows for state in rows])
     tensors = {
-        f"{trial}/{kind}/{name}": tensor
-        for trial, state in rows.items()
-        for kind, group in zip(_GROUPS, state.rows.groups(), strict=True)
+        f"{kind}/{name}": tensor
+        for kind, group in zip(_GROUPS, stacked.groups(), strict=True)
         for name, tensor in group.items()
     }
-    header = {str(trial): _to_json(state) for trial, state in rows.items()}
-    return weights.save(tensors, path, {_HEADER: json.dumps(header, allow_nan=False)})
+    trials = [{"trial": trial, **_to_json(row)} for trial, row in zip(states, rows, strict=True)]
+    header = {_HEADER: json.dumps(trials, allow_nan=False)}
+    weights.write(safetensors.torch.save(tensors, metadata=header), path)
 
 
-def load_states(path: Path) -> dict[int, RowState]:
-    """Return the states that ``save_states`` wrote, by trial number.
+def load_states(path: Path, trials: Collection[int]) -> dict[int, RowState]:
+    """Return the states of some of the trials that ``save_states`` wrote, by their numbers.
 
     Raises:
-        CheckpointError: If the file is missing, cut short, or not one of ours.
+        CheckpointError: If the file is missing, cut short, not one of ours, or without a trial.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})[_HEADER])
-            groups: dict[str, tuple[dict[str, torch.Tensor], ...]] = {
-                trial: tuple({} for _ in _GROUPS) for trial in header
-            }
-            keys = file.keys()
-            for key in keys:
-                trial, kind, name = key.split("/", 2)
-                groups[trial][_GROUPS.index(kind)][name] = file.get_tensor(key)
-        return {int(trial): _from_json(header[trial], groups[trial]) for trial in header}
+            row_of = {values["trial"]: row for row, values in enumerate(header)}
+            wanted = [row_of[trial] for trial in trials]
+            groups: tuple[dict[str, torch.Tensor], ...] = tuple({} for _ in _GROUPS)
+            for key in file.keys():  # noqa: SIM118  # it is no mapping
+                kind, name = key.split("/", 1)
+                groups[_GROUPS.index(kind)][name] = file.get_tensor(key)
+        rows = Rows(*groups).take(wanted)
+        found = {
+            trial: _from_json(header[row], rows.row(i))
+            for i, (trial, row) in enumerate(zip(trials, wanted, strict=True))
+        }
+        return found
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [""])[0]
         text = f"{path}: no checkpoint that can be read: {type(error).__name__}: {reason}"
@@ -97,10 +107,10 @@ def _to_json(state: RowState) -> dict[str, Any]:
     }
 
 
-def _from_json(values: Mapping[str, Any], groups: tuple[dict[str, torch.Tensor], ...]) -> RowState:
+def _from_json(values: Mapping[str, Any], rows: Rows) -> RowState:
     rate = Rate(
         learning_rate=float.fromhex(values["learning_rate"]),
         best_loss=float.fromhex(values["best_loss"]),
         bad_epochs=int(values["bad_epochs"]),
     )
-    return RowState(rate, int(values["epochs"]), int(values["steps"]), Rows(*groups))
+    return RowState(rate, int(values["epochs"]), int(values["steps"]), rows)

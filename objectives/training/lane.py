@@ -7,7 +7,7 @@ Shapes: S slots, N validation examples, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -79,6 +79,8 @@ class ModelLane:
         self._leaving: set[int] = set()
         self._num_placed = 0
         self._rows: Rows | None = None
+        # A row of the lane's kind, which a state must be like.
+        self._like: Rows | None = None
         self._trained: Trained | None = None
         self._dropouts = [
             name
@@ -118,7 +120,10 @@ class ModelLane:
         )
         self._num_placed += 1
         trial = LaneTrial(self._num_placed, slot, seed, hparams, schedules.first_rate(hparams))
-        row = self._first_row(seed, hparams)
+        # To initialize a model takes longer than to copy a state.
+        if state is None or self._like is None:
+            self._like = self._first_row(seed, hparams)
+        row = self._like
         if state is not None:
             assert isinstance(state, RowState), "a state of another kind of lane"
             assert state.rows.is_like(row), "a state of another model or code path"
@@ -132,11 +137,15 @@ class ModelLane:
             self._leaving.add(self._trials[self._row_of(slot)].number)
         self._arriving = arriving
 
-    def copy_state(self, slot: int) -> RowState:
-        """Return all that the slot's trial needs to go on, in the memory of the host."""
-        row = self._row_of(slot)
-        trial, rows = self._trials[row], self._settled().take([row]).to(torch.device("cpu"))
-        return RowState(rate=trial.rate, epochs=trial.epochs, steps=trial.steps, rows=rows)
+    def copy_states(self, slots: Sequence[int]) -> dict[int, TrialState]:
+        """Return all that the slots' trials need to go on, in the memory of the host."""
+        index = [self._row_of(slot) for slot in slots]
+        rows = self._settled().take(index).to(torch.device("cpu"))
+        trials = [self._trials[row] for row in index]
+        return {
+            trial.slot: RowState(trial.rate, trial.epochs, trial.steps, rows.row(i))
+            for i, trial in enumerate(trials)
+        }
 
     def keep_best(self, slot: int) -> None:
         """Keep the slot's present weights and predictions as its best epoch's."""

@@ -43,14 +43,26 @@ class Rows:
 
     def take(self, index: Sequence[int]) -> Self:
         """Return copies of the rows in ``index``, in its order."""
+        where: dict[torch.device, torch.Tensor] = {}
 
         def taken(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor[torch.tensor(index, dtype=torch.int64, device=tensor.device)]
+            device = tensor.device
+            if device not in where:
+                where[device] = torch.tensor(index, dtype=torch.int64, device=device)
+            return tensor.index_select(0, where[device])
 
         return type(self)(*({n: taken(t) for n, t in group.items()} for group in self.groups()))
 
+    def row(self, index: int) -> Self:
+        """Return one row, in the same memory."""
+        return type(self)(
+            *({n: t[index : index + 1] for n, t in group.items()} for group in self.groups())
+        )
+
     def to(self, device: torch.device) -> Self:
         """Return the rows on a device; the same tensors where they are there."""
+        if all(t.device == device for group in self.groups() for t in group.values()):
+            return self
         return type(self)(*({n: t.to(device) for n, t in each.items()} for each in self.groups()))
 
     def is_like(self, other: "Rows") -> bool:

@@ -29,8 +29,14 @@ from sweeps.analysis.rate_advice import (
     find_wrong_rates,
     judge_rates,
 )
-from sweeps.analysis.report_words import count
-from sweeps.analysis.space_table import list_ranges, list_sampled, trials_told
+from sweeps.analysis.report_words import UNENDED, count, outcome
+from sweeps.analysis.space_table import (
+    list_ranges,
+    list_sampled,
+    trials_told,
+)
+from sweeps.analysis.sweep_progress import are_cut_short
+from sweeps.budget import Budget
 from sweeps.outcomes import Outcome
 
 if TYPE_CHECKING:
@@ -55,7 +61,7 @@ def advise(
     *,
     epochs: EpochPlan | None,
     error: float,
-    target: int | None = None,
+    budget: Budget | None = None,
 ) -> list[Advice]:
     """Return what to change in the next sweep, what helps most first.
 
@@ -66,7 +72,7 @@ def advise(
         epochs: ``epoch_advice.plan_epochs``.
         error: Standard error of a validation score in this study, or NaN
             (``noise.macro_f1_error_from_scores`` of its best trial).
-        target: Trials that the last run was to end with; None: not known, those that there are.
+        budget: What limited the last run; None: not known.
     """
     judged = judge_rates(verdicts)
     rates = list(find_wrong_rates(results, space, judged))
@@ -78,18 +84,23 @@ def advise(
     edges = _find_free_edges(results, space, verdicts, (*rates, collapse, overfit))
     own = _list_moved_optimizers([*rates, *edges], space)
     losing = list(find_losing_optimizers(results, space, verdicts, error=error, moved=own))
-    target = max(target or 0, len(results))
-    few = find_few_trials(results, space, error=error, target=target)
+    unended = find_unended_best(results, budget=budget)
+    few = None if unended else find_few_trials(results, space, error=error, budget=budget)
     moved = {each.about for each in (*rates, collapse, *edges, overfit, *losing) if each}
-    # What has no effect on trials that learn nothing may have one on others.
-    sound = results[~results["trial"].isin(find_spoiled(results, judged))]
-    idle = [each for each in find_idle_parameters(sound, space) if each.about not in moved]
+    # What has no effect on trials that learn nothing, or on first epochs, may have one on others.
+    is_spoiled = results["trial"].isin(find_spoiled(results, judged))
+    sound = results[~is_spoiled & ~are_cut_short(results)]
+    # Where most were paused, what is left was chosen by its score, whatever brought it about.
+    has_most = 2 * len(sound) >= len(results)
+    found = find_idle_parameters(sound, space) if has_most else ()
+    idle = [each for each in found if each.about not in moved]
     # Nothing of this can be said before most trials learn.
     is_soon = bool(rates) and are_most_spoiled(results, verdicts)
     checks = (
         *rates,
-        None if rates else find_unscored(results, target=target),
+        None if rates else find_unscored(results),
         collapse,
+        unended,
         None if epochs is None else epochs.advice,
         *edges,
         overfit,
@@ -137,12 +148,11 @@ def _list_moved_optimizers(found: Sequence[Advice], space: Mapping[str, Any]) ->
     return named | {str(each) for each in listed if each not in own}
 
 
-def find_unscored(results: "pd.DataFrame", *, target: int) -> Advice | None:
+def find_unscored(results: "pd.DataFrame") -> Advice | None:
     """Find a sweep in which trials began and none ended with a score.
 
     Args:
         results: ``queries.results``.
-        target: Trials that the sweep was to end with.
     """
     scored = results["outcome"].isin(SCORED) & results["best_score"].notna()
     if results.empty or scored.any():
@@ -159,11 +169,34 @@ def find_unscored(results: "pd.DataFrame", *, target: int) -> Advice | None:
         f"no trial ended with a score ({shown}), so nothing can be said of ranges, choices or "
         f"epochs yet: {_RUN_ON}."
     )
-    return Advice("trials", text, f"--trials {target}")
+    return Advice("trials", text)
+
+
+def find_unended_best(results: "pd.DataFrame", *, budget: Budget | None) -> Advice | None:
+    """Find a best trial that trained when the budget ended: no rung pauses the best one.
+
+    Args:
+        results: ``queries.results``.
+        budget: What limited the last run; None: not known.
+    """
+    best = best_trials(results).head(1)
+    is_open = results["outcome"].map(outcome, na_action=None).isin(UNENDED)
+    if best.empty or best["outcome"].iloc[0] != Outcome.BEHIND.value or is_open.any():
+        return None
+    text = (
+        f"the best trial, {best['trial'].iloc[0]}, had not ended when the budget did, after "
+        f"{count(int(best['epochs_run'].iloc[0]), 'epoch')}: a larger one goes on with it."
+    )
+    begun = {"trials": len(results), "epochs": int(results["epochs_run"].sum())}
+    return Advice("trials", text, (budget or Budget()).ask_for(2 * len(results), **begun))
 
 
 def find_few_trials(
-    results: "pd.DataFrame", space: Mapping[str, Any], *, error: float, target: int = 0
+    results: "pd.DataFrame",
+    space: Mapping[str, Any],
+    *,
+    error: float,
+    budget: Budget | None = None,
 ) -> Advice | None:
     """Find a sweep with too few trials.
 
@@ -177,8 +210,8 @@ def find_few_trials(
         results: ``queries.results``.
         space: The space, ``SearchSpace.to_table``.
         error: Standard error of a score, or NaN.
-        target: Trials that the sweep was to end with. Where these are enough, it is told to go on
-            while it has fewer than 5 scored ones, and else nothing.
+        budget: What limited the last run; None: not known. Where the trials that it goes on to are
+            enough, it is told to go on while it has fewer than 5 scored ones, and else nothing.
     """
     is_scored = results["outcome"].isin(SCORED) & results["best_score"].notna()
     scored = results.loc[is_scored, "best_score"]
@@ -189,12 +222,15 @@ def find_few_trials(
     have = f"{count(n, 'scored trial')} for {count(sampled, 'sampled parameter')}"
     lost = _count_lost(results)
     more = (SOME_TRIALS if n < MIN_TRIALS else 2 * n) + lost
+    begun = {"trials": len(results), "epochs": int(results["epochs_run"].sum())}
+    target = (budget or Budget()).expect_trials(**begun)
+    option = (budget or Budget()).ask_for(more, **begun) if more > target else None
     if n < MIN_TRIALS:
-        tells, trials = f"tell{'s' if n == 1 else ''} too little", max(more, target)
+        tells = f"tell{'s' if n == 1 else ''} too little"
         text = f"{have} {tells}: {SOME_TRIALS} are the least to compare."
         if target >= more:
             text = f"{have} {tells} yet: {_RUN_ON}."
-        return Advice("trials", text, f"--trials {trials}", {"num_trials": float(n)})
+        return Advice("trials", text, option, {"num_trials": float(n)})
     scores = np.sort(scored.to_numpy(dtype=np.float64))
     rise = expected_best_of(scores, n) - expected_best_of(scores, n // 2)
     if target >= more or (not math.isnan(error) and rise <= error / 2):
@@ -203,7 +239,7 @@ def find_few_trials(
         f"{have} are few: the last half of them is worth {rise:.3f}; {2 * n} would tell more"
         f"{f', beside the {lost} without a score' if lost else ''}."
     )
-    return Advice("trials", text, f"--trials {more}", {"num_trials": float(n), "rise": rise})
+    return Advice("trials", text, option, {"num_trials": float(n), "rise": rise})
 
 
 def _count_lost(results: "pd.DataFrame") -> int:

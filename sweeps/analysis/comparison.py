@@ -19,6 +19,7 @@ from sweeps.analysis.noise import (
     macro_f1_error_from_scores,
     moving_median,
 )
+from sweeps.analysis.sweep_progress import are_cut_short
 from sweeps.curves import running_best
 
 if TYPE_CHECKING:
@@ -108,8 +109,13 @@ def compare(
 
 
 def shared_epoch(studies: Sequence[StudyFrames]) -> int:
-    """Return the last epoch that all ranked trials of the studies reached; 1 without any."""
-    ends = [int(end) for each in studies for end in _ranked(each.results)["epochs_run"]]
+    """Return the last epoch that all ranked trials of the studies reached; 1 without any.
+
+    Trials that were cut short do not count, unless all were.
+    """
+    ranked = [_ranked(each.results) for each in studies]
+    whole = [int(end) for each in ranked for end in each[~are_cut_short(each)]["epochs_run"]]
+    ends = whole or [int(end) for each in ranked for end in each["epochs_run"]]
     return max(1, min(ends, default=1))
 
 

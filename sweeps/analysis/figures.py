@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis import report_words as words
+from sweeps.analysis.sweep_progress import are_cut_short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +29,7 @@ OUTCOME_MARKS: Mapping[str, tuple[str, str]] = {
     "behind": (ORANGE, "triangle-down"),
     "diverged": (VERMILION, "x"),
     "failed": (INK, "cross"),
+    "paused": (PURPLE, "triangle-down-open"),
     "interrupted": (FAINT, "diamond"),
     words.CUT_OFF: (FAINT, "diamond-open"),
     "running": (SKY, "circle-open"),
@@ -152,13 +154,14 @@ def best_against_last(results: "pd.DataFrame", metric: str = "score") -> "go.Fig
     """Return best-epoch score (y) against last-epoch score (x), a point a trial.
 
     Args:
-        results: ``queries.results``; trials without both scores are left out, diverged ones too.
+        results: ``queries.results``; trials without both scores are left out, and those that
+            diverged or were cut short.
         metric: What people call the score.
     """
     titles = {"x": f"{metric} at the last epoch", "y": f"{metric} at the best epoch"}
     figure = new_figure(height=420, **titles)
     scored = results[results["best_score"].notna() & results["last_score"].notna()]
-    scored = scored[~scored["outcome"].isin(["diverged", "failed"])]
+    scored = scored[~scored["outcome"].isin(["diverged", "failed"]) & ~are_cut_short(scored)]
     if scored.empty:
         return figure
     low = float(scored[["best_score", "last_score"]].min().min())
@@ -196,7 +199,7 @@ def best_against_last(results: "pd.DataFrame", metric: str = "score") -> "go.Fig
 
 
 def epochs_needed(results: "pd.DataFrame", *, max_epochs: int, cap: int | None) -> "go.Figure":
-    """Return, by epoch, the share of ranked trials that have come so far.
+    """Return, by epoch, the share of ranked trials that have come so far; none cut short.
 
     Three steps: to 95 % and to 99 % of their own best score, and to the best itself.
 
@@ -206,7 +209,7 @@ def epochs_needed(results: "pd.DataFrame", *, max_epochs: int, cap: int | None) 
         cap: The recommended one, drawn as a line; None: no line.
     """
     figure = new_figure(height=340, x="epoch", y="share of trials")
-    ranked = results[results["rank"].notna()]
+    ranked = results[results["rank"].notna() & ~are_cut_short(results)]
     lines = (
         ("epochs_to_95", "95 % of its best", SKY, "dot"),
         ("epochs_to_99", "99 % of its best", BLUE, "solid"),

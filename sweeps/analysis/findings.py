@@ -32,8 +32,11 @@ class Verdict(enum.Enum):
     UNDERFIT = "underfit"
     CONVERGED = "converged"
     TOO_SHORT = "too short"
+    UNCLEAR = "unclear"
 
 
+#: Verdicts on curves that say nothing of their trials.
+UNTELLING = frozenset({Verdict.TOO_SHORT, Verdict.UNCLEAR})
 #: How advice on a learning rate begins.
 LOWER_RATE, RAISE_RATE = "Lower the learning rate", "Raise the learning rate"
 #: Which verdict leads where a trial shows several: the earlier one.

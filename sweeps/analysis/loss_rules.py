@@ -289,7 +289,7 @@ def ask_for_more_steps(curve: TrialCurve, evidence: str, numbers: Mapping[str, f
         )
     elif curve.outcome == Outcome.BEHIND.value:
         advice = (
-            "It was ended behind others that rise faster: a higher learning rate may keep up with "
+            "Others rose faster, or the budget ended: a higher learning rate may keep up with "
             "them; more epochs would help it, and may not help the sweep."
         )
     else:

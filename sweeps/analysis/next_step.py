@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from sweeps.analysis.findings import Verdict
+from sweeps.analysis.findings import UNTELLING, Verdict
 
 if TYPE_CHECKING:
     from sweeps.analysis.advice import Advice
@@ -25,7 +25,7 @@ _OF_EPOCHS = {
         Verdict.STILL_IMPROVING,
         Verdict.DIMINISHING_RETURNS,
         Verdict.CONVERGED,
-        Verdict.TOO_SHORT,
+        *UNTELLING,
     )
 }
 _EPOCHS = re.compile("epoch|longer|sooner|patience", re.IGNORECASE)

@@ -13,7 +13,13 @@ from sweeps.analysis.findings import Verdict
 from sweeps.analysis.noise import TIE_ERRORS
 from sweeps.analysis.range_advice import SCORED, Advice, best_trials, count_at_edge
 from sweeps.analysis.report_words import part
-from sweeps.analysis.space_table import NamedRange, list_ranges, read_params, trials_with
+from sweeps.analysis.space_table import (
+    NamedRange,
+    list_ranges,
+    read_params,
+    trials_with,
+    untelling_trials,
+)
 from sweeps.analysis.usual_rates import usual_rates
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ def find_losing_optimizers(
     test gives that a chance of 1 in 32), and the best of them below the best of all by more than
     2 standard errors of the score. It may be its range that loses, where its best trials lie at
     an end of that (as in ``find_edges``, of its own trials alone); or where half or more of those
-    that are not ``too short``, at least 3, are ``rate too high``, or are ``underfit`` in a range
+    with enough epochs to tell, at least 3, are ``rate too high``, or are ``underfit`` in a range
     that ends below the usual one of the optimizer (``usual_rates``). The proposed range is the
     usual one if that reaches further than this: from the middle of the present one to half its
     width beyond its end, on its scale.
@@ -125,14 +131,14 @@ def _look_at_verdicts(
     name: str, own: "pd.DataFrame", where: NamedRange, bounds: str, verdicts: "pd.DataFrame"
 ) -> _WrongRates | None:
     trials = {int(trial) for trial in own["trial"]} & {int(each) for each in verdicts["trial"]}
-    telling = trials - trials_with(verdicts, Verdict.TOO_SHORT.value)
+    telling = trials - untelling_trials(verdicts)
     for verdict, end in ((Verdict.RATE_TOO_HIGH, "low"), (Verdict.UNDERFIT, "high")):
         shown = telling & trials_with(verdicts, verdict.value)
         if len(shown) < MIN_SHOWN or len(shown) < SHOWN_SHARE * len(telling):
             continue
         if verdict is Verdict.UNDERFIT and where.high >= usual_rates(name)[1]:
             continue  # the usual rates fit no better
-        short = f" that are not {Verdict.TOO_SHORT.value}" if telling < trials else ""
+        short = " with enough epochs" if telling < trials else ""
         say = "underfit" if verdict is Verdict.UNDERFIT else "had too high a rate"
         who = part(len(shown), len(telling), "trials")
         return _WrongRates(f"{who}{short} {say} in {bounds}", end)

@@ -17,6 +17,7 @@ from sweeps.analysis.space_table import (
     read_params,
     trials_told,
     trials_with,
+    untelling_trials,
 )
 from sweeps.analysis.usual_rates import usual_rates
 from sweeps.outcomes import Outcome
@@ -81,7 +82,7 @@ def judge_rates(verdicts: "pd.DataFrame") -> RateVerdicts:
     return RateVerdicts(
         too_high=trials_with(verdicts, Verdict.RATE_TOO_HIGH.value),
         too_low=trials_told(verdicts, RAISE_RATE),
-        too_short=trials_with(verdicts, Verdict.TOO_SHORT.value),
+        too_short=untelling_trials(verdicts),
     )
 
 
@@ -113,7 +114,7 @@ def find_wrong_rates(
     proposed range ends at a third of the lowest rate that was bad and is two decades wide; where
     even the usual range of the optimizer ends below that, it is the usual one.
 
-    More than half of those that are not ``too short`` are slow, at least 3: the range begins
+    More than half of those with enough epochs to tell are slow, at least 3: the range begins
     halfway, on a log scale, to the next rate above that is not slow; without such, it is the usual
     one, or goes on from the highest slow rate where that lies among the usual ones.
 
@@ -319,7 +320,7 @@ def _count(bad: Sequence[_Rated]) -> dict[str, float]:
 
 def _long_enough(rated: Sequence[_Rated]) -> str:
     """Return which trials are counted, where those that are too short are left out."""
-    return " that are not too short" if any(each.is_short for each in rated) else ""
+    return " with enough epochs" if any(each.is_short for each in rated) else ""
 
 
 def _of(where: NamedRange | None, rated: Sequence[_Rated]) -> str:

@@ -15,6 +15,7 @@ from sweeps.analysis.advice import Advice
 from sweeps.analysis.comparison import luck_of_best_epochs
 from sweeps.analysis.epoch_advice import EpochPlan
 from sweeps.analysis.next_step import NextStep
+from sweeps.analysis.report_tiles import make_tiles
 from sweeps.analysis.stop_audit import (
     STOPPED,
     BestAudit,
@@ -24,9 +25,16 @@ from sweeps.analysis.stop_audit import (
     describe_best,
 )
 from sweeps.analysis.sweep_plan import SweepPlan, plan_sweep
-from sweeps.analysis.sweep_progress import count_ended, is_stopped_short, say_unfinished
+from sweeps.analysis.sweep_progress import (
+    are_cut_short,
+    count_ended,
+    is_stopped_short,
+    say_ahead,
+    say_unfinished,
+)
 from sweeps.analysis.trial_params import describe_trial
 from sweeps.analysis.verdicts import TrialVerdict
+from sweeps.budget import Budget, read_budget
 from sweeps.commands import carry_on_command
 
 if TYPE_CHECKING:
@@ -81,14 +89,9 @@ class StudyData:
         return label_metric(self.config.get("metric", DEFAULT_METRIC))
 
     @property
-    def target(self) -> int | None:
-        """Trials that the last run was to end with; None: of a foreign study."""
-        return self.config.get("trials")
-
-    @property
-    def num_trials(self) -> int:
-        """The target, or the trials of a study without one."""
-        return self.target or len(self.results)
+    def budget(self) -> Budget:
+        """What limited the last run; nothing of a foreign study."""
+        return read_budget(self.config)
 
     @property
     def audit(self) -> float | None:
@@ -148,7 +151,7 @@ def plan_study(data: StudyData) -> SweepPlan:
         data.verdicts,
         study=data.study,
         config=data.config,
-        target=data.target,
+        budget=data.budget,
     )
 
 
@@ -159,10 +162,10 @@ def gather(data: StudyData) -> Facts:
     ranks = rank_trials(data.results, margin=margin)
     next_step = _say_next(plan.step, epochs)
     is_audited = totals.num_stopped or totals.num_audited
-    is_short = is_stopped_short(data.results, target=data.target)
+    is_short = is_stopped_short(data.results, budget=data.budget)
     facts = Facts(
         headline=_no_answer(data),
-        findings=say_unfinished(data.results, target=data.target),
+        findings=say_unfinished(data.results, budget=data.budget),
         tiles=[],
         error=error,
         margin=margin,
@@ -188,12 +191,13 @@ def gather(data: StudyData) -> Facts:
         *_say_luck(data, int(data.results["trial"].iloc[0])),
         *_say_epochs(epochs, next_step),
         *_say_savings(totals, plan.best, data.max_epochs),
+        *say_ahead(data.results),
     ]
     return replace(
         facts,
         headline=_say_best(data.results, data.metric),
         findings=findings,
-        tiles=_tiles(data, ranks, error=error, cap=cap, totals=totals),
+        tiles=make_tiles(data, ranks, error=error, cap=cap, totals=totals),
         cap=cap,
     )
 
@@ -294,7 +298,8 @@ def _say_last(results: "pd.DataFrame") -> list[str]:
     if ranked.empty:
         return []
     first = ranked.iloc[0]
-    lost = float((ranked["best_score"] - ranked["last_score"]).median())
+    whole = ranked[~are_cut_short(ranked)]
+    lost = float((whole["best_score"] - whole["last_score"]).median())
     own = (
         f"At its last epoch, {words.whole(first['last_epoch'])}, it had "
         f"{words.score(first['last_score'])}."
@@ -302,9 +307,10 @@ def _say_last(results: "pd.DataFrame") -> list[str]:
     if first["last_epoch"] == first["best_epoch"]:
         own = "Its best epoch was its last."
     other = _say_rival(ranked)
+    that = f" of {len(whole):,} that were not cut short" if len(whole) < len(ranked) else ""
     median = (
-        f" The median trial lost {lost:.3f} from its best epoch to its last."
-        if len(ranked) > 1
+        f" The median trial{that} lost {lost:.3f} from its best epoch to its last."
+        if len(whole) > 1
         else ""
     )
     return [f"{own}{other}{median}"]
@@ -360,39 +366,3 @@ def _say_savings(totals: StopTotals, best: BestAudit | None, max_epochs: int) ->
     if best is not None:
         said += f" {describe_best(best)}."
     return [said]
-
-
-def _count_unranked(results: "pd.DataFrame") -> str:
-    outcomes = results.loc[results["rank"].isna(), "outcome"].map(words.outcome, na_action=None)
-    counts = outcomes.value_counts()
-    return ", ".join(f"{counts[name]} {name}" for name in words.OUTCOMES if name in counts)
-
-
-def _tiles(
-    data: StudyData,
-    ranks: "pd.DataFrame",
-    *,
-    error: float,
-    cap: int | None,
-    totals: StopTotals,
-) -> list[tuple[str, str, str]]:
-    first = data.results.iloc[0]
-    num_tied = int(ranks["is_tied"].sum()) - 1
-    about = "standard error not known" if math.isnan(error) else f"standard error {error:.3f}"
-    unranked = len(data.results) - len(ranks)
-    left_out = "all ranked" if not unranked else f"not ranked: {_count_unranked(data.results)}"
-    tiles = [
-        (f"best {data.metric}", words.score(first["best_score"]), about),
-        ("best epoch", words.whole(first["best_epoch"]), f"trial {first['trial']}"),
-        ("trials", words.whole(len(data.results)), left_out),
-    ]
-    if not math.isnan(error):
-        near = "too near to tell apart" if num_tied else "none is too near"
-        tiles.append(("ties with the best", words.whole(num_tied), near))
-    if cap is not None:
-        tiles.append(
-            ("recommended cap", words.count(cap, "epoch"), f"{data.max_epochs:,} allowed")
-        )
-    share = f"{totals.share_saved:.0%} of those allowed"
-    tiles.append(("epochs saved", words.whole(totals.epochs_saved), share))
-    return tiles

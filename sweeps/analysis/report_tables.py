@@ -7,9 +7,12 @@ from typing import Any
 import pandas as pd
 
 from sweeps.analysis import report_words as words
+from sweeps.analysis.findings import Verdict
 from sweeps.analysis.report_facts import Facts, StudyData
 from sweeps.analysis.trial_params import list_varying, read_shown_params
 
+#: So many trials of an unclear curve are listed among the verdicts; of more, none.
+MAX_UNCLEAR = 20
 #: Hyperparameters that fit on paper, in letters that can be read.
 _PRINTED_PARAMS = 4
 _LABELS = {"n_startup_trials": "startup trials", "n_warmup_epochs": "warm-up epochs"}
@@ -116,11 +119,17 @@ def class_columns() -> list[Column]:
 
 
 def verdict_rows(data: StudyData) -> list[dict[str, str]]:
-    """Return what each trial's curve shows, why it ended and what to do, in the ranked order."""
+    """Return what curves show, why their trials ended and what to do, in the ranked order.
+
+    Of more than ``MAX_UNCLEAR`` trials whose curves are unclear none has a row.
+    """
+    unclear = find_unclear(data)
     judged = {int(row.trial): row for row in data.verdicts.itertuples()}
     classes = {*data.class_names, *(str(name) for name in data.class_scores["class_name"])}
     rows = []
     for row in data.results.to_dict(orient="records"):
+        if len(unclear) > MAX_UNCLEAR and row["trial"] in unclear:
+            continue
         found = judged.get(row["trial"])
         reason = row["reason"]
         ended = words.outcome(row["outcome"])
@@ -138,6 +147,12 @@ def verdict_rows(data: StudyData) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def find_unclear(data: StudyData) -> set[int]:
+    """Return the trials whose curves are unclear, by number."""
+    is_unclear = data.verdicts["verdict"] == Verdict.UNCLEAR.value
+    return {int(trial) for trial in data.verdicts.loc[is_unclear, "trial"]}
 
 
 def count_verdicts(data: StudyData) -> list[tuple[str, int]]:

@@ -1,9 +1,10 @@
 """Names, numbers and times as a report writes them for people. Knows no frame and no page."""
 
+import itertools
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,16 @@ CUT_OFF = "cut off"
 OUTCOMES: Mapping[str, str] = {
     "stalled": "stopped rising",
     "exhausted": "reached the last epoch allowed",
-    "behind": "stopped early, behind the others",
+    "behind": "others were better at the same epoch, or the budget ended",
     "diverged": "its loss blew up",
     "failed": "an error in the model",
+    "paused": "others are better at the same epoch; it may go on",
     "interrupted": "the run was stopped",
     CUT_OFF: "its process is gone",
     "running": "still training",
 }
 #: Those of trials that have not come to their end.
-UNENDED = ("interrupted", CUT_OFF, "running")
+UNENDED = ("paused", "interrupted", CUT_OFF, "running")
 _LABELS: Mapping[str, str] = {
     "beta1": "beta 1",
     "beta2": "beta 2",
@@ -99,6 +101,34 @@ def signed(value: float, digits: int = 3) -> str:
 def score(value: float | None) -> str:
     """Return a score in four decimals; ``-`` where it is missing."""
     return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def explain_rungs(config: Mapping[str, Any]) -> str:
+    """Return what rungs are in a study that has some, else ""."""
+    pruner = config.get("pruner") or {}
+    if pruner.get("name") != "halving":
+        return ""
+    factor, rung, rungs = int(pruner["reduction_factor"]), int(pruner["min_epochs"]), []
+    while rung < int(config["max_epochs"]):
+        rungs.append(str(rung))
+        rung *= factor
+    return (
+        f"A rung is an epoch ({', '.join(rungs)}) from which only the best go on, about one in "
+        f"{factor} of those that have come to it; the others are paused, some are promoted later, "
+        "and what is left of them at the end is behind."
+    )
+
+
+def parts(segments: Sequence[tuple[int, int]]) -> str:
+    """Return the epochs of each part in which a trial was trained: ``1, 2-4, 5-16``.
+
+    Args:
+        segments: Data epoch at the entry and number of epochs of each, in order.
+    """
+    ends = list(itertools.accumulate(number for _, number in segments))
+    starts = [end - number + 1 for end, (_, number) in zip(ends, segments, strict=True)]
+    spans = zip(starts, ends, strict=True)
+    return ", ".join(str(end) if start == end else f"{start}-{end}" for start, end in spans)
 
 
 def whole(value: Any) -> str:

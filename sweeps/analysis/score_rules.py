@@ -295,6 +295,21 @@ def _advise_converged(curve: TrialCurve, rise: Rise) -> str:
     )
 
 
+def find_cut_short(curve: TrialCurve) -> Finding | None:
+    """Find a trial that left its place to better ones before its 8th epoch.
+
+    Its few epochs were compared with those of others, and show no end of it.
+    """
+    is_cut = curve.outcome in (Outcome.PAUSED.value, Outcome.BEHIND.value)
+    if not is_cut or curve.epochs >= MIN_EPOCHS:
+        return None
+    how = "is paused" if curve.outcome == Outcome.PAUSED.value else "was ended"
+    epochs = f"{curve.epochs} epoch{'' if curve.epochs == 1 else 's'}"
+    evidence = f"it {how} behind others after {epochs}, and a trend takes {MIN_EPOCHS}"
+    advice = "Others were better at the same epoch; what it would have come to is not known."
+    return Finding(Verdict.UNCLEAR, evidence, advice, {"epochs": float(curve.epochs)})
+
+
 def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
     """Find a trial whose trend cannot be told: fewer than 8 epochs, or noise that hides it.
 
@@ -311,7 +326,7 @@ def find_too_short(curve: TrialCurve, rise: Rise | None) -> Finding | None:
     # What ended it is what a longer one would have to be spared.
     longer, option = {
         Outcome.STALLED.value: ("one with more patience would tell", None),
-        Outcome.BEHIND.value: ("it was ended behind others", None),
+        Outcome.BEHIND.value: ("others were better, or the budget ended", None),
     }.get(
         curve.outcome or "",
         (

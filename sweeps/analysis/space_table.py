@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import find_limit_mistakes
+from sweeps.analysis.findings import UNTELLING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +149,11 @@ def trials_with(verdicts: "pd.DataFrame", verdict: str) -> set[int]:
     """
     has_it = [verdict in str(each).split(", ") for each in verdicts["verdicts"]]
     return {int(trial) for trial in verdicts.loc[has_it, "trial"]}
+
+
+def untelling_trials(verdicts: "pd.DataFrame") -> set[int]:
+    """Return the trials whose curves say nothing of them, by number."""
+    return set().union(*(trials_with(verdicts, each.value) for each in UNTELLING))
 
 
 def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:

@@ -223,9 +223,10 @@ def describe_stops(
         return []
     left_out = f" ({totals.num_diverged} that diverged left out)" if totals.num_diverged else ""
     saved = (
-        f"stopping saved {count(totals.epochs_saved, 'epoch')} in {totals.num_stopped} of "
-        f"{count(totals.num_ended, 'trial')}{left_out}, {totals.share_saved:.0%} of what "
-        f"max_epochs allows: about {duration(totals.seconds_saved)} at each trial's own pace"
+        f"stopping {totals.num_stopped} of {count(totals.num_ended, 'trial')}{left_out} saved "
+        f"{totals.epochs_saved:,} of the {totals.epochs_run + totals.epochs_saved:,} epochs that "
+        f"max_epochs allows them, {totals.share_saved:.0%}: about "
+        f"{duration(totals.seconds_saved)} at each trial's own pace"
     )
     return [saved, describe_audit(totals, audit=audit, best=best)]
 

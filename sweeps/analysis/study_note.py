@@ -47,8 +47,8 @@ def note_text(data: StudyData, facts: Facts, *, now: datetime) -> str:
         f"All of it: [the report](/report/{data.study}), served by `bestepoch dashboard`.",
         "",
         f"Values in Optuna's pages are best-epoch {escape_markdown(data.metric)} so far; a trial "
-        "that fell behind is PRUNED there, and one that diverged has the lowest score that there "
-        f"is.{_say_other_best(data)}",
+        "that fell behind is PRUNED there, a paused one RUNNING, and one that diverged has the "
+        f"lowest score that there is.{_say_other_best(data)}",
         "",
         f"Written by the sweep, {words.moment(now)}.",
     ]

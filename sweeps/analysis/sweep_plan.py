@@ -5,7 +5,7 @@ no database.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis.advice import Advice, advise
@@ -13,6 +13,7 @@ from sweeps.analysis.comparison import tie_margin, validation_error
 from sweeps.analysis.epoch_advice import EpochPlan, plan_epochs
 from sweeps.analysis.next_step import NextStep, find_next
 from sweeps.analysis.stop_audit import BestAudit, StopTotals, add_up, audit_best, stop_audit
+from sweeps.budget import Budget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ def plan_sweep(
     *,
     study: str,
     config: Mapping[str, Any],
-    target: int | None,
+    budget: Budget,
 ) -> SweepPlan:
     """Return what a study says of its next sweep.
 
@@ -82,7 +83,7 @@ def plan_sweep(
         verdicts: ``analysis.verdicts.verdicts``.
         study: Its name.
         config: Its settings; ``max_epochs`` must be among them.
-        target: Trials that the last run was to end with, None: not known.
+        budget: What limited the last run.
     """
     max_epochs, patience = int(config["max_epochs"]), config.get("patience")
     error = validation_error(results, class_scores)
@@ -91,13 +92,8 @@ def plan_sweep(
         results, verdicts, max_epochs=max_epochs, patience=patience, margin=margin
     )
     space = config.get("space", {})
-    known: dict[str, Any] = {"epochs": epochs, "error": error, "target": target}
-    present = f"--trials {max(target or 0, len(results))}"
-    advice = [
-        # The present target is no change.
-        replace(each, option=None) if each.option == present else each
-        for each in advise(results, space, verdicts, **known)
-    ]
+    known: dict[str, Any] = {"epochs": epochs, "error": error, "budget": budget}
+    advice = advise(results, space, verdicts, **known)
     stops = stop_audit(
         results,
         curves,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sweeps.analysis.findings import (
     PRECEDENCE,
     RAISE_RATE,
+    UNTELLING,
     Finding,
     TrialCurve,
     Verdict,
@@ -30,6 +31,7 @@ from sweeps.analysis.noise import epochs_to_best
 from sweeps.analysis.score_rules import (
     find_collapse,
     find_convergence,
+    find_cut_short,
     find_diminishing_returns,
     find_improvement,
     find_oscillation,
@@ -72,10 +74,11 @@ VERDICTS: Mapping[str, str] = {
 }
 
 #: Verdicts that say already why a trial learned little.
-_EXPLAINED = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING}
+_EXPLAINED = {*(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING, Verdict.UNCLEAR)}
 #: Verdicts on trials that are no example to any other.
 _NOT_LEARNING = {
-    *(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT)
+    *(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT),
+    Verdict.UNCLEAR,
 }
 #: Verdicts that give way to what the trials beside it tell.
 _REPLACED = {Verdict.UNDERFIT, Verdict.CONVERGED, Verdict.TOO_SHORT}
@@ -119,11 +122,15 @@ def judge(curve: TrialCurve) -> TrialVerdict:
     """Return the verdicts on one trial, in the order of ``PRECEDENCE``.
 
     A diverged trial is nothing else, and one of fewer than 8 epochs is judged by its losses and
-    its classes alone. ``converged`` is said where nothing else is found, ``too short`` likewise.
+    its classes alone; if it was paused or fell behind, by nothing but a rate that is too high.
+    ``converged`` is said where nothing else is found, ``too short`` likewise.
     """
     diverged = find_divergence(curve)
     if diverged is not None:
         return _conclude(curve, [diverged], None)
+    cut = find_cut_short(curve)
+    if cut is not None:
+        return _conclude(curve, [find_rate_too_high(curve) or cut], None)
     rise, fall = measure_rise(curve), measure_fall(curve)
     collapse = find_collapse(curve)
     # A few epochs tell that a model learns where they tell that it gives a class up.
@@ -305,7 +312,8 @@ def _judge_beside_siblings(
 
 def _blame_rate(judged: TrialVerdict, curve: TrialCurve, own: Sibling | None) -> TrialVerdict:
     """Return the verdicts on a trial; what follows from an unusual rate gives way to it."""
-    if own is None or {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH} & set(judged.verdicts):
+    told = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.UNCLEAR}
+    if own is None or told & set(judged.verdicts):
         return judged
     unusual = find_unusual_rate(curve, own)
     if unusual is None:
@@ -330,7 +338,7 @@ def _params_without(
         for each in study
         if _is_example(each)
         and verdict not in each.verdicts
-        and each.verdicts != (Verdict.TOO_SHORT,)
+        and not UNTELLING.issuperset(each.verdicts)
     }
 
 

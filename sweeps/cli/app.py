@@ -1,6 +1,7 @@
 """The commands, and what becomes of their errors."""
 
 import difflib
+import logging
 import os
 import re
 import signal
@@ -25,6 +26,7 @@ from sweeps.cli import (
     serve,
     show,
     studies,
+    weights,
 )
 from sweeps.cli.output import Invocation, UsageMistake, clean, console
 
@@ -62,7 +64,7 @@ def _show_version(is_wanted: bool) -> None:
 def _root(
     context: typer.Context,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error.")
+        bool, typer.Option("--debug", help="Show tracebacks, and what a run trains next and why.")
     ] = False,
     version: Annotated[
         bool,
@@ -72,6 +74,9 @@ def _root(
     ] = False,
 ) -> None:
     context.obj.debug = debug
+    if debug:
+        logging.basicConfig(format="%(asctime)s %(message)s")
+        logging.getLogger("bestepoch").setLevel(logging.DEBUG)
 
 
 app.command("run")(run.run)
@@ -79,6 +84,7 @@ app.add_typer(new.app, name="new")
 app.command("list")(studies.list_studies)
 app.command("results")(studies.results)
 app.command("show")(show.show)
+app.command("weights")(weights.weights)
 app.command("diagnose")(diagnose.diagnose)
 app.command("curves")(curves.curves)
 app.command("compare")(compare.compare)

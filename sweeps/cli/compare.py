@@ -48,7 +48,7 @@ def compare(
         typer.Option(
             metavar="X",
             min=1,
-            help="Compare at this epoch too. (the last that all ranked trials reached)",
+            help="Compare at this epoch too. (the last that all reached but those cut short)",
         ),
     ] = None,
     by: Annotated[

@@ -83,9 +83,14 @@ def diagnose(
 
 def _print_study(printer: Console, data: "StudyData", storage: str | None) -> None:
     from sweeps.analysis import report_words
+    from sweeps.analysis.report_tables import MAX_UNCLEAR, find_unclear
 
     by_trial = {each.trial: each for each in data.judged}
+    unclear = find_unclear(data)
     rows = data.results[data.results["trial"].isin(list(by_trial))]
+    first = int(rows.iloc[0]["trial"])
+    if len(unclear) > MAX_UNCLEAR:
+        rows = rows[~rows["trial"].isin(unclear - {first})]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("\ntrial", "best\nscore"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -113,6 +118,12 @@ def _print_study(printer: Console, data: "StudyData", storage: str | None) -> No
     unended = [name for name in report_words.UNENDED if name in outcomes]
     for line in _explain_table(shown, unended=unended):
         _print_wrapped(printer, line)
+    if len(rows) < len(by_trial):
+        _print_wrapped(
+            printer,
+            f"not listed: {len(by_trial) - len(rows)} trials that others were ahead of before "
+            "their 8th epoch; what their curves show is unclear",
+        )
     counts = Counter(each.leading.verdict.value for each in data.judged)
     some = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     _print_wrapped(printer, some)
@@ -125,7 +136,6 @@ def _print_study(printer: Console, data: "StudyData", storage: str | None) -> No
         printer.print()
     for line in stops:
         _print_wrapped(printer, line)
-    first = int(rows.iloc[0]["trial"])
     printer.print()
     ways = [("diagnose", data.study, first), ("curves", data.study)]
     if data.results["rank"].notna().any():
@@ -299,14 +309,14 @@ def _write_json(data: "StudyData", trial: int | None) -> None:
 def _describe_next(next_: NextSweep | None) -> dict[str, Any]:
     """Return what the JSON says of the next sweep; null of a foreign study."""
     if next_ is None:
-        names = ("num_ended", "target", "carry_on", "hint", "command", "recommended_max_epochs")
+        names = ("num_ended", "budget", "carry_on", "hint", "command", "recommended_max_epochs")
         return {"advice": [], **dict.fromkeys((*names, "stopping"))}
     plan = next_.plan
     best = None if plan.best is None else {**asdict(plan.best), "cost": plan.best.cost}
     hint = plan.hint
     return {
         "num_ended": next_.num_ended,
-        "target": next_.target,
+        "budget": asdict(next_.budget),
         "carry_on": next_.carry_on,
         "advice": [asdict(each) for each in plan.advice],
         "hint": None if hint is None else {"text": hint.text, "option": hint.option},

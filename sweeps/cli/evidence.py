@@ -18,6 +18,7 @@ _SHORT = {
     "overfit": "val. loss {val_loss_rise:+.0%} from epoch {since_epoch:.0f}, {score_change}",
     "underfit": "training loss {far}",
     "too short": "{epochs:.0f} epoch{s}; a trend takes 8",
+    "unclear": "behind others after {epochs:.0f} epoch{s}",
 }
 #: The same where a verdict has several grounds, by a number that one of them alone has.
 _SHORT_BY_GROUND = {

@@ -16,15 +16,27 @@ from rich.text import Text
 
 from sweeps.analysis.space_table import flatten
 from sweeps.analysis.trial_params import BY_LINE_SEARCH, fill_unstored
+from sweeps.budget import Budget
 from sweeps.cli.output import clean, short_value
-from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
+from sweeps.running.events import (
+    EpochDone,
+    Event,
+    Note,
+    TrialEnded,
+    TrialPaused,
+    TrialPromoted,
+    TrialStarted,
+)
 
 #: Running trials that are listed; the others are counted.
 MAX_LISTED = 20
 RANKED = ("stalled", "exhausted", "behind")
-#: Trials that must have ended in this run before it says how long it will take: those that end
-#: first are the short ones.
+#: Trials that must have ended or paused in this run before it says how long a number of trials
+#: will take: those that end first are the short ones.
 MIN_ENDED = 3
+#: Epochs a trial in training before it says how long a number of epochs will take: of the first
+#: lanes only the quickest have answered by then.
+MIN_PACE_EPOCHS = 2
 #: Seconds between two lines of the state where there is no terminal.
 STATE_INTERVAL_S = 30.0
 
@@ -56,21 +68,23 @@ class Progress:
     """The state of a sweep as its events tell it. Threads may share it.
 
     Attributes:
-        target: Trials that the study has in the end.
+        budget: What limits the sweep.
         varying: Names of the hyperparameters that are sampled.
         ended: Numbers of the trials that have ended, those of earlier runs included.
         bests: The best score of each trial that may be ranked, running ones included.
         now: Returns seconds.
-        pruned: Numbers of the trials that ended behind the others.
+        paused: Numbers of the trials that wait at a rung.
+        trained: Epochs that each trial has had, those of earlier runs included.
         metric: What people call the score.
     """
 
-    target: int
+    budget: Budget
     varying: Sequence[str]
     ended: set[int]
     bests: dict[int, Best]
     now: Callable[[], float]
-    pruned: set[int] = field(default_factory=set)
+    paused: set[int] = field(default_factory=set)
+    trained: dict[int, int] = field(default_factory=dict)
     metric: str = "score"
     _running: dict[int, _Running] = field(default_factory=dict)
     _params: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -94,22 +108,40 @@ class Progress:
                 (params,) = fill_unstored([flatten(event.params)], beside=beside)
                 self._params[event.trial] = params
                 self._running[event.trial] = _Running(params)
+                self.paused.discard(event.trial)
+                self.trained.setdefault(event.trial, 0)
             elif isinstance(event, EpochDone):
                 self._add_epoch(event)
+            elif isinstance(event, TrialPaused):
+                self._stop(event.trial, event.epoch)
+                self.paused.add(event.trial)
+            elif isinstance(event, TrialPromoted):
+                self.paused.discard(event.trial)
+                self._lengths.pop(event.trial, None)
+                params = self._params.get(event.trial, {})
+                self._running[event.trial] = _Running(params, event.epoch - 1)
             elif isinstance(event, TrialEnded):
-                self._running.pop(event.trial, None)
+                self._stop(event.trial, event.epochs_run)
+                self.paused.discard(event.trial)
                 self.ended.add(event.trial)
-                self._lengths[event.trial] = event.epochs_run
-                if event.outcome == "behind":
-                    self.pruned.add(event.trial)
                 self.bests.pop(event.trial, None)
                 if event.outcome in RANKED and event.best_score is not None:
                     self._set_best(event)
 
+    def describe_start(self) -> str:
+        """Return what there was before this run; "" without a trial."""
+        begun, epochs = len(self.ended | self.trained.keys()), sum(self.trained.values())
+        if not begun:
+            return ""
+        use = self.budget.use(trials=begun, epochs=epochs)
+        paused = f", {len(self.paused)} paused" if self.paused else ""
+        is_over = len(self.ended) == begun
+        more = "; for more give a larger --max-total-epochs or --trials" if is_over else ""
+        return f"{use}: {len(self.ended)} ended{paused}{more}"
+
     def ended_line(self, event: TrialEnded, *, width: int) -> str:
         """Return one line for a trial that has ended."""
-        digits = max(2, len(str(self.target)))
-        line = f"trial {event.trial:>{digits}} {event.outcome:<9} "
+        line = f"trial {event.trial:>3} {event.outcome:<9} "
         if event.best_score is None or event.best_epoch is None:
             return f"{line} {clean(event.reason)}"
         line += f" {event.best_score:.4f} at epoch {event.best_epoch:>2}"
@@ -130,7 +162,7 @@ class Progress:
         with self._lock:
             numbers = sorted(self._running)
             listed = [(number, self._running[number]) for number in numbers[:MAX_LISTED]]
-            head = self._render_head(len(numbers))
+            head = self._render_head()
             if not listed:
                 return head
             more = len(numbers) - len(listed)
@@ -140,31 +172,48 @@ class Progress:
     def state_line(self) -> str:
         """Return the state of the sweep on one line, for a log."""
         with self._lock:
-            best = self._best_text()
-            return f"{self._counts(len(self._running))}; best {best}; {self._times()}"
+            return f"{self._counts()}; best {self._best_text()}; {self._times()}"
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until the last trial ends; None while too little is known.
+        """Estimate the seconds until the budget is spent; None while too little is known."""
+        budget, found = self.budget, []
+        if budget.minutes is not None:
+            found.append(budget.minutes * 60 - (self.now() - self._started))
+        if self._first_event is not None and self._epochs:
+            pace = self._epochs / max(self.now() - self._first_event, 1e-9)
+            if budget.epochs is not None and self._epochs >= self._pace_epochs():
+                found.append((budget.epochs - sum(self.trained.values())) / pace)
+            if budget.trials is not None and len(self._lengths) >= MIN_ENDED:
+                found.append(self._expect_epochs(budget.trials) / pace)
+        left = min(found, default=0.0)
+        return left if left > 0.0 else None
 
-        Epochs that are left, by the pace of this run. How long trials are comes from those of
-        this run by the estimator of Kaplan and Meier (1958, "Nonparametric estimation from
-        incomplete observations"), in which a running trial is one that is longer than so far;
-        the mean of those that have ended would be that of the shortest. On 600 drawn sweeps
-        the median estimate was 0.6 of the truth after 3 of 24 trials, 0.8 after 6, 0.9 after 12.
+    def _pace_epochs(self) -> int:
+        return MIN_PACE_EPOCHS * max(1, len(self._running))
+
+    def _expect_epochs(self, trials: int) -> float:
+        """Estimate the epochs until so many trials have all ended or paused.
+
+        How long trials are comes from those of this run by the estimator of Kaplan and Meier
+        (1958, "Nonparametric estimation from incomplete observations"), in which a running trial
+        is one that is longer than so far; the mean of those that have ended would be that of the
+        shortest. On 600 drawn sweeps the median estimate was 0.6 of the truth after 3 of 24
+        trials, 0.8 after 6, 0.9 after 12.
         """
-        left = max(0, self.target - len(self.ended))
-        if len(self._lengths) < MIN_ENDED or not left or not self._epochs:
-            return None
-        assert self._first_event is not None
         so_far = [one.epoch for one in self._running.values()]
+        unbegun = max(0, trials - len(self.ended) - len(self.paused) - len(so_far))
         longer = _shares_longer(list(self._lengths.values()), so_far)
         epochs = math.fsum(_epochs_after(longer, epoch) for epoch in so_far)
-        epochs += max(0, left - len(so_far)) * _epochs_after(longer, 0)
-        pace = self._epochs / max(self.now() - self._first_event, 1e-9)
-        return epochs / pace
+        return epochs + (unbegun * _epochs_after(longer, 0) if unbegun else 0.0)
+
+    def _stop(self, trial: int, epochs: int) -> None:
+        self._running.pop(trial, None)
+        self._lengths[trial] = epochs
 
     def _add_epoch(self, event: EpochDone) -> None:
         self._epochs += 1
+        # A trial that begins again repeats epochs, which the budget has counted.
+        self.trained[event.trial] = max(self.trained.get(event.trial, 0), event.epoch)
         one = self._running.get(event.trial)
         if one is None:
             return
@@ -179,23 +228,38 @@ class Progress:
                 score, event.trial, epoch, math.inf if loss is None else loss
             )
 
-    def _render_head(self, num_running: int) -> RenderableType:
+    def _render_head(self) -> RenderableType:
+        use, states = self._counts().split(": ")
         counts = Table.grid(padding=(0, 2, 0, 0))
-        bar = ProgressBar(total=self.target, completed=len(self.ended), width=_BAR_WIDTH)
-        counts.add_row(bar, self._counts(num_running))
+        bar = ProgressBar(total=1.0, completed=self._spent(), width=_BAR_WIDTH)
+        counts.add_row(bar, use)
         best = Text(f"best      {self._best_text()}", style="bold")
-        return Group(counts, best, Text(f"time      {self._times()}"))
+        return Group(counts, Text(f"trials    {states}"), best, Text(f"time      {self._times()}"))
 
-    def _counts(self, num_running: int) -> str:
-        pruned = f" ({len(self.pruned)} pruned)" if self.pruned else ""
-        return f"{len(self.ended)} of {self.target} ended{pruned}, {num_running} running"
+    def _spent(self) -> float:
+        """Return the share of the budget that is spent, of that limit of which most is."""
+        budget = self.budget
+        settled = len(self.ended) + len(self.paused)
+        minutes = (self.now() - self._started) / 60
+        spent = (
+            (settled, budget.trials),
+            (sum(self.trained.values()), budget.epochs),
+            (minutes, budget.minutes),
+        )
+        return min(1.0, max(number / most if most else 0.0 for number, most in spent))
+
+    def _counts(self) -> str:
+        begun, epochs = len(self.ended | self.trained.keys()), sum(self.trained.values())
+        paused = f"{len(self.paused)} paused, " if self.paused else ""
+        states = f"{len(self._running)} train, {paused}{len(self.ended)} ended"
+        return f"{self.budget.use(trials=begun, epochs=epochs)}: {states}"
 
     def _best_text(self) -> str:
         # Of equal ones that with the lower validation loss, as in every table.
         first = min(self.bests.values(), key=lambda b: (-b.score, b.loss, b.trial), default=None)
         if first is None:
             return "none yet"
-        return f"{first.score:.4f}, trial {first.trial} at epoch {first.epoch}"
+        return f"{self.metric} {first.score:.4f} (trial {first.trial}, epoch {first.epoch})"
 
     def _times(self) -> str:
         texts = [f"{_clock(self.now() - self._started)} elapsed"]
@@ -244,6 +308,7 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Take in an event and show what it changes."""
+        was_paused = isinstance(event, TrialEnded) and event.trial in self._progress.paused
         self._progress.add(event)
         if self._is_quiet:
             return
@@ -252,7 +317,8 @@ class Display:
             # A terminal gets whole words, a log a line.
             is_log = self._live is None
             self._printer.print(f"note: {clean(event.text)}", soft_wrap=is_log)
-        elif isinstance(event, TrialEnded) and self._live is None:
+        elif isinstance(event, TrialEnded) and self._live is None and not was_paused:
+            # Many a paused trial is behind once the budget ends: no news, and no line of its own.
             line = self._progress.ended_line(event, width=self._printer.width)
             self._printer.print(line, soft_wrap=True)
         if self._live is None and self._progress.now() - self._told_at >= STATE_INTERVAL_S:

@@ -67,6 +67,7 @@ def answer_lines(
         space: The study's, by which the only trial of a study is described.
         metric: What people call the score.
     """
+    from sweeps.analysis.sweep_progress import say_ahead
     from sweeps.analysis.trial_params import describe_trial
 
     ranked = frame[frame["rank"].notna()]
@@ -83,6 +84,7 @@ def answer_lines(
     lines += _say_equals(ranked, first, by=by)
     described = clean(describe_trial(frame, int(first["trial"]), space or {}))
     lines.append(f"trial {first['trial']} is {described}")
+    lines += say_ahead(frame)
     return [*lines, *_say_rivals(ranked, first, other="last" if by == "best" else "best")]
 
 

@@ -1,6 +1,5 @@
 """``run``: starts a sweep or carries it on, and ends with its ranked answer."""
 
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from sweeps.cli.output import (
     paste,
     stop_without_reader,
 )
+from sweeps.cli.run_head import head_lines, list_varying
 from sweeps.commands import carry_on_command
 
 if TYPE_CHECKING:
@@ -54,7 +54,13 @@ def run(
         ),
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Trials that the study has in the end.")
+        int | None, typer.Option(help="Most trials that the study starts. (no limit)")
+    ] = None,
+    max_total_epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs that all trials train together. (the objective's, without another limit)"
+        ),
     ] = None,
     study: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the study. (the objective's)")
@@ -122,7 +128,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a sweep to its target; the same command again carries it on.
+    """Run a sweep until its budget is spent; the same command again carries it on.
 
     Exit codes: 0 done, 1 no trial got a score, 2 a mistake of yours, 130 interrupted.
     """
@@ -139,6 +145,7 @@ def run(
         target if like is None else like,
         overrides or (),
         trials=trials,
+        max_total_epochs=max_total_epochs,
         study=study,
         storage=storage,
         metric=metric,
@@ -181,8 +188,8 @@ def _run(config: "SweepConfig", *, force: bool, is_quiet: bool) -> "SweepEnd":
 
     printer = console()
     progress = _make_progress(config)
-    num_ended = len(progress.ended)
-    head = [] if is_quiet else _head_lines(config, num_ended=num_ended, width=printer.width)
+    so_far = progress.describe_start()
+    head = [] if is_quiet else head_lines(config, so_far=so_far, width=printer.width)
     try:
         with Display(progress, printer, is_quiet=is_quiet) as display:
 
@@ -216,25 +223,30 @@ def _run_as_json(config: "SweepConfig", *, force: bool) -> int:
 
 
 def _make_progress(config: "SweepConfig") -> "Progress":
+    from sweeps.analysis.report_words import UNENDED, outcome
+    from sweeps.budget import read_budget
     from sweeps.cli.progress import Best, Progress
 
     frame = _read_results(config)
     ended: set[int] = set()
-    pruned: set[int] = set()
+    paused: set[int] = set()
+    trained: dict[int, int] = {}
     bests: dict[int, Best] = {}
     if frame is not None:
-        is_ended = frame["outcome"].notna() & (frame["outcome"] != "interrupted")
+        is_ended = ~frame["outcome"].map(outcome, na_action=None).isin(UNENDED)
         ended = {int(trial) for trial in frame.loc[is_ended, "trial"]}
-        pruned = {int(trial) for trial in frame.loc[frame["outcome"] == "behind", "trial"]}
+        paused = {int(trial) for trial in frame.loc[frame["outcome"] == "paused", "trial"]}
+        trained = dict(zip(frame["trial"].map(int), frame["epochs_run"].map(int), strict=True))
         for row in frame[frame["rank"].notna()].to_dict(orient="records"):
             trial = int(row["trial"])
             bests[trial] = Best(
                 row["best_score"], trial, int(row["best_epoch"]), row["best_val_loss"]
             )
     return Progress(
-        target=config.trials,
-        varying=_list_varying(config),
-        pruned=pruned,
+        budget=read_budget(dict(config)),
+        varying=list_varying(config),
+        paused=paused,
+        trained=trained,
         metric=label_metric(config.metric),
         ended=ended,
         bests=bests,
@@ -252,64 +264,6 @@ def _read_results(config: "SweepConfig") -> "pd.DataFrame | None":
     except StorageError:
         # Whatever is wrong with the database, the run itself says it.
         return None
-
-
-def _list_varying(config: "SweepConfig") -> list[str]:
-    """Return the names of the hyperparameters that are sampled, those of few trials last."""
-    from search_spaces.hparams import OPTIMIZERS_WITH, RATED
-
-    used = {name for name, _ in config.space.describe()}
-    table = config.space.to_table()
-    model = {f"model.{name}": spec for name, spec in table.pop("model", {}).items()}
-    names = [
-        name
-        for name, spec in (table | model).items()
-        if name in used and (isinstance(spec, dict) or (isinstance(spec, list) and len(spec) > 1))
-    ]
-    return sorted(names, key=lambda name: not OPTIMIZERS_WITH.get(name, {*RATED}) >= {*RATED})
-
-
-def _count_trials(config: "SweepConfig") -> str:
-    return "1 trial has" if config.trials == 1 else f"{config.trials} trials have"
-
-
-def _head_lines(config: "SweepConfig", *, num_ended: int, width: int) -> list[str]:
-    """Return what is printed of the study before its first trial."""
-    from storage import locations
-    from sweeps.analysis.report_words import count
-    from sweeps.config_choices import describe_sampler
-
-    url = locations.redact(locations.resolve_url(config.storage))
-    varying = _list_varying(config)
-    names = [name.removeprefix("model.") for name in varying]
-    fixed = len(config.space.describe()) - len(varying)
-    vary = "hyperparameter varies" if len(varying) == 1 else "hyperparameters vary"
-    some = f"{len(varying)} {vary}: {', '.join(names)}" if varying else "no hyperparameter varies"
-    space = f"{some}; {fixed} {'is' if fixed == 1 else 'are'} fixed"
-    lines = {
-        "study": f"{config.study}, objective {config.objective}, {count(config.trials, 'trial')}",
-        "database": url,
-        "space": space,
-        "sampler": describe_sampler(config.sampler, config.space),
-    }
-    if config.warm_start is not None:
-        from sweeps.running.first_trials import describe_warm_start
-
-        lines["first"] = describe_warm_start(config, locations.resolve_url(config.storage))
-    if num_ended:
-        more = "; for more give --trials" if num_ended >= config.trials else ""
-        lines["so far"] = f"{num_ended} of {_count_trials(config)} ended{more}"
-    return [
-        textwrap.fill(
-            clean(text),
-            width=width,
-            initial_indent=f"{name:<9} ",
-            subsequent_indent=" " * 10,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for name, text in lines.items()
-    ]
 
 
 def _report(config: "SweepConfig", end: "SweepEnd", *, is_quiet: bool) -> int:
@@ -387,12 +341,11 @@ def _print_kept(
     if frame is None:
         errors.print(f"{end.ending}: nothing had begun")
         return
-    num_ended = int((frame["outcome"].notna() & (frame["outcome"] != "interrupted")).sum())
-    num_unfinished = len(frame) - num_ended
-    are = "is" if num_ended == 1 else "are"
-    kept = f"{end.ending}: {num_ended} of {_count_trials(config)} ended and {are} kept"
+    progress = _make_progress(config)
+    kept = f"{end.ending}: {progress.describe_start() or 'no trial has begun'}"
+    num_unfinished = len(frame) - len(progress.ended) - len(progress.paused)
     if num_unfinished:
-        kept += f"; {num_unfinished} unfinished will start again under their numbers"
-    errors.print(kept)
+        kept += f", {num_unfinished} unfinished, which will go on under their numbers"
+    errors.print(kept, soft_wrap=True)
     command = paste(carry_on_command(config.study), config.storage)
     errors.print(f"to carry on: {command}", soft_wrap=True)

@@ -14,6 +14,7 @@ from sweeps.cli.output import (
     StorageOption,
     StudyArgument,
     clean,
+    command_line,
     console,
     find_metric,
     is_missing,
@@ -65,12 +66,17 @@ def show(
         for line in plot_curve(epochs, list(curve["score"])):
             printer.print(line, soft_wrap=True)
     _print_classes(printer, classes[classes["trial"] == trial])
+    again = command_line("weights", study, trial, storage=storage)
     if row["weights_file"] is None:
+        if not is_missing(scores["rank"]):
+            printer.print("\nits best epoch's weights were not kept; to train it again:")
+            printer.print(f"  {again}", soft_wrap=True)
         return
     with open_database(url, create=False) as db:
         path = db.weights_dir / row["weights_file"]
     if not path.is_file():
         printer.print(f"\nits best epoch's weights are gone: {path}", soft_wrap=True)
+        printer.print(f"to train it again: {again}", soft_wrap=True)
         return
     printer.print("\nto load its best epoch in Python:\n")
     data = settings.config.get("data")
@@ -151,18 +157,23 @@ def _print_facts(
     scores: "pd.Series[Any]",
     curve: "pd.DataFrame",
 ) -> None:
-    from sweeps.analysis.report_words import outcome
+    from sweeps.analysis.report_words import outcome, parts
 
     last_epoch, last = row["last_epoch"], row["last_score"]
     if last_epoch is None and not curve.empty:
         last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["score"]
-    ended = outcome(scores["outcome"])
+    ended, segments = outcome(scores["outcome"]), row["segments"] or ()
     rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
     facts = {
         "outcome": ended if row["reason"] is None else f"{ended}: {clean(row['reason'])}",
         "best": f"{score(scores['best_score'])} at epoch {whole(scores['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
         "tail": f"{score(row['tail_score'])}, {_describe_tail(len(curve))}",
+        **(
+            {"parts": f"trained in {len(segments)} parts: epochs {parts(segments)}"}
+            if len(segments) > 1
+            else {}
+        ),
         "seed": f"{row['seed']}{_describe_place(row)}",
         "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
     }

@@ -145,6 +145,8 @@ def _delete_weights(folder: Path, names: Collection[str], *, study_uuid: str) ->
     # Trials that were not ended have files that no row names.
     leftover = folder.glob(f"*-{study_uuid[:8]}/trial-*.safetensors")
     paths = {folder / name for name in names} | set(leftover)
+    for state in folder.glob(f"*-{study_uuid[:8]}/states-*"):
+        state.unlink()
     inside = folder.resolve()
     deleted = 0
     for path in sorted(paths):

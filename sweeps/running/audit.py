@@ -1,35 +1,21 @@
 """The audit of stopping: a random share of trials runs on where it would have been stopped.
 
 What stopping costs cannot be seen in trials that it stopped. Knows curves and decisions; knows
-neither lanes nor databases.
+neither lanes nor how it is stored.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from storage.records import HeldStop
 from sweeps.config_choices import PrunerConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import Outcome
 from sweeps.running.seeds import audit_draw
-from sweeps.running.stopping import Decision, StopRule
+from sweeps.running.stopping import StopRule
 
 #: Ends that the audit holds back; a diverged or failed trial has no epochs worth having.
 AUDITED = frozenset({Outcome.STALLED, Outcome.BEHIND})
-
-
-@dataclass(frozen=True, slots=True)
-class HeldStop:
-    """The end that an audited trial would have had.
-
-    Attributes:
-        outcome: One of ``AUDITED``.
-        epoch: Epoch at which it would have ended, from 1.
-        score: Its best validation score up to that epoch; None if it has none.
-    """
-
-    outcome: Outcome
-    epoch: int
-    score: float | None
 
 
 def is_audited(seed: int, trial: int, *, share: float) -> bool:
@@ -47,20 +33,21 @@ def is_audited(seed: int, trial: int, *, share: float) -> bool:
 
 
 def find_held_stop(
-    decision: Decision, scores: Sequence[float], *, max_epochs: int
+    trial: int, outcome: Outcome, scores: Sequence[float], *, max_epochs: int
 ) -> HeldStop | None:
-    """Return what is held back of a decision; None: it stands, and the trial ends.
+    """Return what is held back of a stop; None: it stands.
 
     Args:
-        decision: Why the trial would end at its last epoch.
+        trial: Number of the trial.
+        outcome: How it would stop at its last epoch; ``behind``: it would be paused, or end.
         scores: Validation score per epoch so far; epoch 1 first.
         max_epochs: The study's; a trial that stalls there has no further epoch.
     """
-    if decision.outcome not in AUDITED or len(scores) >= max_epochs:
+    if outcome not in AUDITED or len(scores) >= max_epochs:
         return None
     best = best_epoch(scores)
     score = None if best is None else scores[best - 1]
-    return HeldStop(decision.outcome, len(scores), score)
+    return HeldStop(trial, outcome.value, len(scores), score)
 
 
 def make_audit_rule(rule: StopRule) -> StopRule:

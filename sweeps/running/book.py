@@ -13,9 +13,10 @@ from storage.database import Database
 from storage.holding import StudyHold
 from storage.locations import StorageError, StorageUnavailableError
 from storage.optuna_mirror import Ending, MirrorTrial, OptunaMirror
-from storage.records import EpochRecord, NewTrial, Placed, StoredTrial, TrialEnd
-from sweeps.curves import best_epoch
-from sweeps.outcomes import Outcome
+from storage.records import NewTrial, StoredTrial
+from sweeps.outcomes import OPEN_OUTCOMES, Outcome
+from sweeps.running.mirrored import make_ending, to_mirror
+from sweeps.running.news import News
 from sweeps.running.trial import Trial
 
 
@@ -48,6 +49,7 @@ class StudyBook:
         self._on_problem = on_problem
         self._has_copy = True
         self._begun: list[MirrorTrial] = []
+        self._reopened: list[int] = []
         self._bests: dict[int, tuple[int, float]] = {}
         self._endings: dict[int, Ending] = {}
 
@@ -57,36 +59,41 @@ class StudyBook:
         self._write(lambda: recorder.begin_trials(self._db, self._uuid, new, now=self._now()))
         self._begun += [to_mirror(each) for each in trials]
 
-    def record(
-        self,
-        *,
-        placed: Sequence[Placed] = (),
-        epochs: Sequence[EpochRecord] = (),
-        ended: Sequence[TrialEnd] = (),
-        bests: Mapping[int, tuple[int, float]] | None = None,
-        endings: Mapping[int, Ending] | None = None,
-    ) -> None:
-        """Write the epochs of a lane and the ends of trials, in one transaction.
-
-        Args:
-            placed: Trials that were placed, or whose place ended.
-            epochs: An epoch a trial.
-            ended: Trials that ended.
-            bests: The epoch of each trial and its running best there.
-            endings: What Optuna's copy says of the trials that ended.
-        """
+    def record(self, news: News) -> None:
+        """Write what an answer brought, in one transaction."""
         self._write(
             lambda: recorder.record(
-                self._db, self._uuid, placed=placed, epochs=epochs, ended=ended, now=self._now()
+                self._db,
+                self._uuid,
+                placed=list(news.placed.values()),
+                epochs=news.epochs,
+                held=news.held,
+                stopped=news.stopped,
+                weights=news.weights,
+                checkpoints=news.checkpoints,
+                now=self._now(),
             )
         )
         # Optuna's pages show running bests at epochs 1, 2, 4, 8, ...
         self._bests |= {
             number: (epoch, best)
-            for number, (epoch, best) in (bests or {}).items()
+            for number, (epoch, best) in news.bests.items()
             if epoch & (epoch - 1) == 0 and math.isfinite(best)
         }
-        self._endings |= endings or {}
+        self._endings |= news.endings
+
+    def leave_behind(self, trials: Sequence[Trial], reasons: Mapping[int, str]) -> None:
+        """Write that paused trials have ended, each for its reason."""
+        self._write(lambda: recorder.leave_behind(self._db, self._uuid, reasons, now=self._now()))
+        self._endings |= {
+            each.number: make_ending(Outcome.BEHIND, each.curve.best_score, each.curve.scores)
+            for each in trials
+            if each.number in reasons
+        }
+
+    def reopen(self, trials: Sequence[int]) -> None:
+        """Let trials run again in Optuna's copy that it has as ended: a larger budget goes on."""
+        self._reopened += trials
 
     def set_kills(self, trial: Trial) -> None:
         """Write how many processes have died of a trial."""
@@ -111,7 +118,7 @@ class StudyBook:
         endings = {
             each.trial: make_ending(Outcome(each.outcome), each.value, each.scores)
             for each in stored
-            if each.outcome not in (None, Outcome.INTERRUPTED.value)
+            if each.outcome is not None and Outcome(each.outcome) not in OPEN_OUTCOMES
         }
         self._mirror.catch_up([to_mirror(each) for each in trials], endings)
 
@@ -128,38 +135,12 @@ class StudyBook:
         if self._begun:
             self._mirror.begin(self._begun)
             self._begun = []
+        if self._reopened:
+            self._mirror.reopen(self._reopened)
+            self._reopened = []
         if self._bests:
             self._mirror.report(self._bests)
             self._bests = {}
         if self._endings:
             self._mirror.end(self._endings)
             self._endings = {}
-
-
-def to_mirror(trial: Trial) -> MirrorTrial:
-    """Return a trial as Optuna's copy has it."""
-    sampled = trial.sampled
-    return MirrorTrial(trial.number, dict(sampled.params), dict(sampled.distributions))
-
-
-def make_ending(outcome: Outcome, value: float | None, scores: Sequence[float]) -> Ending:
-    """Return how a trial's end stands in Optuna's copy.
-
-    Stalled and exhausted trials are COMPLETE with their best epoch's score, diverged ones too with
-    the lowest score; trials behind are PRUNED.
-
-    Args:
-        outcome: Why it ended.
-        value: What Optuna is told.
-        scores: Score per epoch; epoch 1 first.
-    """
-    from optuna.trial import TrialState
-
-    states = {Outcome.BEHIND: TrialState.PRUNED, Outcome.FAILED: TrialState.FAIL}
-    best = best_epoch(scores)
-    return Ending(
-        states.get(outcome, TrialState.COMPLETE),
-        value,
-        len(scores),
-        None if best is None else scores[best - 1],
-    )

@@ -43,10 +43,28 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialPaused:
+    """A trial does not train for now, and may be promoted; ``epoch`` is the last that it had."""
+
+    trial: int
+    epoch: int
+    best_score: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPromoted:
+    """A paused trial goes on; ``epoch`` is the first that it has had since."""
+
+    trial: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """One line for the person: a model that cannot be fused, a trainer that died."""
 
     text: str
 
 
-Event = TrialStarted | EpochDone | TrialEnded | Note
+Event = TrialStarted | EpochDone | TrialPaused | TrialPromoted | TrialEnded | Note

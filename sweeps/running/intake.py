@@ -1,38 +1,46 @@
-"""How many trials are in flight, and how many are asked for at once.
+"""How many trials are in flight, how many are asked for at once, and when none starts any more.
 
-A sampler learns nothing from trials in flight, and a pruner has nothing to compare with, so few
-are in flight where one of the two learns; more where all trials can share a lane.
+A sampler learns nothing from trials in flight, and wide lanes show their first epochs late, so few
+are in flight where a sampler learns or trials are compared.
 """
 
 import math
+from collections.abc import Sequence
 
 from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
+from sweeps.budget import Budget
 from sweeps.config import SweepConfig
+from sweeps.running.rungs import may_start
 
-#: Of 64 trials of tabular-mlp 4 to 64 at once end within a standard error of each other, many
-#: sooner; of 24 trials of relation-cnn, which more slots hardly speed up, 12 at once take longer
-#: than 8, for fewer are pruned (tests/benchmarks/RESULTS.md).
-_MIN_IN_FLIGHT = 8
-_IN_FLIGHT_SHARE = 3
-#: A lane of more slots is hardly faster a trial, and as a whole slower to show its first epoch.
-_MOST_IN_FLIGHT = 512
-#: With many shapes few trials share a lane, and each that trains beside others delays them all.
-#: 400 trials of 18 shapes, 60 s, 2 trainers: 0.957 with 16 to 32 in flight, 0.888 with 133.
-_MIXED_A_TRAINER = 16
-#: Trials for each trainer that are asked for before the first trains, where an ask takes long.
-_FIRST_BATCH = 16
+#: Most trials that a trainer has at once where trials are learned from: 4 to 8 were best on every
+#: table of tests/benchmarks/RESULTS.md, "Replays: who goes on". A GPU takes for a step of 128
+#: trials 2.6 times what it takes for one, so its lanes may grow wider.
+_ON_CPU, _ON_GPU = 8, 64
+#: The same where nobody learns from a trial: a lane of more slots is hardly faster a trial.
+_MOST = 256
+#: Trials that are asked for before the first trains, where an ask takes long.
+_FIRST_BATCH = 8
 
 
-def choose_capacity(config: SweepConfig, num_trainers: int) -> int:
-    """Return how many trials of a study may train at once, over all trainers."""
+def choose_capacity(config: SweepConfig, devices: Sequence[str]) -> int:
+    """Return the most trials that a trainer has at once."""
+    if config.slots is not None:
+        return config.slots
     learns = config.sampler.name not in ("random", "qmc", "grid") or config.pruner.name != "none"
-    most = max(config.trials // _IN_FLIGHT_SHARE, _MIN_IN_FLIGHT)
     if not learns:
-        most = max(_MIN_IN_FLIGHT, min(config.trials, _MOST_IN_FLIGHT))
-    if count_shapes(config.space) > 1:
-        most = min(most, _MIXED_A_TRAINER * num_trainers)
-    return max(most, num_trainers)
+        return _MOST
+    return _ON_CPU if devices[0] == "cpu" else _ON_GPU
+
+
+def is_grouped(config: SweepConfig) -> bool:
+    """Return whether new trials in a row get one shape, so that they can share a lane.
+
+    The regret at equal seconds was then half of that of shapes drawn one by one (the same
+    replays).
+    """
+    draws_freely = config.sampler.name not in ("grid", "qmc")
+    return draws_freely and config.pruner.name == "halving" and count_shapes(config.space) > 1
 
 
 def count_shapes(space: SearchSpace) -> float:
@@ -50,34 +58,85 @@ class Intake:
 
     Args:
         config: The sweep's settings.
-        capacity: Trials that may train at once.
-        num_trainers: Trainers among which they are shared.
     """
 
-    def __init__(self, config: SweepConfig, capacity: int, num_trainers: int) -> None:
-        self._target = config.trials
-        self._capacity = capacity
-        self._spare = max(1, capacity // 8)
-        is_quick = config.sampler.name in ("random", "grid")
-        self._batch = capacity if is_quick else min(_FIRST_BATCH * num_trainers, capacity)
+    def __init__(self, config: SweepConfig) -> None:
+        self._config = config
+        self._budget = Budget(config.trials, config.max_total_epochs)
+        # The first train while the next are asked for: twice as many each time.
+        self._batch = math.inf if config.sampler.name in ("random", "grid") else _FIRST_BATCH
+        # Of those that come to a first rung three in four make room at once.
+        self._turnover = 4 / 3 if config.pruner.name == "halving" else 8
 
-    def count(self, *, begun: int, in_flight: int, waiting: int) -> int:
-        """Return how many trials to ask for.
-
-        At first twice as many each time, since the first train while the next are asked for; then
-        some at a time, before none waits, because a batch costs little more than one.
+    def may_start(self, *, begun: int, spent: int, committed: int) -> bool:
+        """Return whether one more trial may start.
 
         Args:
             begun: Trials that the study has.
-            in_flight: Trials of these that have not ended, ``waiting`` ones included.
-            waiting: Trials without a place.
+            spent: Epochs that they have had.
+            committed: Epochs that those in flight may take yet.
         """
-        is_filling = in_flight < self._capacity
-        if waiting > (self._spare if is_filling else self._spare // 2):
+        config, pruner = self._config, self._config.pruner
+        if self._is_spent(begun=begun, spent=spent):
+            return False
+        if config.max_total_epochs is None:
+            return True
+        if pruner.name != "halving":  # nothing pauses: each takes what it needs
+            need = spent + committed + config.max_epochs
+            return begun == 0 or need <= config.max_total_epochs
+        return may_start(
+            begun,
+            config.max_total_epochs,
+            first=pruner.min_epochs,
+            factor=pruner.reduction_factor,
+            max_epochs=config.max_epochs,
+        )
+
+    def _is_spent(self, *, begun: int, spent: int) -> bool:
+        return self._budget.is_spent(trials=begun, epochs=spent)
+
+    def count(
+        self,
+        *,
+        begun: int,
+        spent: int,
+        committed: int,
+        capacity: int,
+        in_flight: int,
+        waiting: int,
+        fixed: int = 0,
+    ) -> int:
+        """Return how many trials to ask for.
+
+        Some at a time, before none waits, because a batch costs little more than one.
+
+        Args:
+            begun: Trials that the study has.
+            spent: Epochs that they have had.
+            committed: Epochs that those in flight may take yet.
+            capacity: Trials that may train at once.
+            in_flight: Trials that wait or train, ``waiting`` ones included.
+            waiting: Trials without a place.
+            fixed: Trials that a person has given and that have not begun: they begin as long as
+                anything is left of the budget.
+        """
+        spare = max(1, int(capacity / self._turnover))
+        is_filling = in_flight < capacity
+        if waiting > (spare if is_filling else spare // 2):
             return 0
-        most = self._capacity + self._spare - in_flight
-        wanted = min(self._batch if is_filling else self._spare - waiting, most)
-        wanted = max(0, min(wanted, self._target - begun))
-        if is_filling and wanted:
+        most = capacity + spare - in_flight
+        wanted = max(0, min(self._batch if is_filling else spare - waiting, most))
+        allowed = 0
+        while allowed < wanted:
+            now = begun + allowed
+            # Each in flight needs an epoch at least.
+            is_spent = self._is_spent(begun=now, spent=spent + in_flight + allowed)
+            more = committed + allowed * self._config.max_epochs
+            if is_spent or (
+                allowed >= fixed and not self.may_start(begun=now, spent=spent, committed=more)
+            ):
+                break
+            allowed += 1
+        if is_filling and allowed:
             self._batch *= 2
-        return wanted
+        return allowed

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 #: Trials that a sampler learns from. An ask beside 100 / 300 / 1,000 / 3,000 trials takes 6 / 9 /
 #: 22 / 65 ms.
-MAX_HISTORY = 300
-_BEST_OF_HISTORY = 100
+MAX_HISTORY = 100
+_BEST_OF_HISTORY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,33 +73,53 @@ class Sampling:
         self._config = config
         self._space = space
         self._seed = seed
+        # What decides the tensors' shapes of the present group, and how many trials it has had.
+        self._shape: dict[str, Any] = {}
+        self._grouped = 0
         self._sequence: optuna.Study | None = None
 
     def ask(
-        self, first: int, fixed: Sequence[Mapping[str, Any]], known: Sequence[Known]
+        self,
+        first: int,
+        fixed: Sequence[Mapping[str, Any]],
+        known: Sequence[Known],
+        *,
+        group: int = 1,
+        is_quick: bool = False,
     ) -> list[tuple[Hparams, Sampled]]:
         """Return new trials: hyperparameters, and what Optuna calls them.
 
-        A pure function of its arguments and the study's seed.
+        A pure function of its arguments, the study's seed and the shape of the present group.
 
         Args:
             first: Number of the first new trial; the others count on from it.
             fixed: For each new trial, the values that a person fixed of it; mostly empty.
             known: The study's trials, those that have failed left out.
+            group: Trials in a row that get the batch size and the model of the first of them, so
+                that they can share a lane; 1: each its own.
+            is_quick: Draw at random, because there is no time to learn from them.
         """
         with _quiet():
-            study = self._make_study(first, known)
+            study = self._make_study(first, known, is_quick=is_quick)
             asked = []
             for values in fixed:
-                hparams = pin_values(self._space, values).suggest(study.ask())
+                is_grouped = not values and 0 < self._grouped < group
+                pinned = self._shape if is_grouped else values
+                hparams = pin_values(self._space, pinned).suggest(study.ask())
+                if not values:
+                    self._grouped = self._grouped + 1 if is_grouped else 1
+                    self._shape = _find_shape(hparams)
                 asked.append((hparams, read_sampled(self._space, hparams)))
             return asked
 
-    def _make_study(self, first: int, known: Sequence[Known]) -> "optuna.Study":
+    def _make_study(self, first: int, known: Sequence[Known], *, is_quick: bool) -> "optuna.Study":
         import optuna
 
         if self._config.name == "qmc":
             return self._advance_sequence(first)
+        if is_quick:
+            sampler = make_sampler(SamplerConfig(name="random"), sampler_seed(self._seed, first))
+            return optuna.create_study(direction="maximize", sampler=sampler)
         frozen = [_freeze(each) for each in select_history(known)]
         sampler = make_sampler(self._config, sampler_seed(self._seed, first), frozen)
         study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -119,6 +139,12 @@ class Sampling:
         for _ in range(first - len(self._sequence.get_trials(deepcopy=False))):
             self._space.suggest(self._sequence.ask())
         return self._sequence
+
+
+def _find_shape(hparams: Hparams) -> dict[str, Any]:
+    """Return what decides a trial's lane, under the names of a sweep file."""
+    shape = {"batch_size": hparams.batch_size}
+    return shape | {f"model.{name}": value for name, value in hparams.model.items()}
 
 
 def make_sampler(
@@ -183,9 +209,9 @@ def read_sampled(space: SearchSpace, hparams: Hparams) -> Sampled:
 
 
 def select_history(known: Sequence[Known]) -> list[Known]:
-    """Return the trials that are worth learning from, by number: at most 300 with a score.
+    """Return the trials that are worth learning from, by number: at most 100 with a score.
 
-    The 100 with the highest score, and an even selection of the rest; all without a score, which
+    The 50 with the highest score, and an even selection of the rest; all without a score, which
     run, are kept.
     """
     scored = [each for each in known if each.score is not None]

@@ -12,9 +12,12 @@ from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
 
-#: An epoch must get cheaper a trial by this share where a lane has twice the trials, or more
-#: trials only make each of them slower.
-WORTHWHILE = 0.05
+#: An epoch must get cheaper a trial by this share where a lane has twice the trials. Wider lanes,
+#: which show their scores later, were no better or worse (tests/benchmarks/RESULTS.md, "Replays:
+#: who goes on").
+WORTHWHILE = 0.2
+#: Trials of a trainer at first, and at least.
+FIRST_TRIALS, LEAST = 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +27,15 @@ class Waiting(Generic[Key]):
     Attributes:
         trial: Its number.
         key: Its fusion key.
-        data_epoch: The clock that its lane must show, because it entered at it before its process
-            died; None: any.
         is_suspect: A trainer died while it trained the trial, which must train alone until it has
             passed that epoch.
+        is_known: It has been trained, and goes before those that have not.
     """
 
     trial: int
     key: Key
-    data_epoch: int | None = None
     is_suspect: bool = False
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,14 @@ class Turn(Generic[Key]):
         data_epoch: The lane's clock.
         keep: Trials whose last epoch was their best so far.
         save: Trials that leave once their best weights are written.
+        pause: Trials that leave once their states are written.
         drop: Trials that leave without.
+        staying: Trials that were in the lane before and go on.
         entering: Trials that join.
         is_closed: The lane has no trial left.
         is_trained: Whether an epoch is trained; not where weights are written, because ends that
             wait for them should not wait for an epoch.
+        why: Why this lane, in a few words.
     """
 
     lane: int
@@ -58,10 +63,13 @@ class Turn(Generic[Key]):
     data_epoch: int
     keep: tuple[int, ...] = ()
     save: tuple[int, ...] = ()
+    pause: tuple[int, ...] = ()
     drop: tuple[int, ...] = ()
+    staying: tuple[int, ...] = ()
     entering: tuple[int, ...] = ()
     is_closed: bool = False
     is_trained: bool = True
+    why: str = field(default="", compare=False)
 
 
 @dataclass(slots=True)
@@ -73,37 +81,40 @@ class _Lane(Generic[Key]):
     is_exclusive: bool
     max_trials: int | None = None
     epochs: int = 0
+    seconds: float = 0.0
     trials: list[int] = field(default_factory=list)
     keep: list[int] = field(default_factory=list)
     save: list[int] = field(default_factory=list)
+    pause: list[int] = field(default_factory=list)
     drop: list[int] = field(default_factory=list)
     entering: list[int] = field(default_factory=list)
 
 
 class LanePace:
-    """What an epoch costs a trial by the number of trials in a lane, from the lane's own epochs.
+    """What an epoch costs a trial by the number of trials in a lane, from the lanes' own epochs.
 
-    By powers of two, so that each figure is the fastest of many epochs: one is easily slow.
+    By powers of two, so that each figure is the fastest of several epochs: one is easily slow.
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._seconds: dict[int, list[float]] = {}
 
     def add(self, trials: int, seconds: float) -> None:
         """Take in an epoch of a lane of so many trials."""
-        size, each = 1 << (trials.bit_length() - 1), seconds / trials
-        self._seconds[size] = min(each, self._seconds.get(size, each))
+        size = 1 << (trials.bit_length() - 1)
+        self._seconds.setdefault(size, []).append(seconds / trials)
 
-    def limit(self) -> int | None:
-        """Return how many trials pay; None: as many as there are, for all that is known.
+    def limit(self) -> int:
+        """Return how many trials pay, for all that is known.
 
-        Where a lane has twice the trials, an epoch must be cheaper a trial.
+        Twice as many as the most that have been tried, so that a lane grows until they do not.
         """
-        sizes = sorted(self._seconds)
+        known = {size: min(each) for size, each in self._seconds.items() if len(each) > 1}
+        sizes = sorted(known)
         for few, many in pairwise(sizes):
-            if self._seconds[many] > self._seconds[few] * (1.0 - WORTHWHILE):
-                return 2 * few - 1
-        return None
+            if known[many] > known[few] * (1.0 - WORTHWHILE):
+                return max(few, LEAST)
+        return max(FIRST_TRIALS, 2 * max(sizes, default=0))
 
 
 class Scheduler(Generic[Key]):
@@ -126,6 +137,12 @@ class Scheduler(Generic[Key]):
         self._quarantine: set[int] = set()
         self._turns = 0
         self._lanes_opened = 0
+        self._width = FIRST_TRIALS
+
+    @property
+    def width(self) -> int:
+        """Trials that a trainer should have at once, as far as is known."""
+        return min(self._max_trials or self._width, self._capacity)
 
     @property
     def num_waiting(self) -> int:
@@ -152,8 +169,8 @@ class Scheduler(Generic[Key]):
             None if the trainer has nothing to do.
         """
         for number, lane in self._lanes_of(trainer).items():
-            if lane.save or not lane.trials:
-                return self._begin_turn(number, is_trained=False)
+            if lane.save or not lane.trials or (lane.pause and not may_train):
+                return self._begin_turn(number, "trials leave it", is_trained=False)
         if not may_train:
             return None
         suspects = [each for each in self._waiting if each.is_suspect]
@@ -164,13 +181,17 @@ class Scheduler(Generic[Key]):
             if not alone and suspects:
                 alone = [self._place_alone(trainer, suspects[0])]
             if alone:
-                return self._begin_turn(alone[0])
+                return self._begin_turn(alone[0], "a trial is tried alone")
             self._quarantine.discard(trainer)
         share = -(-self.num_waiting // num_free)
         while share > 0 and self._place(trainer):
             share -= 1
         own = self._lanes_of(trainer)
-        return self._begin_turn(min(own, key=lambda i: own[i].last_turn)) if own else None
+        if not own:
+            return None
+        number = min(own, key=lambda i: own[i].last_turn)
+        took = f", an epoch took {own[number].seconds:.3g} s" if own[number].epochs else ""
+        return self._begin_turn(number, f"has waited longest of {len(own)}{took}")
 
     def advance(self, lane: int, *, trained: int, seconds: float) -> None:
         """Move a lane's clock by the epoch that it has trained, and end its turn.
@@ -185,14 +206,19 @@ class Scheduler(Generic[Key]):
         one.data_epoch += 1
         one.last_turn = self._turns
         one.epochs += 1
+        one.seconds = seconds
         # In its first epoch a lane also checks its model, and libraries make their plans.
         if trained and one.epochs > 1:
-            self._paces.setdefault(one.key, LanePace()).add(trained, seconds)
+            pace = self._paces.setdefault(one.key, LanePace())
+            pace.add(trained, seconds)
+            self._width = pace.limit()
 
     def limit(self, lane: int, max_trials: int) -> None:
         """Let a lane have at most so many trials from now on; those that it has stay."""
         if lane in self._lanes:
             self._lanes[lane].max_trials = max_trials
+        if max_trials == 1:
+            self._width = LEAST
 
     def clear(self, trial: int) -> None:
         """Let a suspect train beside others from now on."""
@@ -204,9 +230,36 @@ class Scheduler(Generic[Key]):
 
     def leave(self, trial: int, *, is_saved: bool) -> None:
         """Take a trial out of its lane; its best weights are written first, or it has none."""
+        lane = self._take_out(trial)
+        (lane.save if is_saved else lane.drop).append(trial)
+
+    def pause(self, trial: int) -> bool:
+        """Take a trial out of its lane once its state is written.
+
+        Returns:
+            False if it has not entered it yet: then it waits again.
+        """
+        lane = self._take_out(trial)
+        if trial in lane.entering:
+            lane.entering.remove(trial)
+            self.add(Waiting(trial, lane.key))
+            return False
+        lane.pause.append(trial)
+        return True
+
+    def placed_with(self, trainer: int) -> list[int]:
+        """Return the trials that have a place with a trainer."""
+        return [each for lane in self._lanes_of(trainer).values() for each in lane.trials]
+
+    def new_lane(self) -> int:
+        """Return the number of a lane that nobody has had."""
+        self._lanes_opened += 1
+        return self._lanes_opened
+
+    def _take_out(self, trial: int) -> _Lane[Key]:
         lane = self._lanes[self._lane_of.pop(trial)]
         lane.trials.remove(trial)
-        (lane.save if is_saved else lane.drop).append(trial)
+        return lane
 
     def put_back(self, waiting: Waiting[Key]) -> None:
         """Let a trial that its lane had no memory for wait again; the lane grows no more."""
@@ -229,7 +282,7 @@ class Scheduler(Generic[Key]):
     def _lanes_of(self, trainer: int) -> dict[int, _Lane[Key]]:
         return {i: lane for i, lane in self._lanes.items() if lane.trainer == trainer}
 
-    def _begin_turn(self, number: int, *, is_trained: bool = True) -> Turn[Key]:
+    def _begin_turn(self, number: int, why: str, *, is_trained: bool = True) -> Turn[Key]:
         lane = self._lanes[number]
         turn = Turn(
             number,
@@ -237,12 +290,15 @@ class Scheduler(Generic[Key]):
             lane.data_epoch,
             keep=tuple(lane.keep),
             save=tuple(lane.save),
+            pause=tuple(lane.pause),
             drop=tuple(lane.drop),
+            staying=tuple(each for each in lane.trials if each not in lane.entering),
             entering=tuple(lane.entering) if is_trained else (),
             is_closed=not lane.trials,
             is_trained=is_trained,
+            why=why,
         )
-        lane.keep, lane.save, lane.drop = [], [], []
+        lane.keep, lane.save, lane.pause, lane.drop = [], [], [], []
         if is_trained:
             lane.entering = []
         if turn.is_closed:
@@ -257,26 +313,27 @@ class Scheduler(Generic[Key]):
         return number
 
     def _place(self, trainer: int) -> bool:
-        """Give a place to the longest waiting trial that can have one; return whether one could.
+        """Give a place to a waiting trial that can have one; return whether one could.
 
-        It joins the fullest lane of its key, and of its clock if it has one; where there is no
-        such lane at all, it opens one.
+        Known ones go first, then those that a lane has room for, then who has waited longest. It
+        joins the fullest lane of its key; where there is no such lane at all, it opens one.
         """
         own = self._lanes_of(trainer)
-        if sum(len(lane.trials) for lane in own.values()) >= self._capacity:
+        if sum(len(lane.trials) for lane in own.values()) >= self.width:
             return False
+        candidates = []
         for waiting in self._waiting:
-            if waiting.is_suspect:
-                continue
             fitting = [i for i, lane in own.items() if _fits(waiting, lane)]
             free = [i for i in fitting if self._has_room(i)]
-            if fitting and not free:
-                continue
-            lane = max(free, key=lambda i: len(own[i].trials), default=None)
-            self._waiting.remove(waiting)
-            self._enter(self._open(trainer, waiting) if lane is None else lane, waiting.trial)
-            return True
-        return False
+            if not waiting.is_suspect and (free or not fitting):
+                candidates.append((waiting, free))
+        if not candidates:
+            return False
+        chosen, lanes = max(candidates, key=lambda each: (each[0].is_known, bool(each[1])))
+        self._waiting.remove(chosen)
+        lane = max(lanes, key=lambda i: len(own[i].trials), default=None)
+        self._enter(self._open(trainer, chosen) if lane is None else lane, chosen.trial)
+        return True
 
     def _enter(self, lane: int, trial: int) -> None:
         self._lanes[lane].trials.append(trial)
@@ -286,20 +343,19 @@ class Scheduler(Generic[Key]):
     def _open(self, trainer: int, waiting: Waiting[Key]) -> int:
         # A lane that opens waits for its turn behind those that run.
         self._turns += 1
-        self._lanes_opened += 1
-        self._lanes[self._lanes_opened] = _Lane(
-            trainer, waiting.key, waiting.data_epoch or 0, self._turns, waiting.is_suspect
-        )
-        return self._lanes_opened
+        number = self.new_lane()
+        self._lanes[number] = _Lane(trainer, waiting.key, 0, self._turns, waiting.is_suspect)
+        return number
 
     def _has_room(self, number: int) -> bool:
         lane = self._lanes[number]
-        pace = self._paces.get(lane.key)
-        learned = None if pace is None else pace.limit()
-        limits = [self._max_trials or learned, lane.max_trials]
+        limits = [self._max_trials or self._find_width(lane.key), lane.max_trials]
         return all(limit is None or len(lane.trials) < limit for limit in limits)
+
+    def _find_width(self, key: Key) -> int:
+        """Return how many trials of a key pay; where nothing is known of it, of another."""
+        return self._paces[key].limit() if key in self._paces else self._width
 
 
 def _fits(waiting: Waiting[Key], lane: _Lane[Key]) -> bool:
-    same_clock = waiting.data_epoch in (None, lane.data_epoch)
-    return lane.key == waiting.key and same_clock and not lane.is_exclusive
+    return lane.key == waiting.key and not lane.is_exclusive

@@ -16,6 +16,8 @@ from sweeps.outcomes import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
 
 #: Complete trials that the rule of ``prune_patience`` needs at an epoch before it speaks.
 MIN_PEERS = 5
+#: Pruners that end a trial that is behind its finished peers.
+COMPARING = ("median", "percentile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,8 @@ class Peers:
     def __init__(self, max_epochs: int) -> None:
         self._max_epochs = max_epochs
         self._known: set[int] = set()
-        self._known_behind: set[int] = set()
         # By epoch, in order of the score.
         self._complete: list[list[float]] = [[] for _ in range(max_epochs)]
-        self._behind: list[list[float]] = [[] for _ in range(max_epochs)]
 
     def __len__(self) -> int:
         return len(self._known)
@@ -74,25 +74,9 @@ class Peers:
         bests += [bests[-1]] * (self._max_epochs - len(bests))
         _insert(self._complete, bests)
 
-    def add_behind(self, trial_number: int, scores: Sequence[float]) -> None:
-        """Take in a trial that was found to be behind: ``halving`` compares with it.
-
-        Without those that it has ended, successive halving would keep a share of the survivors
-        and never again a trial of average score. It stays out of the median, as in Optuna.
-
-        Args:
-            trial_number: Number of the trial in its study; a second time changes nothing.
-            scores: Score per epoch up to its end; epoch 1 first.
-        """
-        if trial_number in self._known_behind:
-            return
-        self._known_behind.add(trial_number)
-        _insert(self._behind, running_best(scores)[: self._max_epochs])
-
-    def bests_at(self, epoch: int, *, with_behind: bool = False) -> list[float]:
+    def bests_at(self, epoch: int) -> list[float]:
         """Return the running bests at an epoch, from 1, of the complete trials."""
-        complete = self._complete[epoch - 1]
-        return [*complete, *self._behind[epoch - 1]] if with_behind else complete
+        return self._complete[epoch - 1]
 
     def find_median(self, epoch: int) -> float | None:
         """Return the median running best at an epoch; None with fewer than ``MIN_PEERS``."""
@@ -103,8 +87,8 @@ class Peers:
 def is_pruned(config: PrunerConfig, scores: Sequence[float], peers: Peers) -> bool:
     """Return whether a pruner ends a trial at its last epoch.
 
-    ``median`` and ``percentile`` are Optuna's ``PercentilePruner`` on running bests, ``halving``
-    is its ``SuccessiveHalvingPruner``, with epochs that count from 1.
+    ``median`` and ``percentile`` are Optuna's ``PercentilePruner`` on running bests, with epochs
+    that count from 1; ``halving`` pauses trials instead (``rungs``).
 
     Args:
         config: The pruner and its settings.
@@ -112,24 +96,13 @@ def is_pruned(config: PrunerConfig, scores: Sequence[float], peers: Peers) -> bo
         peers: The trials to compare with.
     """
     bests = running_best(scores)
-    if config.name == "none" or not bests or math.isnan(bests[-1]):
+    if config.name not in COMPARING or not bests or math.isnan(bests[-1]):
         return False  # Optuna's pruners end a trial that has no score yet.
     epoch, best = len(bests), bests[-1]
-    if config.name in ("median", "percentile"):
-        percentile = 50.0 if config.name == "median" else config.percentile
-        assert percentile is not None, "PrunerConfig fills the settings of its pruner"
-        assert config.n_startup_trials is not None, "PrunerConfig fills the settings"
-        assert config.n_warmup_epochs is not None, "PrunerConfig fills the settings"
-        if epoch <= config.n_warmup_epochs or len(peers) < max(1, config.n_startup_trials):
-            return False
-        return best < _percentile(peers.bests_at(epoch), 100.0 - percentile)
-    assert config.min_epochs is not None, "PrunerConfig fills the settings of its pruner"
-    assert config.reduction_factor is not None, "PrunerConfig fills the settings"
-    if not _is_rung(epoch, config.min_epochs, config.reduction_factor):
+    percentile = 50.0 if config.name == "median" else config.percentile
+    if epoch <= config.n_warmup_epochs or len(peers) < max(1, config.n_startup_trials):
         return False
-    reached = sorted([*peers.bests_at(epoch, with_behind=True), best])
-    num_promoted = max(1, len(reached) // config.reduction_factor)
-    return best < reached[-num_promoted]
+    return best < _percentile(peers.bests_at(epoch), 100.0 - percentile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +186,7 @@ class StopRule:
         return f"{self.label} has not risen{by} for {waited} epochs; {describe_best(scores)}"
 
     def _find_lag(self, scores: Sequence[float], waited: int, *, peers: Peers) -> str | None:
-        if self.pruner.name == "none":
+        if self.pruner.name not in COMPARING:
             return None
         epoch, best = len(scores), running_best(scores)[-1]
         median = peers.find_median(epoch)
@@ -237,13 +210,6 @@ def _insert(by_epoch: list[list[float]], bests: Sequence[float]) -> None:
     for own, best in zip(by_epoch, bests, strict=False):
         if not math.isnan(best):
             insort(own, best)
-
-
-def _is_rung(epoch: int, first: int, factor: int) -> bool:
-    rung = first
-    while rung < epoch:
-        rung *= factor
-    return rung == epoch
 
 
 def _percentile(ordered: Sequence[float], percentile: float) -> float:

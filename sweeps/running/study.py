@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from objectives.api import find_fusion_key
+import numpy as np
+
+from objectives.api import Counts, find_fusion_key
 from search_spaces.hparams import Hparams
 from search_spaces.mistakes import Mistakes
 from storage import queries, recorder
 from storage.database import Database, open_database
 from storage.locations import StorageError
 from storage.optuna_mirror import OptunaMirror
-from storage.records import Holder, StoredTrial, StudyRow
+from storage.records import HeldStop, Holder, StoredTrial, StudyRow
 from sweeps.config import SweepConfig
 from sweeps.config_changes import describe_changes
 from sweeps.config_choices import SamplerConfig
@@ -147,26 +149,54 @@ def open_copy(db: Database, begun: Begun) -> OptunaMirror:
 
 
 def restore_trials(begun: Begun) -> list[Trial]:
-    """Return the trials that a study has, those without an end as they were before their first."""
+    """Return the trials that a study has.
+
+    Where a pruner pauses trials, those that were left behind are paused again: a larger budget
+    goes on with them.
+    """
     return [_restore(begun.config, each) for each in begun.stored]
 
 
 def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
     hparams = Hparams.model_validate(dict(stored.params))
-    has_ended = stored.outcome not in (None, Outcome.INTERRUPTED.value)
+    outcome = None if stored.outcome is None else Outcome(stored.outcome)
+    was_behind = outcome is Outcome.BEHIND and config.pruner.name == "halving"
+    if was_behind:
+        outcome = Outcome.PAUSED
+    trained = len(stored.scores)
+    segments = list(stored.segments)
+    if segments:  # the last one's length is written when it ends
+        start, before = segments[-1][0], sum(epochs for _, epochs in segments[:-1])
+        segments[-1] = (start, trained - before)
+    held = None
+    if stored.would_stop_outcome is not None and stored.would_stop_epoch is not None:
+        stop = (stored.would_stop_outcome, stored.would_stop_epoch, stored.would_stop_score)
+        held = HeldStop(stored.trial, *stop)
     return Trial(
         number=stored.trial,
         seed=stored.seed,
         hparams=hparams,
         sampled=read_sampled(config.space, hparams),
         key=find_fusion_key(hparams),
-        curve=Curve(scores=list(stored.scores), best_epoch=best_epoch(stored.scores))
-        if has_ended
-        else Curve(),
-        outcome=Outcome(stored.outcome) if has_ended else None,
-        data_epoch=stored.segments[0][0] if stored.segments else None,
+        curve=Curve(
+            list(stored.train_losses),
+            list(stored.val_losses),
+            list(stored.scores),
+            list(stored.seconds),
+            best_epoch(stored.scores),
+            None
+            if stored.confusion is None
+            else Counts.of_matrix(np.array(stored.confusion, dtype=np.int64)),
+        ),
+        outcome=None if outcome is Outcome.INTERRUPTED else outcome,
+        segments=segments,
         path=stored.path or "",
         kills=stored.kills,
+        held=held,
+        state_file=stored.state_file,
+        state_epochs=stored.state_epochs,
+        has_weights=stored.weights_file is not None,
+        was_behind=was_behind,
     )
 
 

@@ -14,17 +14,18 @@ from typing import Protocol
 from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
-from storage.records import StoredTrial
 from sweeps.config import SweepConfig
-from sweeps.outcomes import Outcome
 from sweeps.parameters import Probe, answer_first
 from sweeps.running import study
 from sweeps.running.book import StudyBook
 from sweeps.running.coordinator import Coordinator
 from sweeps.running.events import Event, Note
 from sweeps.running.first_trials import list_first_trials
+from sweeps.running.intake import choose_capacity
 from sweeps.running.judge import Judge
-from sweeps.running.trial import Trial
+from sweeps.running.run_state import Run
+from sweeps.running.scheduler import Scheduler
+from sweeps.running.states import StateFiles
 from sweeps.trainers.executor import ExecutorError, LocalExecutor
 from sweeps.trainers.messages import Load, Loaded
 
@@ -84,7 +85,7 @@ def run(
     on_event: Callable[[Event], None] | None = None,
     watch: Watch | None = None,
 ) -> SweepEnd:
-    """Run a sweep until its study has ``config.trials`` trials that have ended.
+    """Run a sweep until its budget of trials, epochs or minutes is spent.
 
     Ctrl-C and SIGTERM end it after the epochs that are being trained: what was done is kept, and
     the same call carries on. In a thread that is not the main one, only the end counts.
@@ -107,7 +108,7 @@ def run(
     url, emit = resolve_url(config.storage), on_event or (lambda event: None)
     with LocalExecutor() as executor:
         study.check_needs(config, url)
-        order = _make_order(config)
+        order = make_order(config)
         try:
             loaded = executor.load(order)
         except ExecutorError as error:
@@ -153,16 +154,22 @@ def _make_coordinator(
     config = begun.config
     metric = make_metric(config.metric, loaded.class_names)
     trials = study.restore_trials(begun)
-    judge = Judge(config, metric, len(loaded.class_names))
-    for trial, stored in zip(trials, begun.stored, strict=True):
-        _remember(judge, trial, stored)
+    judge = Judge(config, metric, len(loaded.class_names), loaded.num_validation)
+    for trial in trials:
+        judge.remember(trial)
+    for trial in trials:
+        # Its end was decided at its last epoch, and its run died before it was written.
+        if trial.outcome is None and trial.epochs and judge.decide(trial) is not None:
+            trial.forget_last_epoch()
     book.catch_up(trials, begun.stored)
 
     def tell(event: Event) -> None:
         for each in told:
             each(event)
 
-    return Coordinator(
+    # A study that was deleted and begun again must not find the old one's files.
+    folder = f"{config.study}-{begun.uuid[:8]}"
+    run_state = Run(
         config,
         executor,
         order,
@@ -170,13 +177,13 @@ def _make_coordinator(
         book,
         judge,
         lowest=metric.lowest,
-        trials=trials,
-        first=list_first_trials(config, [each.hparams for each in trials]),
-        # A study that was deleted and begun again must not find the old one's files.
-        weights_file=lambda number: f"{config.study}-{begun.uuid[:8]}/trial-{number}.safetensors",
-        weights_dir=weights_dir,
-        on_event=tell,
+        trials={each.number: each for each in trials},
+        folder=folder,
+        files=StateFiles(weights_dir, folder, trials),
+        scheduler=Scheduler(choose_capacity(config, loaded.devices), config.slots),
+        emit=tell,
     )
+    return Coordinator(run_state, list_first_trials(config, [each.hparams for each in trials]))
 
 
 def _work(
@@ -213,7 +220,8 @@ def _make_end(config: SweepConfig, ending: str, reason: str | None, **times: flo
     return SweepEnd(config.study, url, ending, reason, EXIT_CODES[ending], **times)
 
 
-def _make_order(config: SweepConfig) -> Load:
+def make_order(config: SweepConfig) -> Load:
+    """Return what the trainers of a sweep are to load."""
     first = config.space.suggest(Probe(answer_first))
     return Load(
         objective=config.objective,
@@ -234,17 +242,6 @@ def _list_notes(loaded: Loaded, changes: Sequence[str]) -> list[str]:
         told = "; ".join(changes)
         notes.append(f"carried on with other settings, old trials keep theirs: {told}")
     return notes
-
-
-def _remember(judge: Judge, trial: Trial, stored: StoredTrial) -> None:
-    """Let the judge compare others with a trial that ended in an earlier run."""
-    if trial.outcome is None:
-        return
-    if stored.would_stop_outcome is None:
-        judge.remember(trial, trial.outcome, trial.epochs)
-    else:
-        epochs = stored.would_stop_epoch or trial.epochs
-        judge.remember(trial, Outcome(stored.would_stop_outcome), epochs)
 
 
 @contextmanager

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
 from objectives.metrics import class_scores
 from search_spaces.hparams import Hparams
-from storage.records import ClassScore, EpochRecord, TrialEnd
-from sweeps.curves import epochs_to_fraction, tail_mean
+from storage.records import ClassScore, EpochRecord, HeldStop, TrialEnd
+from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
 from sweeps.outcomes import Outcome
-from sweeps.running.audit import HeldStop
 from sweeps.running.sampling import Known, Sampled
 from sweeps.running.seeds import trial_seed
 from sweeps.running.stopping import Decision
@@ -26,7 +25,7 @@ class Curve:
     train_losses: list[float] = field(default_factory=list)
     val_losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: list[float] = field(default_factory=list)
     best_epoch: int | None = None
     """The epoch with the highest score, from 1, the earliest; None if there is none."""
     best_counts: Counts | None = None
@@ -35,13 +34,20 @@ class Curve:
         """Take in an epoch; return whether it is the new best (the earliest of equals is)."""
         self.train_losses.append(report.train_loss)
         self.val_losses.append(report.val_loss)
-        self.seconds += report.seconds
+        self.seconds.append(report.seconds)
         best = self.best_score
         is_best = not math.isnan(score) and (best is None or score > best)
         self.scores.append(score)
         if is_best:
             self.best_epoch, self.best_counts = len(self.scores), report.counts
         return is_best
+
+    def forget_last_epoch(self) -> None:
+        """Take an epoch back; it will be the best one again if it was."""
+        for values in (self.train_losses, self.val_losses, self.scores, self.seconds):
+            values.pop()
+        if self.best_epoch is not None and self.best_epoch > len(self.scores):
+            self.best_epoch, self.best_counts = best_epoch(self.scores), None
 
     @property
     def best_score(self) -> float | None:
@@ -61,8 +67,8 @@ class Trial:
         sampled: The same as Optuna knows it.
         key: Its fusion key.
         curve: What it has done.
-        outcome: Why it ended; None: it has not.
-        data_epoch: The clock of its lane when it entered; None: it has not.
+        outcome: Why it ended, or that it is paused; None: it waits or trains.
+        segments: The clock of its lane at each entry, and the epochs that it trained from there.
         path: How its lane is trained, ``plain`` or ``stacked``.
         trainer: The trainer that has it, or None.
         lane: The lane that has it, or None.
@@ -71,6 +77,12 @@ class Trial:
             passed it. None: it is no suspect.
         held: The end that its audit has held back.
         ending: Its end, while its weights are being written.
+        state_file: The file with its state, in the weights folder; None: none has been written.
+        state_epochs: Epochs that it had trained then.
+        has_weights: Whether the weights of its best epoch have been written.
+        was_behind: Whether an earlier run left it behind, and this one has not gone on with it.
+        is_promoted: Whether it was paused, and has had no epoch since.
+        is_entering: Whether it has had no epoch in its lane yet.
     """
 
     number: int
@@ -80,7 +92,7 @@ class Trial:
     key: FusionKey
     curve: Curve = field(default_factory=Curve)
     outcome: Outcome | None = None
-    data_epoch: int | None = None
+    segments: list[tuple[int, int]] = field(default_factory=list)
     path: str = ""
     trainer: int | None = None
     lane: int | None = None
@@ -88,6 +100,17 @@ class Trial:
     suspect_until: int | None = None
     held: HeldStop | None = None
     ending: Decision | None = None
+    state_file: str | None = None
+    state_epochs: int | None = None
+    has_weights: bool = False
+    was_behind: bool = False
+    is_promoted: bool = False
+    is_entering: bool = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it can train no more in this run."""
+        return self.outcome not in (None, Outcome.PAUSED)
 
     @property
     def epochs(self) -> int:
@@ -108,9 +131,26 @@ class Trial:
         best = self.curve.best_score
         return Known(self.number, self.sampled, lowest if best is None and self.epochs else best)
 
-    def begin_again(self) -> None:
-        """Forget what it has done: its process has died."""
-        self.curve, self.held, self.ending = Curve(), None, None
+    def note_clock(self, data_epoch: int) -> bool:
+        """Take in that its lane trained it at a clock; return whether a segment begins there."""
+        if self.segments:
+            start, epochs = self.segments[-1]
+            if start + epochs == data_epoch:
+                self.segments[-1] = (start, epochs + 1)
+                return False
+        self.segments.append((data_epoch, 1))
+        return True
+
+    def forget_last_epoch(self) -> None:
+        """Let it train its last epoch again: its end was decided there, and is not written."""
+        self.curve.forget_last_epoch()
+        self.ending = None
+        start, epochs = self.segments.pop()
+        if epochs > 1:
+            self.segments.append((start, epochs - 1))
+
+    def leave_trainer(self) -> None:
+        """Forget its place: it has none any more."""
         self.trainer = self.lane = None
 
 
@@ -136,17 +176,10 @@ def to_record(trial: int, report: EpochReport, score: float) -> EpochRecord:
 
 
 def to_end(
-    trial: Trial,
-    decision: Decision,
-    class_names: Sequence[str],
-    *,
-    lowest: float,
-    weights_file: str | None = None,
-    weights_sha256: str | None = None,
-    predictions: bytes | None = None,
+    trial: Trial, decision: Decision, class_names: Sequence[str], *, lowest: float
 ) -> TrialEnd:
     """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
-    curve, held = trial.curve, trial.held
+    curve = trial.curve
     best, best_score, epochs = curve.best_epoch, curve.best_score, len(curve.scores)
     values = {
         Outcome.DIVERGED: lowest,
@@ -169,15 +202,9 @@ def to_end(
         epochs_run=epochs,
         epochs_to_95=epochs_to_fraction(curve.scores, 0.95),
         epochs_to_99=epochs_to_fraction(curve.scores, 0.99),
-        seconds=curve.seconds,
-        weights_file=weights_file,
-        weights_sha256=weights_sha256,
+        seconds=sum(curve.seconds),
         confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
-        would_stop_outcome=None if held is None else held.outcome.value,
-        would_stop_epoch=None if held is None else held.epoch,
-        would_stop_score=None if held is None else held.score,
         class_scores=_best_class_scores(counts, class_names),
-        predictions=predictions,
     )
 
 

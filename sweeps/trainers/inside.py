@@ -7,18 +7,21 @@ each trainer. Knows neither pipes nor databases.
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from objectives.api import Data, EpochReport, Lane, Objective, TrialState
+from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
+from objectives.metrics import count_predictions, find_absent, make_metric, true_classes
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
 from sweeps.config_errors import ConfigError
-from sweeps.trainers.messages import PAUSED, Answer, Command, Load, Loaded, Place, Saved
+from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
+from sweeps.trainers.repeating import repeat
 
 if TYPE_CHECKING:
     from objectives.training.trainer import ModelTrainer
@@ -71,7 +74,6 @@ def load(order: Load) -> tuple[Work, Loaded]:
         DataError: If the data are not what the objective reads.
         ObjectiveError: If the objective or its model cannot be used.
     """
-    from objectives.metrics import make_metric
     from objectives.registry import find_objective
     from objectives.training import precision
     from objectives.training.preflight import check_model
@@ -90,6 +92,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
     notes += [] if drawback is None else [drawback]
     loaded = Loaded(
         class_names=data.class_names,
+        num_validation=len(data.validation.targets),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
@@ -114,7 +117,7 @@ class LaneKeeper:
         self._on_step = on_step
         self._lanes: dict[int, Lane] = {}
         self._present: set[int] = set()
-        self._paused: dict[int, TrialState] = {}
+        self._true_N = true_classes(work.data.validation)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -136,17 +139,24 @@ class LaneKeeper:
         for trial in command.keep:
             lane.keep_best(trial)
         saved = [self._save(lane, each.trial, each.path) for each in command.save]
-        sha256 = self._checkpoint(lane, command)
-        self._move(lane, command)
+        failure = self._checkpoint(lane, command)
+        self._drop(lane, command)
         deferred = self._find_deferred(lane, command)
-        for place in command.place:
-            if place.trial in deferred:
+        entering = [place for place in command.place if place.trial not in deferred]
+        states = self._find_states(command.key, entering, refused)
+        for place in entering:
+            if place.segments and place.trial not in states:
                 continue
             try:
-                self._place(lane, place)
+                self._place(lane, place, states.get(place.trial))
             except (Exception, SystemExit) as error:
                 refused.append((place.trial, describe_error(error)))
             self._on_step()
+        best_counts = tuple(
+            (place.trial, self._count_best(lane, place.trial))
+            for place in entering
+            if place.best_epoch is not None and place.trial in self._present
+        )
         if command.is_closed:
             del self._lanes[command.lane]
         started = time.perf_counter()
@@ -158,10 +168,11 @@ class LaneKeeper:
             refused=tuple(refused),
             deferred=deferred,
             path=lane.path,
-            note=lane.note,
+            note=failure or lane.note,
+            is_written=failure is None,
             max_slots=lane.max_slots,
             seconds=time.perf_counter() - started,
-            checkpoint_sha256=sha256,
+            best_counts=best_counts,
         )
 
     def _find_deferred(self, lane: Lane, command: Command) -> tuple[int, ...]:
@@ -169,34 +180,63 @@ class LaneKeeper:
         room = max(1, int(MEMORY_SHARE * _free_bytes() / self._num_sharing / lane.row_bytes))
         return tuple(place.trial for place in command.place[room:])
 
-    def _move(self, lane: Lane, command: Command) -> None:
-        """Let the trials leave that pause or are through."""
-        for trial in command.pause:
-            self._paused[trial] = lane.copy_state(trial)
-        for trial in (*command.pause, *command.drop):
+    def _drop(self, lane: Lane, command: Command) -> None:
+        for trial in command.drop:
             if trial in self._present:  # or its model could not be built
                 self._present.remove(trial)
                 lane.drop(trial)
-        for trial in command.forget:
-            self._paused.pop(trial, None)
 
-    def _place(self, lane: Lane, place: Place) -> None:
-        state: TrialState | None = None
-        if place.state == PAUSED:
-            state = self._paused.pop(place.trial)
-        elif place.state is not None:
-            from pathlib import Path
+    def _find_states(
+        self, key: FusionKey, entering: Sequence[Place], refused: list[tuple[int, str]]
+    ) -> dict[int, TrialState]:
+        """Return the states of trials that were trained; who cannot go on is ``refused``."""
+        old = [place for place in entering if place.segments]
+        if not old:
+            return {}
 
-            from objectives.training.checkpoints import load_states
+        def open_lane(data_epoch: int) -> Lane:
+            return self._trainer.open_lane(key, data_epoch, on_step=self._on_step)
 
-            state = load_states(Path(place.state))[place.trial]
+        states = self._load_states(old)
+        try:
+            return repeat(open_lane, old, states)
+        except (Exception, SystemExit):
+            pass  # whose fault it is shows when each is trained alone
+        found: dict[int, TrialState] = {}
+        for place in old:
+            own = {trial: state for trial, state in states.items() if trial == place.trial}
+            try:
+                found |= repeat(open_lane, [place], own)
+            except (Exception, SystemExit) as error:
+                refused.append((place.trial, describe_error(error)))
+        return found
+
+    def _load_states(self, places: Sequence[Place]) -> dict[int, TrialState]:
+        """Return what the files of states still have."""
+        from objectives.training.checkpoints import CheckpointError, load_states
+
+        trials_of: dict[Path, list[int]] = {}
+        for place in places:
+            if place.state is not None:
+                trials_of.setdefault(place.state, []).append(place.trial)
+        states: dict[int, TrialState] = {}
+        for path, trials in trials_of.items():
+            with contextlib.suppress(CheckpointError):  # they are trained again
+                states |= load_states(path, trials)
+            self._on_step()
+        return states
+
+    def _place(self, lane: Lane, place: Place, state: TrialState | None) -> None:
         lane.place(place.trial, place.seed, Hparams.model_validate(dict(place.params)), state)
         self._present.add(place.trial)
 
-    def _save(self, lane: Lane, trial: int, path: os.PathLike[str]) -> Saved:
-        from pathlib import Path
+    def _count_best(self, lane: Lane, trial: int) -> Counts:
+        return count_predictions(
+            self._true_N, lane.best_predictions(trial), num_classes=self._num_classes
+        )
 
-        sha256 = lane.save_best(trial, Path(path))
+    def _save(self, lane: Lane, trial: int, path: Path) -> Saved:
+        sha256 = lane.save_best(trial, path)
         self._on_step()
         predictions = None
         if self._num_classes <= _BYTE:
@@ -204,12 +244,17 @@ class LaneKeeper:
         return Saved(trial, sha256, predictions)
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
+        """Write states; return why they could not be: they can be had again from the record."""
         if command.checkpoint is None:
             return None
         from objectives.training.checkpoints import save_states
 
-        states = {trial: lane.copy_state(trial) for trial in command.checkpointed}
-        return save_states(states, command.checkpoint)
+        try:
+            save_states(lane.copy_states(command.checkpointed), command.checkpoint)
+        except OSError as error:
+            return f"trials that pause must be trained again to go on: {error}"
+        self._on_step()
+        return None
 
 
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":
@@ -267,8 +312,6 @@ def _describe_data(order: Load, objective: Objective, data: Data) -> str:
 
 def _describe_absent(data: Data) -> list[str]:
     """Return a line where validation lacks classes that are trained on; none where it has all."""
-    from objectives.metrics import find_absent
-
     absent = find_absent(data)
     if not absent:
         return []

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from objectives.api import EpochReport, FusionKey
-
-#: ``Place.state`` of a trial that this trainer has paused.
-PAUSED = "paused"
+from objectives.api import Counts, EpochReport, FusionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +38,8 @@ class Loaded:
     """What was loaded."""
 
     class_names: tuple[str, ...]
+    num_validation: int
+    """Examples of the validation split."""
     fingerprint: str
     """SHA-256 over the data's arrays."""
     devices: tuple[str, ...]
@@ -77,14 +76,21 @@ class TrainerEnded:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A trial enters a lane; its number is also that of its slot."""
+    """A trial enters a lane; its number is also that of its slot.
+
+    One that has been trained goes on from its state; what it trained after that, or all of it
+    where the state is gone, is trained again from its segments, unseen.
+    """
 
     trial: int
     seed: int
     params: Mapping[str, Any]
     """``Hparams.to_params()``."""
-    state: Path | str | None = None
-    """Where it goes on from: nothing, this trainer's memory (``PAUSED``), or a checkpoint file."""
+    segments: tuple[tuple[int, int], ...] = ()
+    """What it has trained: the clock of its lane at each entry, and epochs from there."""
+    best_epoch: int | None = None
+    state: Path | None = None
+    """The file that has its state; None: none has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +115,7 @@ class Command:
     checkpoint: Path | None = None
     """File to which the states of the ``checkpointed`` trials are written; None: none."""
     checkpointed: tuple[int, ...] = ()
-    pause: tuple[int, ...] = ()
-    """Trials that leave, and whose state stays in memory."""
     drop: tuple[int, ...] = ()
-    forget: tuple[int, ...] = ()
-    """Paused trials whose state is no longer wanted."""
     place: tuple[Place, ...] = ()
     is_closed: bool = False
     is_trained: bool = True
@@ -149,7 +151,10 @@ class Answer:
     """Most trials that the lane can gain from; None: no limit of the model's."""
     seconds: float = 0.0
     """Wall-clock seconds of the epoch."""
-    checkpoint_sha256: str | None = None
+    is_written: bool = True
+    """Whether the states of the ``checkpointed`` trials were written, if there are any."""
+    best_counts: tuple[tuple[int, Counts], ...] = ()
+    """What was counted at the best epoch of each trial that entered and has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def fill(db: Database, finished: int) -> None:
             db,
             "u",
             placed=[Placed(n, "stacked", "cpu", ((0, EPOCHS),)) for n in some],
-            ended=ended,
+            stopped=ended,
             now=NOW,
         )
         epochs = [make_epoch(n, epoch) for n in some for epoch in range(1, EPOCHS + 1)]

@@ -85,12 +85,9 @@ def batch(split, rows):
 def adam(rate):
     return lambda parameters: torch.optim.Adam(parameters, lr=rate)
 
-def train(make_optimizer, seed, report, dropout=None):
+def train(make_optimizer, seed, report):
     torch.manual_seed(seed)
     model = CASE.plain(DATA).to(DEVICE)
-    for layer in model.modules():
-        if isinstance(layer, nn.Dropout) and dropout is not None:
-            layer.p = dropout
     optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad])
     classes = len(DATA.class_names)
     for epoch in range(1, {epochs} + 1):

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from objectives.api import Counts
 from objectives.metrics import class_scores, make_metric
-from sweeps.analysis.findings import TrialCurve, Verdict
+from sweeps.analysis.findings import UNTELLING, TrialCurve, Verdict
 from sweeps.analysis.noise import macro_f1_error
 from sweeps.analysis.verdicts import judge
 
@@ -38,7 +38,7 @@ NOISE = {
 #: Fewest and most epochs of a drawn curve; one of diminishing returns has 400 to 1000.
 EPOCHS = (12, 119)
 #: A curve of each of these is drawn; a trial of fewer than 8 epochs needs no test.
-TRUTHS = tuple(verdict for verdict in Verdict if verdict is not Verdict.TOO_SHORT)
+TRUTHS = tuple(verdict for verdict in Verdict if verdict not in UNTELLING)
 
 
 @dataclass(frozen=True, slots=True)

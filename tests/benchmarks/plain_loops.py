@@ -43,13 +43,13 @@ class PlainMlp(nn.Sequential):
 
 
 class PlainGru(nn.Module):
-    """One recurrent layer of 32 units on packed sequences, its last state classified."""
+    """One recurrent layer on packed sequences, its last state classified."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, *, hidden: int = 32) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(data.train.inputs[0].shape[2], 32, batch_first=True)
+        self.recurrent = nn.GRU(data.train.inputs[0].shape[2], hidden, batch_first=True)
         self.dropout = nn.Dropout(0.2)
-        self.output = nn.Linear(32, len(data.class_names))
+        self.output = nn.Linear(hidden, len(data.class_names))
 
     def forward(self, steps: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         packed = nn.utils.rnn.pack_padded_sequence(
@@ -60,16 +60,18 @@ class PlainGru(nn.Module):
 
 
 class PlainCnn(nn.Module):
-    """Word and position embeddings, ``nn.Conv1d`` of 100 filters, maximum over time."""
+    """Word and position embeddings, ``nn.Conv1d``, maximum over time."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(
+        self, data: Data, *, filters: int = 100, window: int = 3, is_frozen: bool = False
+    ) -> None:
         super().__init__()
         words = torch.from_numpy(data.extras["word_vectors"])
-        self.words = nn.Embedding.from_pretrained(words, freeze=False)
+        self.words = nn.Embedding.from_pretrained(words, freeze=is_frozen)
         self.positions = nn.ModuleList(nn.Embedding(61, 5) for _ in range(2))
-        self.conv = nn.Conv1d(words.shape[1] + 10, 100, 3, padding=1)
+        self.conv = nn.Conv1d(words.shape[1] + 10, filters, window, padding=window // 2)
         self.dropout = nn.Dropout(0.5)
-        self.classes = nn.Linear(100, len(data.class_names))
+        self.classes = nn.Linear(filters, len(data.class_names))
 
     def forward(
         self, tokens: torch.Tensor, one: torch.Tensor, two: torch.Tensor, lengths: torch.Tensor
