@@ -302,6 +302,7 @@ def test_no_trial_is_lost_and_no_curve_changes_whatever_dies(
     assert {
         (int(t), int(e)) for t, e in zip(recorded["trial"], recorded["epoch"], strict=True)
     } >= set(told)
+    assert len(told) == len(set(told)), "an epoch is told twice: it may have come out differently"
     ends = [event.trial for event in of_kind(events, TrialEnded)]
     assert len(ends) == len(set(ends))
     spent = len(recorded)

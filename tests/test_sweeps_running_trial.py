@@ -131,29 +131,6 @@ def test_segments_follow_the_clock(clocks: list[int], segments: list[tuple[int, 
     assert sum(begun) == len(segments)
 
 
-@pytest.mark.parametrize(
-    ("scores", "best_epoch"),
-    [((0.3, 0.7, 0.5), 2), ((0.3, 0.5, 0.7), 2), ((0.7,), None), ((NAN, 0.7), None)],
-)
-def test_epoch_that_is_taken_back_leaves_what_was_before_it(
-    scores: tuple[float, ...], best_epoch: int | None
-) -> None:
-    trial, before = make_trial(*scores), make_trial(*scores[:-1])
-    trial.ending = Decision(Outcome.STALLED, "why")
-    for clock in (7, *range(2, len(scores) + 1)):
-        trial.note_clock(clock)
-    trial.forget_last_epoch()
-    assert trial.ending is None
-    assert trial.curve.scores == pytest.approx(before.curve.scores, nan_ok=True)
-    assert (trial.curve.best_epoch, before.curve.best_epoch) == (best_epoch, best_epoch)
-    assert trial.curve.seconds == before.curve.seconds
-    assert sum(epochs for _, epochs in trial.segments) == trial.epochs
-    # The counts of an earlier best are not known any more where the last epoch had beaten it.
-    had_beaten = scores[-1] > max([0.0, *scores[:-1]])
-    kept = trial.curve.best_counts
-    assert (kept is None) == (had_beaten or best_epoch is None)
-
-
 def test_outcomes_are_stored_as_text() -> None:
     ended = ["stalled", "exhausted", "behind", "diverged", "failed"]
     assert [outcome.value for outcome in Outcome] == [*ended, "paused", "interrupted"]

@@ -43,6 +43,10 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
         trial = run.trials[number]
         trial.leave_trainer()
         run.scheduler.put_back(Waiting(number, trial.key, is_known=trial.epochs > 0))
+    for number in (each.trial for each in command.place):
+        trial = run.trials[number]
+        if trial.ending is not None and trial.lane == command.lane:
+            run.scheduler.leave(number, is_saved=True)
     if answer.reports:
         _take_epoch(run, command, answer, news)
         run.idle_deaths = 0
@@ -121,8 +125,8 @@ def _refuse(run: Run, trial: Trial, reason: str, news: News) -> None:
     """End a trial that could not be placed; one that was trained keeps its score."""
     run.scheduler.leave(trial.number, is_saved=False)
     run.failures_in_a_row += 1
-    decision = Decision(Outcome.FAILED, reason)
-    if trial.curve.best_score is not None:
+    decision = trial.ending or Decision(Outcome.FAILED, reason)
+    if trial.ending is None and trial.curve.best_score is not None:
         decision = Decision(Outcome.BEHIND, f"it could not go on: {reason}")
     run.end_trial(trial, decision, news)
 

@@ -22,7 +22,8 @@ def leave_behind(run: Run, ending: str) -> None:
     """
     news = run.make_news()
     for each in run.list_unfinished():  # they waited for a place
-        news.add_pause(each, "the budget ended")
+        if each.ending is None:
+            news.add_pause(each, "the budget ended")
     run.write(news)
     _write_weights(run)
     paused = [each for each in run.trials.values() if each.outcome is Outcome.PAUSED]

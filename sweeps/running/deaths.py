@@ -33,7 +33,7 @@ def replace_trainer(run: Run, index: int, how: str) -> None:
             and each.number not in run.promised
         }
     elif command is not None:
-        blamed = {each.trial for each in command.save}
+        blamed = {each.trial for each in command.save} | {each.trial for each in command.place}
     _lose(run, index, blamed, how)
     if run.ending is not None:
         return
@@ -97,8 +97,6 @@ def _lose(run: Run, index: int, blamed: set[int], how: str) -> None:
             continue
         if trial.number in blamed:
             trial.suspect_until = trial.epochs + 1
-        if trial.ending is not None:
-            trial.forget_last_epoch()
         trial.leave_trainer()
         run.promised.discard(trial.number)
         if trial.outcome is None:

@@ -159,8 +159,8 @@ def _make_coordinator(
         judge.remember(trial)
     for trial in trials:
         # Its end was decided at its last epoch, and its run died before it was written.
-        if trial.outcome is None and trial.epochs and judge.decide(trial) is not None:
-            trial.forget_last_epoch()
+        if trial.outcome is None and trial.curve.best_epoch is not None:
+            trial.ending = judge.decide(trial)
     book.catch_up(trials, begun.stored)
 
     def tell(event: Event) -> None:

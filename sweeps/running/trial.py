@@ -8,7 +8,7 @@ from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
 from objectives.metrics import class_scores
 from search_spaces.hparams import Hparams
 from storage.records import ClassScore, EpochRecord, HeldStop, TrialEnd
-from sweeps.curves import best_epoch, epochs_to_fraction, tail_mean
+from sweeps.curves import epochs_to_fraction, tail_mean
 from sweeps.outcomes import Outcome
 from sweeps.running.sampling import Known, Sampled
 from sweeps.running.seeds import trial_seed
@@ -41,13 +41,6 @@ class Curve:
         if is_best:
             self.best_epoch, self.best_counts = len(self.scores), report.counts
         return is_best
-
-    def forget_last_epoch(self) -> None:
-        """Take an epoch back; it will be the best one again if it was."""
-        for values in (self.train_losses, self.val_losses, self.scores, self.seconds):
-            values.pop()
-        if self.best_epoch is not None and self.best_epoch > len(self.scores):
-            self.best_epoch, self.best_counts = best_epoch(self.scores), None
 
     @property
     def best_score(self) -> float | None:
@@ -140,14 +133,6 @@ class Trial:
                 return False
         self.segments.append((data_epoch, 1))
         return True
-
-    def forget_last_epoch(self) -> None:
-        """Let it train its last epoch again: its end was decided there, and is not written."""
-        self.curve.forget_last_epoch()
-        self.ending = None
-        start, epochs = self.segments.pop()
-        if epochs > 1:
-            self.segments.append((start, epochs - 1))
 
     def leave_trainer(self) -> None:
         """Forget its place: it has none any more."""

@@ -23,6 +23,8 @@ def to_command(run: Run, index: int, turn: Turn[FusionKey]) -> Command:
         trial = run.trials[number]
         trial.trainer, trial.lane, trial.is_entering = index, turn.lane, True
         places.append(to_place(run, trial))
+    # One whose end is decided is placed for its weights alone; the lane trains in its next turn.
+    is_trained = all(run.trials[number].ending is None for number in turn.entering)
     written = turn.pause
     if run.unwritten_s.get(turn.lane, 0.0) >= CHECKPOINT_S:
         written += turn.staying
@@ -38,15 +40,13 @@ def to_command(run: Run, index: int, turn: Turn[FusionKey]) -> Command:
         drop=(*turn.save, *turn.pause, *turn.drop),
         place=tuple(places),
         is_closed=turn.is_closed,
-        is_trained=turn.is_trained,
+        is_trained=turn.is_trained and is_trained,
     )
 
 
 def to_place(run: Run, trial: Trial) -> Place:
-    """Return a trial as a trainer is told to place it, with its state if one is of use."""
+    """Return a trial as a trainer is told to place it."""
     state = None if trial.state_file is None else run.files.path(trial.state_file)
-    if (trial.state_epochs or 0) > trial.epochs:  # its last epoch is to be trained again
-        state = None
     return Place(
         trial.number,
         trial.seed,
