@@ -248,7 +248,7 @@ def score_ours_on_test(run: Run, task: Task, data: Data, best: Epoch, folder: Pa
         left -= min(left, num_epochs)
         if left == 0:
             break
-        state = lane.copy_state(0)
+        state = lane.copy_states([0])[0]
     lane.keep_best(0)
     predicted = lane.best_predictions(0)
     count, classes = len(data.validation.targets), data.class_names
