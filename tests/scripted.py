@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import sweeps
 from objectives.api import Counts, EpochReport
+from storage import queries
 from sweeps.config import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import Event
@@ -25,6 +27,8 @@ from sweeps.trainers.executor import ParentEnded, Report
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved, TrainerEnded
 
 CLASSES = ("no", "yes")
+#: Name of the study of ``make_config``.
+STUDY = "relation-cnn"
 #: What a trial does in an epoch: its score; NaN or inf for a loss; a text for an exception.
 Curve = Sequence[float | str]
 Script = Callable[[int], Curve]
@@ -282,3 +286,24 @@ def run_scripted(
         patch.setattr(sweep, "LocalExecutor", lambda: executor)
         end = sweep.run(config, force=force, on_event=note, watch=watch)
     return end, events
+
+
+def read(url: str) -> pd.DataFrame:
+    """Return the results of the study of ``make_config``, by trial."""
+    return queries.results(url, STUDY).set_index("trial").sort_index()
+
+
+def outcomes(url: str) -> dict[int, str]:
+    """Return the outcome of each trial."""
+    return dict(read(url)["outcome"])
+
+
+def scores(url: str) -> dict[int, list[float]]:
+    """Return the recorded scores of each trial, by epoch."""
+    frame = queries.curves(url, STUDY)
+    return {int(trial): list(rows["score"]) for trial, rows in frame.groupby("trial")}
+
+
+def of_kind(events: list[Event], kind: type) -> list[Any]:
+    """Return the events of a class."""
+    return [event for event in events if isinstance(event, kind)]

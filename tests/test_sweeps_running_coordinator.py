@@ -11,7 +11,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from scripted import CLASSES, Curve, ScriptedExecutor, make_config, run_scripted
+from scripted import (
+    CLASSES,
+    STUDY,
+    Curve,
+    ScriptedExecutor,
+    make_config,
+    of_kind,
+    outcomes,
+    read,
+    run_scripted,
+    scores,
+)
 from sqlalchemy import select
 
 from storage import queries
@@ -23,30 +34,11 @@ from sweeps.trainers.messages import Command
 NAN = math.nan
 RISING = [0.1 + 0.05 * i for i in range(12)]
 PEAK_THEN_STALL = [0.30, 0.90, 0.60, 0.60, 0.60, 0.60]
-STUDY = "relation-cnn"
-
-
-def read(url: str) -> pd.DataFrame:
-    return queries.results(url, STUDY).set_index("trial").sort_index()
-
-
-def outcomes(url: str) -> dict[int, str]:
-    return dict(read(url)["outcome"])
-
-
-def scores(url: str) -> dict[int, list[float]]:
-    """Return the recorded scores of each trial, by epoch."""
-    frame = queries.curves(url, STUDY)
-    return {int(trial): list(rows["score"]) for trial, rows in frame.groupby("trial")}
 
 
 def weights_of(url: str, row: dict[str, Any]) -> str:
     folder = Path(url.removeprefix("sqlite:///")).with_name(WEIGHTS_FOLDER)
     return (folder / row["weights_file"]).read_text()
-
-
-def of_kind(events: list[Event], kind: type) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
 
 
 def test_trial_that_peaked_and_stalled_is_the_best_with_the_weights_of_its_peak(

@@ -3,13 +3,11 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scripted import Killed, ScriptedExecutor, make_config, run_scripted
+from scripted import STUDY, Killed, ScriptedExecutor, make_config, of_kind, read, run_scripted
 
 from storage import queries
 from storage.database import WEIGHTS_FOLDER
@@ -25,7 +23,6 @@ from sweeps.running.events import (
     TrialStarted,
 )
 
-STUDY = "relation-cnn"
 EPOCHS = 12
 
 
@@ -41,16 +38,8 @@ def rising(trial: int) -> list[float]:
     return [round(0.1 + level + 0.05 * epoch, 3) for epoch in range(EPOCHS)]
 
 
-def read(url: str) -> pd.DataFrame:
-    return queries.results(url, STUDY).set_index("trial").sort_index()
-
-
 def lengths(url: str) -> dict[int, int]:
     return dict(read(url)["epochs_run"])
-
-
-def of_kind(events: list[Event], kind: type) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
 
 
 def folder_of(url: str) -> Path:

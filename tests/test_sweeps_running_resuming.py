@@ -4,11 +4,20 @@ import math
 import signal
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
-import pandas as pd
 import pytest
-from scripted import Curve, Killed, ScriptedExecutor, make_config, run_scripted
+from scripted import (
+    STUDY,
+    Curve,
+    Killed,
+    ScriptedExecutor,
+    make_config,
+    of_kind,
+    outcomes,
+    read,
+    run_scripted,
+    scores,
+)
 
 from storage import queries
 from sweeps.config_errors import ConfigError
@@ -18,25 +27,6 @@ from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStart
 NAN = math.nan
 RISING = [0.1 + 0.05 * i for i in range(12)]
 PEAK_THEN_STALL = [0.30, 0.90, 0.60, 0.60, 0.60, 0.60]
-STUDY = "relation-cnn"
-
-
-def read(url: str) -> pd.DataFrame:
-    return queries.results(url, STUDY).set_index("trial").sort_index()
-
-
-def outcomes(url: str) -> dict[int, str]:
-    return dict(read(url)["outcome"])
-
-
-def scores(url: str) -> dict[int, list[float]]:
-    """Return the recorded scores of each trial, by epoch."""
-    frame = queries.curves(url, STUDY)
-    return {int(trial): list(rows["score"]) for trial, rows in frame.groupby("trial")}
-
-
-def of_kind(events: list[Event], kind: type) -> list[Any]:
-    return [event for event in events if isinstance(event, kind)]
 
 
 def stop_at(turn: int) -> Callable[[int], None]:
