@@ -54,10 +54,11 @@ class Asking:
         number = max(run.trials, default=-1) + 1
         fixed, self._first = self._first[:count], self._first[count:]
         fixed += [{}] * (count - len(fixed))
-        known = [each.as_known(run.lowest) for each in run.trials.values()]
         is_quick = self._asking_s > ASKING_SHARE * (time.monotonic() - self._began) + ASKING_S
         began = time.thread_time()
         width = run.scheduler.width
+        # Nothing is learned from when trials are drawn at random.
+        known = () if is_quick else [each.as_known(run.lowest) for each in run.trials.values()]
         asked = self._sampling.ask(
             number,
             fixed,
