@@ -128,6 +128,24 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What must be known of a data set to judge a score and a loss on it.
+
+    Attributes:
+        num_train: Examples that are trained on.
+        num_validation: Examples of validation.
+        train_shares: Share of each class in the training targets, (C,) values that sum to 1.
+        target_entropy: Mean entropy of a training target, in nats: 0 where each is one class. No
+            mean cross-entropy of these examples can be lower.
+    """
+
+    num_train: int
+    num_validation: int
+    train_shares: tuple[float, ...]
+    target_entropy: float
+
+
+@dataclass(frozen=True, slots=True)
 class EpochReport:
     """What one trial did in one epoch; a failure is a value, never a raise.
 
@@ -161,10 +179,6 @@ class TrialState(Protocol):
     @property
     def epochs(self) -> int:
         """Epochs that the trial has trained."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the host that the state takes."""
 
 
 class Lane(Protocol):

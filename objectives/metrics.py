@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objectives.api import MAX_MATRIX_CLASSES, Counts, Data, Split
+from objectives.api import MAX_MATRIX_CLASSES, Counts, Data, DataFacts, Split
 from objectives.metric_names import F1_OF, METRICS, check_metric, label_metric
 from search_spaces.mistakes import suggest_names
 
@@ -106,6 +106,26 @@ def find_absent(data: Data) -> tuple[str, ...]:
     """
     present = [set(np.unique(true_classes(split))) for split in (data.train, data.validation)]
     return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
+
+
+def measure_data(data: Data) -> DataFacts:
+    """Return what a score and a loss on this data set are judged by."""
+    targets = data.train.targets
+    entropy = 0.0
+    if targets.ndim == 1:
+        counts = np.bincount(targets.astype(np.int64), minlength=len(data.class_names))
+        shares = counts / max(len(targets), 1)
+    else:
+        chances = targets.astype(np.float64)
+        shares = chances.mean(axis=0)
+        logs = np.log(chances, out=np.zeros_like(chances), where=chances > 0)
+        entropy = max(float(-(chances * logs).sum(axis=1).mean()), 0.0)
+    return DataFacts(
+        num_train=len(targets),
+        num_validation=len(data.validation.targets),
+        train_shares=tuple(float(share) for share in shares),
+        target_entropy=entropy,
+    )
 
 
 def true_classes(split: Split) -> npt.NDArray[np.int64]:

@@ -50,6 +50,12 @@ class Database:
         self._url = url
         self._engine = _create_engine(url, self.engine_options)
         self._writer = self._engine.execution_options(bestepoch_writes=True)
+        # All statements of a reader see one moment, as in SQLite.
+        self._reader = (
+            self._engine
+            if self.path is not None
+            else self._engine.execution_options(isolation_level="REPEATABLE READ")
+        )
         self._at_close = ExitStack()
         self._at_close.callback(self._engine.dispose)
 
@@ -87,8 +93,8 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that only reads; errors are those of ``clear_errors``."""
-        with self.clear_errors(), self._engine.begin() as connection:
+        """Open a transaction that only reads, all of one moment; errors: ``clear_errors``."""
+        with self.clear_errors(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -117,11 +123,15 @@ class Database:
         finally:
             hold.release()
 
+    def is_held(self, name: str) -> bool:
+        """Return whether a process runs the study now. Does not write."""
+        with self.clear_errors():
+            return self.make_lock(f"study {name}").is_taken()
+
     def find_holder(self, name: str) -> Holder | None:
         """Return who runs the study now; None: nobody. Does not write."""
-        with self.clear_errors():
-            if not self.make_lock(f"study {name}").is_taken():
-                return None
+        if not self.is_held(name):
+            return None
         with self.read() as connection:
             query = select(HOLDERS.c.host, HOLDERS.c.pid, HOLDERS.c.since)
             row = connection.execute(query.where(HOLDERS.c.study == name)).one_or_none()

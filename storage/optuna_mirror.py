@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
@@ -36,7 +35,6 @@ NUMBER_ATTRIBUTE = "bestepoch:trial"
 _STUDIES: Any = models.StudyModel.__table__
 _DIRECTIONS: Any = models.StudyDirectionModel.__table__
 _STUDY_USER: Any = models.StudyUserAttributeModel.__table__
-_STUDY_SYSTEM: Any = models.StudySystemAttributeModel.__table__
 _TRIALS: Any = models.TrialModel.__table__
 _TRIAL_SYSTEM: Any = models.TrialSystemAttributeModel.__table__
 _PARAMS: Any = models.TrialParamModel.__table__
@@ -113,24 +111,6 @@ class OptunaMirror:
             self._begin(connection, trials)
             self._end(connection, endings)
 
-    def write_note(self, text: str, figures: Mapping[str, Any]) -> None:
-        """Write the study's note and its figures of plotly by id, over those of before."""
-        import optuna_dashboard
-
-        # They are cut into pieces: between two commits a reader would join old ones to new.
-        with self._write() as connection:
-            before = _read_attributes(connection, _STUDY_SYSTEM, self._study_id)
-            written: dict[str, Any] = {}
-            # What it takes for a study, or for a trial of one, and for its storage.
-            draft: Any = SimpleNamespace(_study_id=None, _trial_id=None)
-            draft.study = draft.storage = draft._storage = draft
-            draft.get_study_system_attrs = lambda study_id: before | written
-            draft.set_study_system_attr = lambda study_id, key, value: written.update({key: value})
-            optuna_dashboard.save_note(draft, text)
-            for name, figure in figures.items():
-                optuna_dashboard.save_plotly_graph_object(draft, figure, graph_object_id=name)
-            _write_attributes(connection, _STUDY_SYSTEM, self._study_id, written)
-
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """Open a transaction in which the study is there: somebody may have deleted it."""
@@ -156,7 +136,8 @@ class OptunaMirror:
         study_id: int = connection.execute(new, {"study_name": self._name}).scalar_one()
         direction = {"study_id": study_id, "objective": 0, "direction": StudyDirection.MAXIMIZE}
         connection.execute(insert(_DIRECTIONS), direction)
-        _write_attributes(connection, _STUDY_USER, study_id, {UUID_ATTRIBUTE: self._uuid})
+        ours = {"key": UUID_ATTRIBUTE, "value_json": json.dumps(self._uuid)}
+        connection.execute(insert(_STUDY_USER), {"study_id": study_id, **ours})
         return study_id
 
     def _read_ids(self, connection: Connection, study_id: int) -> dict[int, int]:
@@ -300,19 +281,6 @@ def _close(storage: RDBStorage) -> None:
 def _read_attributes(connection: Connection, table: Any, study_id: int | None) -> dict[str, Any]:
     query = select(table.c.key, table.c.value_json).where(table.c.study_id == study_id)
     return {key: json.loads(value) for key, value in connection.execute(query)}
-
-
-def _write_attributes(
-    connection: Connection, table: Any, study_id: int | None, attributes: Mapping[str, Any]
-) -> None:
-    """Write attributes of a study over those of the same names."""
-    same = (table.c.study_id == study_id) & (table.c.key == bindparam("name"))
-    connection.execute(delete(table).where(same), [{"name": name} for name in attributes])
-    rows = [
-        {"study_id": study_id, "key": name, "value_json": json.dumps(value)}
-        for name, value in attributes.items()
-    ]
-    connection.execute(insert(table), rows)
 
 
 def _report(connection: Connection, steps: Mapping[int, tuple[int, float | None]]) -> None:

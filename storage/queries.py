@@ -7,6 +7,8 @@ its DataFrames. The second half is for a coordinator and takes an open ``Databas
 
 import difflib
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, Text, func, select
@@ -20,6 +22,7 @@ from storage.schema import (
     EPOCH_RECORDS,
     INTERRUPTED,
     PAUSED,
+    PREDICTIONS,
     RANKED,
     STUDIES,
     TRIAL_RESULTS,
@@ -43,6 +46,32 @@ class UnknownTrialError(StorageError):
     """The study has no trial of this number."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredStudy:
+    """All that is stored about a study at one moment.
+
+    Attributes:
+        row: Its settings.
+        is_running: Whether a process holds it.
+        results: ``results``, ranked by the best epoch.
+        curves: ``curves``.
+        class_scores: ``class_scores``.
+        confusions: Rows of counts at the best epoch, by trial (``confusions``).
+        predictions: Predicted class of each validation example, a byte, at the best epoch, by
+            trial: the best 50.
+        names: Names of all studies of the database.
+    """
+
+    row: StudyRow
+    is_running: bool
+    results: "pd.DataFrame"
+    curves: "pd.DataFrame"
+    class_scores: "pd.DataFrame"
+    confusions: Mapping[int, list[list[int]]]
+    predictions: Mapping[int, bytes]
+    names: frozenset[str]
+
+
 def studies(url: str) -> "pd.DataFrame":
     """Return one row a study (``frames.STUDIES``), oldest first; the best trial of ``results``."""
     mine = _TRIAL.study_uuid == STUDIES.c.uuid
@@ -62,6 +91,32 @@ def studies(url: str) -> "pd.DataFrame":
     ).order_by(STUDIES.c.created_at, STUDIES.c.name)
     with open_database(url, create=False) as db, db.read() as connection:
         return frames.to_frame(connection.execute(query).all(), frames.STUDIES)
+
+
+def whole_study(url: str, name: str) -> StoredStudy:
+    """Return all that is stored about a study, read in one transaction."""
+    with open_database(url, create=False) as db:
+        # Before the read: a process that ends its trials and then lets go is not taken for dead.
+        was_running = db.is_held(name)
+        with db.read() as connection:
+            row = _known_study(connection, name, db.where)
+            found = select(_TRIAL.trial, _TRIAL.confusion).where(_TRIAL.study_uuid == row.uuid)
+            found = found.where(_TRIAL.confusion.is_not(None)).order_by(_TRIAL.trial)
+            kept = select(PREDICTIONS.c.trial, PREDICTIONS.c.predictions)
+            kept = kept.where(PREDICTIONS.c.study_uuid == row.uuid).order_by(PREDICTIONS.c.trial)
+            scores = (schema.CLASS_SCORES, frames.CLASS_SCORES)
+            stored = StoredStudy(
+                row=row,
+                is_running=was_running,
+                results=rank(_results(connection, row.uuid)),
+                curves=_read_frame(connection, row.uuid, EPOCH_RECORDS, frames.CURVES),
+                class_scores=_read_frame(connection, row.uuid, *scores),
+                confusions=dict(map(tuple, connection.execute(found))),
+                predictions=dict(map(tuple, connection.execute(kept))),
+                names=frozenset(connection.execute(select(STUDIES.c.name)).scalars()),
+            )
+        # And after it: nor is one that took the study in between.
+        return replace(stored, is_running=was_running or db.is_held(name))
 
 
 def best_epochs(url: str, study: str) -> "pd.DataFrame":
@@ -107,6 +162,33 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     """
     if by not in get_args(RankBy):
         raise ValueError(f"by must be one of {', '.join(get_args(RankBy))}, got {by!r}")
+    with open_database(url, create=False) as db, db.read() as connection:
+        found = _results(connection, _known_study(connection, study, db.where).uuid)
+    return rank(found, f"{by}_score")
+
+
+def rank(results: "pd.DataFrame", by: str = "best_score") -> "pd.DataFrame":
+    """Return trials with their ``rank`` by a column, in the order of ``results``.
+
+    The one ranking there is; trials of several studies may be ranked together.
+    """
+    is_ranked = results["outcome"].isin(RANKED)
+    ranks = results[by].where(is_ranked).rank(method="min", ascending=False).astype("Int64")
+    frame = results.drop(columns="rank", errors="ignore")
+    frame.insert(0, "rank", ranks)
+    # CUT_OFF stands in no database, and may stand in a frame: whatever has not ended goes on.
+    is_unfinished = ~frame["outcome"].isin(schema.ENDED)
+    so_far_score = -frame["best_score"].where(is_unfinished)
+    loss = frame["best_val_loss"].where(ranks.notna() | is_unfinished)
+    # Ranked trials have all ended, so the second key moves none of them.
+    keys = {"has_ended": ~is_unfinished, "so_far": so_far_score, "loss": loss}
+    order = ["rank", *keys, "trial"]
+    ordered = frame.assign(**keys).sort_values(order, na_position="last", ignore_index=True)
+    return ordered[list(frame.columns)]
+
+
+def _results(connection: Connection, uuid: str) -> "pd.DataFrame":
+    """Return the columns of ``frames.RESULTS`` without the ranks."""
     view = BEST_EPOCHS.c
     so_far = {"best_epoch": "epoch", "best_score": "score", "best_val_loss": "val_loss"}
     so_far["epochs_run"] = "epochs_run"
@@ -117,18 +199,7 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     ]
     same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
     query = select(*map(_shown, shown)).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
-    frame = _study_frame(url, study, TRIAL_RESULTS, columns, query)
-    score = frame[f"{by}_score"].where(frame["outcome"].isin(RANKED))
-    rank = score.rank(method="min", ascending=False).astype("Int64")
-    frame.insert(0, "rank", rank)
-    is_unfinished = frame["outcome"].isna() | frame["outcome"].isin((INTERRUPTED, PAUSED))
-    so_far_score = -frame["best_score"].where(is_unfinished)
-    loss = frame["best_val_loss"].where(rank.notna() | is_unfinished)
-    # Ranked trials have all ended, so the second key moves none of them.
-    keys = {"has_ended": ~is_unfinished, "so_far": so_far_score, "loss": loss}
-    order = ["rank", *keys, "trial"]
-    ordered = frame.assign(**keys).sort_values(order, na_position="last", ignore_index=True)
-    return ordered[list(frame.columns)]
+    return _read_frame(connection, uuid, TRIAL_RESULTS, columns, query)
 
 
 def trial(url: str, study: str, number: int) -> dict[str, Any]:
@@ -185,15 +256,23 @@ def _shown(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return coerce(column, Text) if isinstance(column.type, schema.Json) else column
 
 
-def _study_frame(
-    url: str, study: str, table: Table, columns: Any, query: Select[Any] | None = None
+def _study_frame(url: str, study: str, table: Table, columns: Any) -> "pd.DataFrame":
+    with open_database(url, create=False) as db, db.read() as connection:
+        uuid = _known_study(connection, study, db.where).uuid
+        return _read_frame(connection, uuid, table, columns)
+
+
+def _read_frame(
+    connection: Connection,
+    uuid: str,
+    table: Table,
+    columns: Mapping[str, str],
+    query: Select[Any] | None = None,
 ) -> "pd.DataFrame":
     """Return columns of a table's rows about a study, by its key."""
     wanted = select(*(_shown(table.c[name]) for name in columns)) if query is None else query
-    with open_database(url, create=False) as db, db.read() as connection:
-        uuid = _known_study(connection, study, db.where).uuid
-        mine = wanted.where(table.c.study_uuid == uuid).order_by(*table.primary_key)
-        return frames.to_frame(connection.execute(mine).all(), columns)
+    mine = wanted.where(table.c.study_uuid == uuid).order_by(*table.primary_key)
+    return frames.to_frame(connection.execute(mine).all(), columns)
 
 
 def _find_study(connection: Connection, name: str) -> StudyRow | None:

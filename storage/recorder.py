@@ -130,12 +130,14 @@ def record(
             _prune_predictions(connection, study_uuid)
 
 
-def leave_behind(
-    db: Database, study_uuid: str, reasons: Mapping[int, str], *, now: datetime
+def end_paused(
+    db: Database, study_uuid: str, ends: Mapping[int, tuple[str, str]], *, now: datetime
 ) -> None:
-    """End paused trials, whose scores are written, by number and reason."""
-    ended = {"outcome": schema.BEHIND, "finished_at": now}
-    rows = [(trial, ended | {"reason": reason}) for trial, reason in reasons.items()]
+    """End paused trials, whose scores are written, by number: outcome and reason."""
+    rows = [
+        (trial, {"outcome": outcome, "reason": reason, "finished_at": now})
+        for trial, (outcome, reason) in ends.items()
+    ]
     with db.write() as connection:
         _update_trials(connection, study_uuid, rows)
 
@@ -183,7 +185,9 @@ def _prune_predictions(connection: Connection, study_uuid: str) -> None:
     stored = PREDICTIONS.c
     same = (stored.study_uuid == _TRIAL.study_uuid) & (stored.trial == _TRIAL.trial)
     ranked = select(stored.trial).join(TRIAL_RESULTS, same).where(stored.study_uuid == study_uuid)
-    ranked = ranked.where(_TRIAL.outcome.in_(schema.RANKED)).order_by(*schema.BEST_FIRST)
+    # Those that pause are ranked once the run ends.
+    may_win = _TRIAL.outcome.in_((*schema.RANKED, schema.PAUSED))
+    ranked = ranked.where(may_win).order_by(*schema.BEST_FIRST)
     kept = connection.execute(ranked.limit(MAX_PREDICTIONS)).scalars().all()
     others = delete(PREDICTIONS).where(stored.study_uuid == study_uuid, stored.trial.not_in(kept))
     connection.execute(others)

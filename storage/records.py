@@ -25,6 +25,10 @@ class StudyRow:
     data_fingerprint: Annotated[str | None, "SHA-256 over the data's arrays"] = None
     versions: Annotated[Mapping[str, str] | None, "of the libraries, a JSON object"] = None
     processor: Annotated[str | None, "processor that trained last, by its vendor's name"] = None
+    data_facts: Annotated[
+        Mapping[str, Any] | None, "sizes, class shares, target entropy, a JSON object"
+    ] = None
+    targets: Annotated[bytes | None, "class of each validation example; null: over 256"] = None
 
 
 @dataclass(frozen=True, slots=True)

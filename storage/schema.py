@@ -26,15 +26,15 @@ from search_spaces.hparams import Hparams
 from storage import records
 
 #: Version of the tables; a database of another version is refused.
-VERSION = 7
+VERSION = 8
 #: The user attribute of the Optuna study that holds our UUID.
 UUID_ATTRIBUTE = "bestepoch:uuid"
 
-BEHIND = "behind"
+CUT_SHORT, BEHIND = "cut short", "behind"
 #: Outcomes of trials that have ended.
-ENDED = ("stalled", "exhausted", BEHIND, "diverged", "failed")
+ENDED = ("stalled", "exhausted", CUT_SHORT, BEHIND, "diverged", "failed")
 #: Outcomes whose score may be ranked.
-RANKED = ("stalled", "exhausted", BEHIND)
+RANKED = ("stalled", "exhausted", CUT_SHORT, BEHIND)
 INTERRUPTED = "interrupted"
 PAUSED = "paused"
 
@@ -99,7 +99,13 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-_SQL_TYPES: Any = {int: BigInteger, float: Real, str: Words, datetime: UtcDateTime}
+_SQL_TYPES: Any = {
+    int: BigInteger,
+    float: Real,
+    str: Words,
+    bytes: sa.LargeBinary,
+    datetime: UtcDateTime,
+}
 
 
 @cache

@@ -5,7 +5,7 @@ this package is cheap: Optuna and torch are imported by the functions that need 
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from sweeps.running.sweep import SweepEnd
 
 __all__ = ["load_config", "load_like", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "notebook":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sweeps.views import notebook
+
+    return notebook
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
@@ -36,7 +44,7 @@ def run(
     on_event: "Callable[[Event], None] | None" = None,
 ) -> "SweepEnd":
     """Run a sweep until its budget is spent, or carry it on; see ``sweeps.running.sweep.run``."""
-    from sweeps.notes import StudyNotes
     from sweeps.running import sweep
+    from sweeps.views.note_writer import NoteWriter
 
-    return sweep.run(config, force=force, on_event=on_event, watch=StudyNotes)
+    return sweep.run(config, force=force, on_event=on_event, watch=NoteWriter)

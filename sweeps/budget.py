@@ -1,6 +1,5 @@
 """What limits a sweep, how much of it is spent, and how people are told. Knows no study."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,21 +48,6 @@ class Budget:
         if self.trials is not None:
             return max(trials, self.trials)
         return max(trials, trials * (self.epochs or 0) // max(epochs, 1))
-
-    def ask_for(self, wanted: int, *, trials: int, epochs: int) -> str:
-        """Return the option of a run that lets a study start about so many trials.
-
-        Args:
-            wanted: Trials that it is to have, more than now.
-            trials: Trials that were started; one at least.
-            epochs: Epochs that they have trained together.
-        """
-        share = wanted / trials
-        if self.trials is None and self.epochs is not None:
-            return f"--max-total-epochs {math.ceil(share * epochs / 10) * 10}"
-        if self.trials is None and self.minutes is not None:
-            return f"--max-minutes {math.ceil(self.minutes * (share - 1))}"
-        return f"--trials {wanted}"
 
     def __str__(self) -> str:
         texts = [

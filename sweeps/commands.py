@@ -10,15 +10,18 @@ def carry_on_command(study: str) -> str:
     return shlex.join(["bestepoch", "run", "--like", study, "--study", study])
 
 
-def next_command(study: str, options: Sequence[str], *, taken: Collection[str]) -> str | None:
+def next_command(
+    study: str, options: Sequence[str], *, taken: Collection[str], warm_start: bool = False
+) -> str | None:
     """Return the ``bestepoch run`` of a study with other settings, as a study of its own.
 
     A larger budget alone needs none: the study goes on.
 
     Args:
         study: Name of the study.
-        options: ``Advice.option`` of each piece of advice that is to be followed.
+        options: ``Advice.options`` of each piece of advice that is to be followed.
         taken: Names of the studies there are.
+        warm_start: Whether a study of its own trains the best configurations of this one first.
 
     Returns:
         None without an option.
@@ -30,6 +33,8 @@ def next_command(study: str, options: Sequence[str], *, taken: Collection[str]) 
     changes = [word for flag, value in given if flag == "--set" for word in (flag, value)]
     name = name_next(study, taken) if changes else study
     more = [word for flag, value in given if flag != "--set" for word in (flag, value)]
+    if changes and warm_start and "--warm-start" not in more:
+        more = ["--warm-start", study, *more]
     return shlex.join(["bestepoch", "run", "--like", study, "--study", name, *more, *changes])
 
 

@@ -8,6 +8,7 @@ class Outcome(enum.Enum):
 
     STALLED = "stalled"
     EXHAUSTED = "exhausted"
+    CUT_SHORT = "cut short"
     BEHIND = "behind"
     DIVERGED = "diverged"
     FAILED = "failed"
@@ -17,6 +18,8 @@ class Outcome(enum.Enum):
 
 #: Trials that go on in the next run, or later in this one.
 OPEN_OUTCOMES = frozenset({Outcome.PAUSED, Outcome.INTERRUPTED})
+#: Ends of paused trials: a larger budget goes on with them.
+ENDED_PAUSED = frozenset({Outcome.CUT_SHORT, Outcome.BEHIND})
 #: Trials that other trials are compared with: those that were trained to the end of their rise.
 PEER_OUTCOMES = frozenset({Outcome.STALLED, Outcome.EXHAUSTED})
 

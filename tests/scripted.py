@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 import sweeps
-from objectives.api import Counts, EpochReport
+from objectives.api import Counts, DataFacts, EpochReport
 from storage import queries
 from sweeps.config import SweepConfig
 from sweeps.running import sweep
@@ -27,6 +27,7 @@ from sweeps.trainers.executor import ParentEnded, Report
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved, TrainerEnded
 
 CLASSES = ("no", "yes")
+FACTS = DataFacts(10**9, 10**9, (0.5, 0.5), 0.0)
 #: Name of the study of ``make_config``.
 STUDY = "relation-cnn"
 #: What a trial does in an epoch: its score; NaN or inf for a loss; a text for an exception.
@@ -85,7 +86,7 @@ class ScriptedExecutor:
     def load(self, order: Load) -> Loaded:
         self.loads += 1
         devices = ("cpu", "cuda:1", "cuda:2")[: order.num_trainers or 1]
-        return Loaded(CLASSES, 10**9, self.fingerprint, devices, {}, ())
+        return Loaded(CLASSES, FACTS, None, self.fingerprint, devices, {}, ())
 
     def restart(self, order: Load) -> Loaded:
         self.close()

@@ -1,9 +1,11 @@
 """Metrics: equal to scikit-learn's over the classes that validation has, whatever is predicted."""
 
 import json
+import math
 import subprocess
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from objectives.api import Counts, Data, Split
-from objectives.metrics import METRICS, check_metric, class_scores, find_absent, make_metric
+from objectives.api import Counts, Data, DataFacts, Split
+from objectives.metrics import (
+    METRICS,
+    check_metric,
+    class_scores,
+    find_absent,
+    make_metric,
+    measure_data,
+)
 
 NUM_CLASSES = 5
 NAMES = ("ham", "spam", "eggs", "none of these", "f1:odd")
@@ -184,6 +193,20 @@ def test_classes_that_validation_lacks_are_found(is_soft: bool) -> None:
     data = Data(split(0, 1, 2, 1), split(0, 4, 0), split(1), class_names=NAMES)
     assert find_absent(data) == ("spam", "eggs")
     assert find_absent(Data(data.validation, data.validation, data.test, NAMES)) == ()
+
+
+def test_data_are_measured_by_hand() -> None:
+    def split(targets: Any) -> Split:
+        return Split(inputs=(np.zeros((len(targets), 3)),), targets=np.array(targets))
+
+    validation, test = split([0, 1, 2]), split([1])
+    hard = measure_data(Data(split([0, 0, 1, 0]), validation, test, class_names=("a", "b", "c")))
+    assert hard == DataFacts(4, 3, (0.75, 0.25, 0.0), 0.0)
+    chances = np.array([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]], dtype=np.float32)
+    soft = measure_data(Data(split(chances), validation, test, class_names=("a", "b", "c")))
+    assert soft.train_shares == (0.75, 0.25, 0.0)
+    # Half of the targets are one class, and half are a fair coin: log(2) nats.
+    assert soft.target_entropy == pytest.approx(math.log(2) / 2)
 
 
 def test_metrics_need_no_torch() -> None:

@@ -49,6 +49,8 @@ ROW = StudyRow(
     data_fingerprint="ab12",
     versions={"torch": "2.13.0"},
     processor="EPYC",
+    data_facts={"num_train": 7, "train_shares": [0.25, 0.75]},
+    targets=bytes([0, 255, 1]),
 )
 
 
@@ -143,7 +145,7 @@ def test_every_write_repeated_changes_nothing(db: Database) -> None:
         lambda: recorder.interrupt_trials(db, STUDY, "Ctrl-C"),
         lambda: recorder.resume_trials(db, STUDY),
         lambda: record(db, end(0, outcome="paused"), Checkpoint(0, "states-1", 3), held),
-        lambda: recorder.leave_behind(db, STUDY, {0: "the budget ended"}, now=LATER),
+        lambda: recorder.end_paused(db, STUDY, {0: ("behind", "the budget ended")}, now=LATER),
         lambda: record(db, Placed(0, "stacked", "cpu", ((0, 3), (7, 2)))),
         lambda: record(db, end(0), weights(0), Checkpoint(0, None, None)),
     ]
@@ -212,7 +214,7 @@ def test_trial_that_is_promoted_or_left_behind_has_never_two_ends(
     paused = queries.trial(storage_url, "relation", 0)
     assert (paused["outcome"], paused["reason"]) == ("paused", "place 3 of 3")
     assert (paused["best_score"], paused["finished_at"]) == (0.5, None)
-    recorder.leave_behind(db, STUDY, {0: "the budget ended"}, now=LATER)
+    recorder.end_paused(db, STUDY, {0: ("behind", "the budget ended")}, now=LATER)
     behind = queries.trial(storage_url, "relation", 0)
     assert (behind["outcome"], behind["reason"]) == ("behind", "the budget ended")
     ended = {"outcome", "reason", "finished_at"}
@@ -233,7 +235,7 @@ def test_trial_that_is_promoted_or_left_behind_has_never_two_ends(
     assert outcomes(db) == [None, "paused"]
 
 
-def test_interrupt_leaves_paused_trials_paused_and_leave_behind_ends_only_those_named(
+def test_interrupt_leaves_paused_trials_paused_and_end_paused_ends_only_those_named(
     db: Database,
 ) -> None:
     begin(db, 0, 1, 2, 3)
@@ -241,10 +243,10 @@ def test_interrupt_leaves_paused_trials_paused_and_leave_behind_ends_only_those_
     recorder.interrupt_trials(db, STUDY, "Ctrl-C")
     assert outcomes(db) == ["paused", "paused", "stalled", "interrupted"]
     recorder.resume_trials(db, STUDY)
-    recorder.leave_behind(db, STUDY, {}, now=LATER)
+    recorder.end_paused(db, STUDY, {}, now=LATER)
     assert outcomes(db) == ["paused", "paused", "stalled", None]
-    recorder.leave_behind(db, STUDY, {1: "why"}, now=LATER)
-    assert outcomes(db) == ["paused", "behind", "stalled", None]
+    recorder.end_paused(db, STUDY, {1: ("cut short", "why")}, now=LATER)
+    assert outcomes(db) == ["paused", "cut short", "stalled", None]
 
 
 def test_part_of_a_record_that_fails_takes_all_with_it(db: Database) -> None:
@@ -299,14 +301,15 @@ def test_predictions_of_the_best_trials_are_kept(
         end(4, best_score=0.6),  # its model has too many classes: no room is kept for it
         end(5, best_score=0.7, best_val_loss=0.3),  # as good as trial 1, and later
         end(6, best_score=0.8, outcome="behind"),
+        end(7, best_score=0.75, outcome="paused"),  # ranked once the run ends
     ]
     begin(db, *range(8))
     kept = []
     for each in ends:
         record(db, each, weights(each.trial, None if each.trial == 4 else bytes([0, 1, 1])))
         kept.append({trial for _, trial, _ in dump(db)["predictions"]})
-    assert kept == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {1, 2, 5}, {1, 2, 6}]
-    assert dump(db)["predictions"][-1] == (STUDY, 6, bytes([0, 1, 1]))
+    assert kept == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {1, 2, 5}, {1, 2, 6}, {2, 6, 7}]
+    assert dump(db)["predictions"][-1] == (STUDY, 7, bytes([0, 1, 1]))
 
 
 def test_weights_that_are_written_later_change_nothing_else(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import optuna_dashboard
 import pytest
 from cuts import Killed, cut_before
 from optuna.distributions import (
@@ -362,7 +363,8 @@ def test_delete_takes_one_study(db: Database) -> None:
     optuna.delete_study(study_name="theirs", storage=optuna_storage(db))
     mirror = mirror_of(db)
     mirror.catch_up(trials, ENDINGS)
-    mirror.write_note("a note", {})
+    study = optuna.load_study(study_name="ours", storage=optuna_storage(db))
+    optuna_dashboard.save_note(study, "a note")
     for _ in range(2):
         optuna_mirror.delete_study(db, UUID)
         assert optuna.get_all_study_names(optuna_storage(db)) == ["kept"]

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from storage import frames, queries, recorder
+from storage import frames, queries, recorder, schema
 from storage.database import Database, StorageError, open_database
 from storage.locations import resolve_url
-from storage.records import ClassScore, EpochRecord, NewTrial, StudyRow, TrialEnd
+from storage.records import ClassScore, EpochRecord, NewTrial, StudyRow, TrialEnd, Weights
 
 NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
 
@@ -244,6 +244,52 @@ def test_studies_are_counted(full_url: str) -> None:
     assert frame.loc[1, ["num_trials", "num_unfinished"]].tolist() == [0, 0]
     assert frame.loc[1, ["best_trial", "best_score"]].isna().all()
     assert frame.loc[0, "created_at"] == pd.Timestamp(NOW)
+
+
+def test_whole_study_is_what_the_frames_are(full_url: str) -> None:
+    with open_database(full_url, create=False) as db:
+        recorder.record(db, "u-s", weights=[Weights(1, "file", "sha", b"\x00\x02")], now=NOW)
+        facts = {"num_train": 7, "train_shares": [0.25, 0.75]}
+        recorder.update_study(db, "u-s", data_facts=facts, targets=b"\x01\x02")
+    whole = queries.whole_study(full_url, "s")
+    for name in ("results", "curves", "class_scores"):
+        pd.testing.assert_frame_equal(getattr(whole, name), getattr(queries, name)(full_url, "s"))
+    confusions = queries.confusions(full_url, "s")
+    assert list(whole.confusions) == confusions["trial"].tolist()
+    assert whole.confusions[0] == json.loads(confusions["confusion"].iloc[0])
+    assert whole.predictions == {1: b"\x00\x02"}
+    assert (whole.row.data_facts, whole.row.targets) == (facts, b"\x01\x02")
+    assert whole.names == {"s", "another"}
+    assert not whole.is_running
+    with pytest.raises(queries.UnknownStudyError, match="did you mean 'another'"):
+        queries.whole_study(full_url, "anothr")
+
+
+def test_whole_study_is_of_one_moment(full_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = queries._read_frame
+
+    def write_then_read(connection: Any, uuid: str, table: Any, *columns: Any) -> pd.DataFrame:
+        if table is schema.EPOCH_RECORDS:  # the results have been read
+            with open_database(full_url, create=False) as db:
+                add_epochs(db, 6, [0.95, 0.96])
+                end(db, 7, "stalled", 0.5, 0.5, 0.5)
+        return read(connection, uuid, table, *columns)
+
+    monkeypatch.setattr(queries, "_read_frame", write_then_read)
+    whole = queries.whole_study(full_url, "s")
+    assert set(whole.curves["trial"]) <= set(whole.results["trial"])
+    assert (whole.curves["trial"] == 6).sum() == 1
+    assert 7 not in whole.confusions
+
+
+def test_trials_of_several_studies_are_ranked_together(full_url: str) -> None:
+    frame = queries.results(full_url, "s")
+    both = pd.concat([frame, frame.assign(trial=frame["trial"] + 100)])
+    ranked = queries.rank(both, "last_score").dropna(subset="rank")
+    first = [
+        (row.rank_, row.trial) for row in ranked.rename(columns={"rank": "rank_"}).itertuples()
+    ]
+    assert first[:4] == [(1, 1), (1, 101), (3, 5), (3, 105)]
 
 
 def test_one_trial_is_decoded(full_url: str) -> None:

@@ -78,8 +78,8 @@ def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (schema.VERSION - 1, "an older bestepoch (tables of version 6, this one has 7); start in"),
-        (schema.VERSION + 1, "a newer bestepoch (tables of version 8, this one has 7); update"),
+        (schema.VERSION - 1, "an older bestepoch (tables of version 7, this one has 8); start in"),
+        (schema.VERSION + 1, "a newer bestepoch (tables of version 9, this one has 8); update"),
     ],
 )
 def test_database_of_another_version_is_refused_in_one_line(

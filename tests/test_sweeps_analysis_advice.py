@@ -1,284 +1,393 @@
-"""Advice: what is seen in literal results, and options that a sweep really takes."""
+"""Advice: what is said of planted problems, and that nothing is said where nothing is shown."""
 
 import math
-import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from tried import MIDDLE, SPACE, advise, judged, results
+from measured import ERROR, make
 
-from sweeps.analysis import epoch_advice, range_advice, rate_advice, report_words
-from sweeps.analysis.space_table import flatten, list_ranges, list_sampled
+from sweeps.analysis.advice import advise
+from sweeps.analysis.advice_kinds import Advice, Kind
+from sweeps.analysis.effects import compare_all, find_effects, propose
+from sweeps.analysis.facts import TrialFacts
+from sweeps.analysis.ties import Ties
+from sweeps.analysis.verdicts import judge
 from sweeps.config_files import load_config
+from sweeps.read.study import Study
 
-NONE = rate_advice.RateVerdicts()
-
-
-def takes(option: str | None) -> bool:
-    """Whether `bestepoch run relation-cnn` takes the option."""
-    assert option is not None
-    flag, _, value = option.partition(" ")
-    assert flag == "--set"
-    load_config("relation-cnn", [*shlex.split(value), "space.model.position_dim=5"])
-    return True
+RATE = {"low": 1e-4, "high": 1e-2, "log": True}
+SPACE: Mapping[str, Any] = {"optimizer": "adam", "learning_rate": RATE}
+OF_SPACE = {Kind.RATE, Kind.EDGE, Kind.REGULARISE}
 
 
-@pytest.mark.parametrize(
-    ("change", "path", "expected"),
-    [
-        ({"learning_rate": 0.095}, "learning_rate.high", 1.0),  # half of two decades further
-        ({"learning_rate": 0.0011}, "learning_rate.low", 1e-4),
-        ({"betas": [0.989, 0.999]}, "beta1.high", 0.995),  # half as far from 1
-        ({"betas": [0.81, 0.999]}, "beta1.low", 0.6),  # twice as far
-        ({"model": {"filters": 98}}, "model.filters.high", 140),
-        (
-            {"optimizer": "sgd", "learning_rate": 0.98},
-            "learning_rate.by_optimizer.sgd.high",
-            3.2,
-        ),
-    ],
-)
-def test_best_value_at_an_edge_widens_the_range(
-    change: dict[str, Any], path: str, expected: float
-) -> None:
-    frame = results([0.9, 0.89, 0.88, 0.5], [MIDDLE | change] * 3 + [MIDDLE])
-    (found,) = range_advice.find_edges(frame, SPACE)
-    assert found.option == f"--set space.{path}={expected:g}"
-    if "learning_rate.high" in path or "beta1" in path:
-        assert takes(found.option)
-
-
-def test_count_of_all_is_said_as_people_say_it() -> None:
-    frame = results([0.9, 0.89], [MIDDLE | {"learning_rate": rate} for rate in (0.095, 0.09)])
-    (found,) = range_advice.find_edges(frame, SPACE)
-    assert "(0.001 to 0.1), as do those of both best trials: widen it to 1." in found.text
-    said = [report_words.part(*pair, "trials") for pair in ((1, 1), (2, 3), (3, 3))]
-    assert said == ["the only trial", "2 of the 3 trials", "all 3 trials"]
-
-
-def test_limit_of_a_hyperparameter_is_respected() -> None:
-    frame = results([0.9, 0.89, 0.88], [MIDDLE | {"dropout": 0.01}] * 3)
-    assert list(range_advice.find_edges(frame, SPACE)) == []  # no dropout is below 0
-
-
-def test_best_in_the_middle_and_one_lucky_trial_are_no_edge() -> None:
-    assert list(range_advice.find_edges(results([0.9, 0.8, 0.7], [MIDDLE] * 3), SPACE)) == []
-    lucky = [MIDDLE | {"learning_rate": 0.099}, MIDDLE, MIDDLE]
-    assert list(range_advice.find_edges(results([0.9, 0.89, 0.88], lucky), SPACE)) == []
-    assert list(range_advice.find_edges(results([], []), SPACE)) == []
-
-
-def test_diverged_trials_are_not_the_best() -> None:
-    high = MIDDLE | {"learning_rate": 0.099}
-    outcomes = ["diverged"] * 3 + ["stalled"] * 3
-    frame = results([0.95] * 3 + [0.8] * 3, [high] * 3 + [MIDDLE] * 3, outcome=outcomes)
-    assert list(range_advice.find_edges(frame, SPACE)) == []
-
-
-def test_parameter_without_an_effect_is_found_and_one_with_is_not() -> None:
-    rng = np.random.default_rng(37)
-    # Each value of dropout meets each rate, so dropout explains nothing by construction.
-    grid = [(rate, drop) for rate in np.geomspace(1e-3, 1e-1, 7) for drop in (0.1, 0.2, 0.3)]
-    params = [MIDDLE | {"learning_rate": rate, "dropout": drop} for rate, drop in grid]
-    scores = [0.7 - 0.1 * abs(math.log10(rate) + 2) for rate, _ in grid]
-    noisy = [score + 1e-4 * rng.standard_normal() for score in scores]
-    found = {
-        each.about: each
-        for each in range_advice.find_idle_parameters(results(noisy, params), SPACE)
+def ask(
+    facts: Sequence[TrialFacts], space: Mapping[str, Any] = SPACE, **config: Any
+) -> tuple[Advice, ...]:
+    """Return the advice of a study of these trials, of which those within an error tie."""
+    results = pd.DataFrame(
+        {
+            "trial": [each.trial for each in facts],
+            "best_score": [each.best_score for each in facts],
+            "outcome": [each.outcome for each in facts],
+            "epochs_run": [each.epochs for each in facts],
+        }
+    ).sort_values("best_score", ascending=False)
+    is_ranked = ~results["outcome"].isin(["diverged", "paused"])
+    results["rank"] = is_ranked.cumsum().where(is_ranked)
+    longest = max(each.epochs for each in facts)
+    settings = {
+        "objective": "tabular-mlp",
+        "max_epochs": longest,
+        "patience": 15,
+        "min_delta": 0.001,
+        "trials": len(facts),
+        "sampler": {"name": "random"},
+        "space": space,
+        **config,
     }
-    assert set(found) == {"dropout"}
-    assert takes(found["dropout"].option)
+    empty, now = pd.DataFrame(), datetime(2031, 5, 7, tzinfo=UTC)
+    about = (
+        "s",
+        "uuid",
+        str(settings["objective"]),
+        now,
+        settings,
+        ("a", "b"),
+        None,
+        {},
+        None,
+        None,
+        False,
+    )
+    study = Study(*about, results, empty, empty, {}, {}, None, frozenset({"s"}))
+    ranked = study.ranked
+    if ranked.empty:
+        return advise(study, facts, judge(facts), Ties(None))
+    best = ranked["best_score"].iloc[0]
+    tied = ranked.loc[ranked["best_score"] > best - ERROR, "trial"]
+    ties = Ties(int(ranked["trial"].iloc[0]), frozenset(tied.tolist()), error=ERROR)
+    return advise(study, facts, judge(facts), ties)
 
 
-def test_idle_clipping_is_fixed_at_what_never_clips() -> None:
-    params = [MIDDLE | {"clip_norm": clip} for clip in (1e6, 5.0)] * 12
-    frame = results([0.8, 0.8, 0.7, 0.7] * 6, params)
-    (found,) = range_advice.find_idle_parameters(frame, {"clip_norm": [5.0, 1e6]})
-    assert found.text.startswith("clip_norm shows no effect in 24 trials")
-    assert "1,000,000 never clips" in found.text
-    assert found.option == "--set space.clip_norm=1000000"
-    assert takes(found.option)
+def kinds(advice: Sequence[Advice]) -> set[Kind]:
+    return {each.kind for each in advice}
 
 
-def test_fixed_values_are_choices_as_they_are_and_betas_by_their_distance_to_1() -> None:
-    space = {"beta2": {"low": 0.9, "high": 0.9999}, "dropout": [0.125, 0.375]}
-    drawn = [(0.99432, 0.125), (0.98, 0.375), (0.97, 0.125), (0.96, 0.375)] * 6
-    params = [MIDDLE | {"betas": [0.9, beta], "dropout": drop} for beta, drop in drawn]
-    found = range_advice.find_idle_parameters(results(([0.8] * 4 + [0.7] * 4) * 3, params), space)
-    options = [each.option for each in found]
-    assert options == ["--set space.beta2=0.9943", "--set space.dropout=0.125"]
+def sweep_of_rates(
+    level_at: Any, *, trials: int = 24, epochs: int = 20, seed: int = 5
+) -> list[TrialFacts]:
+    """Return trials at rates over the whole range, whose scores end at ``level_at(place)``."""
+    rng = np.random.default_rng(seed)
+    facts = []
+    for trial in range(trials):
+        place = float(rng.random())
+        level = level_at(place)
+        scores = [
+            level - 0.2 * math.exp(-epoch / 2) + 0.004 * float(rng.standard_normal())
+            for epoch in range(1, epochs + 1)
+        ]
+        rate = 1e-4 * 100**place
+        facts.append(make(trial, scores, {"learning_rate": rate}))
+    return facts
 
 
-def test_rate_that_an_optimizer_finds_is_not_compared_with_told_ones() -> None:
-    space = {"optimizer": ["adam", "armijo"], "learning_rate": [0.01, 0.1]}
-    line_search = {"optimizer": "armijo", "sufficient_decrease": 0.1, "shrink": 0.5}
-    told = [MIDDLE | {"learning_rate": rate} for rate in (0.01, 0.1)] * 6
-    frame = results([0.8, 0.8, 0.7, 0.7] * 6, [*told, *[line_search] * 12])
-    # 24 trials, of which 12 have a learning rate: too few.
-    assert [each.about for each in range_advice.find_idle_parameters(frame, space)] == [
-        "optimizer"
+def test_rates_that_end_below_the_best_are_raised_by_at_most_three_times() -> None:
+    advice = ask(sweep_of_rates(lambda place: 0.5 + 0.3 * place))
+    (rate,) = [each for each in advice if each.kind is Kind.RATE]
+    assert rate.options == (
+        "--set space.learning_rate.low=0.001",
+        "--set space.learning_rate.high=0.03",
+    )
+    assert 0 < rate.low < rate.gain < rate.high
+    assert rate.p < 0.05
+
+
+def test_rates_that_end_above_the_best_are_lowered_by_at_most_a_third() -> None:
+    advice = ask(sweep_of_rates(lambda place: 0.8 - 0.3 * place))
+    (rate,) = [each for each in advice if each.kind is Kind.RATE]
+    assert rate.options[0] == "--set space.learning_rate.low=3.3e-05"
+
+
+def test_best_rate_inside_the_range_is_left_alone() -> None:
+    advice = ask(sweep_of_rates(lambda place: 0.8 - 0.8 * (place - 0.5) ** 2))
+    assert not kinds(advice) & OF_SPACE
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rate_that_does_not_matter_is_left_alone(seed: int) -> None:
+    assert not kinds(ask(sweep_of_rates(lambda _: 0.7, seed=seed))) & OF_SPACE
+
+
+def test_lead_of_high_rates_at_the_first_epoch_alone_is_no_reason_to_raise_them() -> None:
+    # The short horizon: after one epoch the highest rate leads, after 16 the middle one.
+    rng = np.random.default_rng(3)
+    facts = []
+    for trial in range(54):
+        place = float(rng.random())
+        first = 0.4 + 0.3 * place + 0.004 * float(rng.standard_normal())
+        end = 0.8 - 0.6 * (place - 0.5) ** 2
+        is_long = place > 0.45 and trial % 3 == 0
+        scores = [first + (end - first) * (1 - math.exp(-e / 4)) for e in range(16)]
+        rate = {"learning_rate": 1e-4 * 100**place}
+        outcome = "exhausted" if is_long else "behind"
+        facts.append(make(trial, scores if is_long else scores[:1], rate, outcome=outcome))
+    assert not kinds(ask(facts)) & OF_SPACE
+
+
+def test_optimizer_that_is_far_behind_gets_no_advice() -> None:
+    # Its rates are too low, yet the other optimizer is 0.3 ahead of all of them.
+    rising = sweep_of_rates(lambda place: 0.3 + 0.2 * place)
+    other = [
+        make(100 + i, [0.7, 0.85, *[0.9] * 18], {"optimizer": "sgd", "learning_rate": 1e-3})
+        for i in range(12)
     ]
+    space = {"optimizer": ["adam", "sgd"], "learning_rate": RATE}
+    assert Kind.RATE not in kinds(ask([*rising, *other], space))
 
 
-def test_range_to_widen_is_not_to_be_fixed_as_well() -> None:
-    params = [MIDDLE | {"dropout": 0.49}] * 24
-    params[5:] = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
-    frame = results([0.7] * 24, params, outcome=["stalled"] * 24)
-    about = [each.about for each in range_advice.find_edges(frame, SPACE)]
-    calm = judged("converged", 24)
-    found = advise(frame, calm)
-    assert "dropout" in about
-    assert [each.about for each in found].count("dropout") == 1
+def test_one_optimizer_of_two_gets_a_range_of_its_own() -> None:
+    rising = sweep_of_rates(lambda place: 0.5 + 0.3 * place)
+    other = [
+        make(100 + i, [0.5, 0.55, *[0.6] * 18], {"optimizer": "sgd", "learning_rate": 1e-3})
+        for i in range(12)
+    ]
+    space = {"optimizer": ["adam", "sgd"], "learning_rate": RATE}
+    (rate,) = [each for each in ask([*rising, *other], space) if each.kind is Kind.RATE]
+    assert rate.options[1] == "--set space.learning_rate.by_optimizer.adam.high=0.03"
+    assert rate.text.startswith("Raise the learning rate of adam:")
 
 
-def test_few_trials_show_no_effect_of_anything() -> None:
-    params = [MIDDLE | {"dropout": 0.02 * i} for i in range(19)]
-    assert list(range_advice.find_idle_parameters(results([0.7] * 19, params), SPACE)) == []
+def test_label_noise_is_no_reason_for_other_rates() -> None:
+    # Training loss 0.62 where guessing has 0.693, score flat at 0.65, whatever the rate.
+    rng = np.random.default_rng(11)
+    facts = []
+    for trial in range(24):
+        optimizer, low, high = ("adam", 3e-4, 3e-2) if trial % 2 else ("sgd", 0.01, 0.5)
+        rate = low * (high / low) ** float(rng.random())
+        scores = [0.65 + 0.005 * float(rng.standard_normal()) for _ in range(20)]
+        train = [0.62 + 0.06 * math.exp(-epoch) for epoch in range(20)]
+        params = {"optimizer": optimizer, "learning_rate": rate}
+        facts.append(make(trial, scores, params, train=train))
+    own = {"low": 3e-4, "high": 3e-2, "by_optimizer": {"sgd": {"low": 0.01, "high": 0.5}}}
+    space = {"optimizer": ["adam", "sgd"], "learning_rate": {**own, "log": True}}
+    assert not kinds(ask(facts, space)) & OF_SPACE
 
 
-def test_cap_that_cuts_the_best_is_doubled() -> None:
-    frame = results([0.9, 0.8, 0.7], [MIDDLE] * 3, outcome=["exhausted"] * 3)
-    improving = judged("still improving, overfit", 3)
-    found = epoch_advice.find_low_cap(frame, improving, max_epochs=23)
-    assert found is not None
-    assert takes(found.option)
-    assert "46" in found.text
-    assert epoch_advice.find_low_cap(frame, judged("converged", 3), max_epochs=23) is None
-    stalled = results([0.9, 0.8, 0.7], [MIDDLE] * 3)
-    assert epoch_advice.find_low_cap(stalled, improving, max_epochs=23) is None
+def test_shuffled_labels_get_no_advice() -> None:
+    rng = np.random.default_rng(13)
+    facts = []
+    for trial in range(24):
+        scores = [0.5 + 0.01 * float(rng.standard_normal()) for _ in range(20)]
+        train = [0.69 * math.exp(-epoch / 4) for epoch in range(20)]
+        val = [0.69 + 0.025 * epoch for epoch in range(20)]
+        rate = {"learning_rate": 1e-4 * 100 ** float(rng.random())}
+        facts.append(make(trial, scores, rate, train=train, val=val))
+    assert ask(facts) == ()
 
 
-def test_recommended_cap_is_what_the_best_need() -> None:
-    frame = results([0.9, 0.8, 0.7, 0.1], [MIDDLE] * 4)
-    calm = judged("converged", 4, needed=[10, 17, 11, 900])
-    assert epoch_advice.recommend_cap(frame, calm) == 22  # 17 and a quarter more
-    late = frame.assign(best_epoch=[23, 9, 9, 9])  # no cap costs the best trial its best epoch
-    assert epoch_advice.recommend_cap(late, calm) == 23
-    spike = judged("converged", 4, needed=[3, 2, 3, 1])
-    assert epoch_advice.recommend_cap(frame.assign(best_epoch=[3] * 4), spike) == 8
-    assert epoch_advice.recommend_cap(frame[:0], judged("converged", 0)) is None
+def test_perfect_scores_get_no_advice_on_what_is_sampled_nor_more_epochs() -> None:
+    facts = [
+        make(i, [0.8, 0.97, *[1.0] * 8], {"learning_rate": 1e-4 * 1.2**i}, error=0.0)
+        for i in range(24)
+    ]
+    assert ask(facts) == ()
 
 
-def test_recommended_cap_costs_no_trial_that_may_be_the_best() -> None:
-    # The fourth is within a standard error of the best, the fifth is not.
-    frame = results([0.9, 0.895, 0.89, 0.888, 0.88], [MIDDLE] * 5)
-    calm = judged("converged", 5, needed=[4, 5, 4, 25, 99])
-    assert epoch_advice.recommend_cap(frame, calm) == 32
+def test_grid_in_which_one_trial_diverged_says_nothing_of_the_rates() -> None:
+    facts = []
+    for i, rate in enumerate((1e-3, 3e-3, 1e-2, 3e-2)):
+        for j, dropout in enumerate((0.0, 0.2, 0.4)):
+            score = 0.735 + 0.0025 * ((i + j) % 3)
+            params = {"learning_rate": rate, "dropout": dropout}
+            outcome = "diverged" if (i, j) == (3, 1) else "exhausted"
+            facts.append(make(3 * i + j, [0.5, *[score] * 11], params, outcome=outcome))
+    space = {
+        "optimizer": "adam",
+        "learning_rate": [1e-3, 3e-3, 1e-2, 3e-2],
+        "dropout": [0.0, 0.2, 0.4],
+    }
+    assert not kinds(ask(facts, space, sampler={"name": "grid"})) & OF_SPACE
 
 
-def test_few_or_short_trials_recommend_no_cap() -> None:
-    pair = results([0.9, 0.8], [MIDDLE] * 2)
-    assert epoch_advice.recommend_cap(pair, judged("converged", 2)) is None
-    short = results([0.9, 0.8, 0.7], [MIDDLE] * 3, epochs_run=[1, 1, 7])
-    assert epoch_advice.recommend_cap(short, judged("too short", 3)) is None
+def test_two_hundred_classes_with_five_examples_are_no_reason_for_class_weights() -> None:
+    rng = np.random.default_rng(17)
+    facts = [
+        make(
+            i,
+            [0.68 + 0.01 * float(rng.standard_normal()) for _ in range(20)],
+            {"learning_rate": 1e-4 * 1.4**i},
+        )
+        for i in range(12)
+    ]
+    assert not kinds(ask(facts)) & OF_SPACE
 
 
-def test_cap_that_the_best_are_far_from_needing_is_lowered() -> None:
-    ends = ["exhausted", "stalled", "exhausted", "stalled", "stalled"]
-    scores, calm = [0.9, 0.8, 0.7, 0.6, 0.5], judged("converged", 5)
-    frame = results(scores, [MIDDLE] * 5, outcome=ends)
-    found = epoch_advice.find_high_cap(frame, calm, max_epochs=23)
-    assert found is not None
-    assert takes(found.option)
-    assert "2 trials ran to: 13 would do" in found.text  # a quarter more than 10
-    assert epoch_advice.find_high_cap(frame, calm, max_epochs=17) is None
-    assert epoch_advice.find_high_cap(frame[:4], calm[:4], max_epochs=23) is None  # too few trials
-    # None ran to it by itself: the stalled ones saved the epochs, the audited ones were made to.
-    for saved in ({"outcome": ["stalled"] * 5}, {"outcome": ends, "would_stop_epoch": [5] * 5}):
-        frame = results(scores, [MIDDLE] * 5, **saved)
-        assert epoch_advice.find_high_cap(frame, calm, max_epochs=23) is None
+@pytest.mark.parametrize("name", ["class_weights", "label_smoothing"])
+def test_what_is_the_same_in_all_trials_is_never_advised(name: str) -> None:
+    value = "balanced" if name == "class_weights" else 0.1
+    facts = [
+        replace(each, params={**each.params, name: value})
+        for each in sweep_of_rates(lambda place: 0.5 + 0.3 * place)
+    ]
+    advice = ask(facts, {**SPACE, name: value})
+    assert advice
+    assert not any(name in option for each in advice for option in each.options)
 
 
-def test_too_few_trials_and_epochs_are_said() -> None:
-    one = results([0.7], [MIDDLE], outcome=["exhausted"])
-    found = advise(one, judged("converged", 1), max_epochs=8)
-    assert [each.about for each in found] == ["trials"]
-    assert found[0].text.startswith("1 scored trial for 5 sampled parameters tells too little")
-    three = results([0.7] * 3, [MIDDLE] * 3, outcome=["exhausted"] * 3, epochs_run=[1] * 3)
-    found = advise(three, judged("too short", 3), max_epochs=1)
-    assert [each.option for each in found] == ["--set max_epochs=16", "--trials 10"]
+def test_flat_trials_of_a_long_cap_get_10_to_15_epochs() -> None:
+    rng = np.random.default_rng(19)
+    facts = []
+    for trial in range(24):
+        scores = [0.4, 0.55, 0.66] + [
+            0.7 + 0.006 * float(rng.standard_normal()) for _ in range(97)
+        ]
+        facts.append(make(trial, scores, {"learning_rate": 1e-4 * 1.2**trial}))
+    (advice,) = ask(facts, patience=100)
+    assert advice.kind is Kind.EPOCHS
+    assert advice.gain == 0
+    (option,) = advice.options
+    assert 10 <= int(option.removeprefix("--set max_epochs=")) <= 15
 
 
-def test_of_equal_scores_the_lower_loss_is_the_best() -> None:
-    frame = results([0.9, 0.9, 0.8], [MIDDLE] * 3, best_val_loss=[0.3, 0.2, 0.1])
-    assert range_advice.best_trials(frame)["trial"].tolist() == [1, 0, 2]
+def test_scores_that_rise_at_the_cap_get_twice_the_epochs() -> None:
+    rng = np.random.default_rng(23)
+    facts = [
+        make(
+            trial,
+            [0.3 + 0.02 * e + 0.003 * float(rng.standard_normal()) for e in range(20)],
+            {"learning_rate": 1e-3 + 1e-5 * trial},
+        )
+        for trial in range(8)
+    ]
+    (epochs,) = [each for each in ask(facts) if each.kind is Kind.EPOCHS]
+    assert epochs.options == ("--set max_epochs=40",)
+    assert 0 <= epochs.low < epochs.gain < epochs.high
+    assert "bring more than a standard error is 7" in epochs.evidence
 
 
-def test_study_without_a_score_is_told_why() -> None:
-    nothing = {"best_score": [math.nan] * 3}
-    for outcome, said in (("interrupted", "let the sweep run on"), ("failed", "see why")):
-        frame = results([math.nan] * 3, [MIDDLE] * 3, outcome=[outcome] * 3, **nothing)
-        (found,) = advise(frame, judged("", 0), error=math.nan)
-        assert f"(3 {outcome})" in found.text
-        assert said in found.text
-        assert found.option is None
+def approach(seed: int, *, epochs: int = 60, tau: float = 12.0) -> list[float]:
+    """Return a score that nears its end as an exponential does, with autocorrelated noise."""
+    rng = np.random.default_rng(seed)
+    noise, scores = 0.0, []
+    for epoch in range(epochs):
+        noise = 0.6 * noise + 0.006 * float(rng.standard_normal())
+        scores.append(0.75 - 0.25 * math.exp(-epoch / tau) + noise)
+    return scores
+
+
+def test_interval_of_more_epochs_holds_what_they_bring() -> None:
+    held = []
+    for study in range(6):
+        curves = [approach(100 * study + i) for i in range(8)]
+        facts = [
+            make(i, curve[:30], {"learning_rate": 1e-3 + 1e-5 * i}, error=0.0165)
+            for i, curve in enumerate(curves)
+        ]
+        brought = float(np.mean([max(curve) - max(curve[:30]) for curve in curves]))
+        held += [
+            each.low <= brought <= each.high for each in ask(facts) if each.kind is Kind.EPOCHS
+        ]
+    assert len(held) >= 4
+    assert sum(held) >= len(held) - 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_score_that_rises_as_the_rate_is_annealed_asks_for_no_epochs(schedule: str) -> None:
+    rng = np.random.default_rng(31)
+    facts = []
+    for trial in range(8):
+        scores = [0.3 + 0.02 * e + 0.003 * float(rng.standard_normal()) for e in range(20)]
+        made = make(trial, scores, {"learning_rate": 1e-3, "schedule": schedule})
+        facts.append(replace(made, is_annealed=schedule != "cosine"))  # or by what was recorded
+    assert Kind.EPOCHS not in kinds(ask(facts))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_best_of_many_equal_trials_is_no_reason_for_more(seed: int) -> None:
+    # The winner's curse: what the last doubling of the trials brought was luck.
+    rng = np.random.default_rng(seed)
+    facts = [
+        make(i, [0.7 + 0.03 * float(rng.standard_normal())] * 12, {"learning_rate": 1e-3})
+        for i in range(24)
+    ]
+    assert ask(facts) == ()
+
+
+@pytest.mark.parametrize(("windows", "is_advised"), [((3, 5, 7), True), ((3, 9, 25), False)])
+def test_what_the_objective_refuses_is_not_advised(
+    windows: Sequence[int], is_advised: bool
+) -> None:
+    # Beyond 25 comes 72, and a window must be odd.
+    facts = []
+    for trial, each in enumerate(sweep_of_rates(lambda _: 0.0)):
+        place = trial % 3
+        scores = [0.5 + 0.1 * place + score for score in each.scores]
+        facts.append(make(trial, scores, {"model": {"window": windows[place]}}))
+    config = load_config("relation-cnn", [f"space.model.window={list(windows)}"], trials=24)
+    found = ask(facts, **{**config.stored(), "sampler": {"name": "random"}, "max_epochs": 20})
+    assert (Kind.EDGE in kinds(found)) is is_advised
+
+
+def test_paused_trials_say_nothing_of_the_cap() -> None:
+    facts = [
+        make(i, [0.3 + 0.02 * e for e in range(20)], {"learning_rate": 1e-3}, outcome="behind")
+        for i in range(8)
+    ]
+    assert Kind.EPOCHS not in kinds(ask(facts))
+
+
+def test_at_most_three_pieces_of_advice_the_largest_gain_first() -> None:
+    rng = np.random.default_rng(29)
+    facts = []
+    for trial in range(40):
+        first, second = rng.random(2)
+        level = 0.3 + 0.2 * first + 0.2 * second
+        scores = [level * (0.5 + 0.025 * e) for e in range(20)]
+        facts.append(
+            make(
+                trial,
+                [s + 0.003 * float(rng.standard_normal()) for s in scores],
+                {"learning_rate": 1e-4 * 100**first, "dropout": 0.5 * float(second)},
+            )
+        )
+    space = {**SPACE, "dropout": {"low": 0.0, "high": 0.5}}
+    advice = ask(facts, space)
+    assert len(advice) == 3
+    gains = [each.gain for each in advice]
+    assert gains == sorted(gains, reverse=True)
+
+
+def test_trials_are_compared_after_as_many_epochs_as_the_shorter_one_has() -> None:
+    long = make(0, [0.3, 0.5, 0.9], {"learning_rate": 1e-3}, error=0.0)
+    short = make(1, [0.4], {"learning_rate": 1e-2}, outcome="behind", error=0.0)
+    standings = compare_all([long, short])
+    assert standings.differences[0, 1] == pytest.approx(-0.1)
+    assert standings.wins.tolist() == [0.0, 1.0]
+
+
+def test_diverged_trial_is_behind_all_others() -> None:
+    lost = make(0, [0.9, math.nan], {"learning_rate": 1.0}, outcome="diverged")
+    kept = make(1, [0.1, 0.2], {"learning_rate": 1e-3})
+    assert compare_all([lost, kept]).wins.tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(
-    ("params", "options"),
+    ("spec", "high_is_better", "expected"),
     [
-        # The usual range, where that is lower than what diverged.
-        ([{"learning_rate": 0.095}] * 3, ["0.0003", "0.03"]),
-        ([{"learning_rate": 0.003}] * 3, ["1e-05", "0.001"]),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, True, (1e-3, 3e-2)),
+        ({"low": 1e-4, "high": 1e-2, "log": True}, False, (3.3e-5, 1e-3)),
+        ({"low": 1e-3, "high": 4e-3, "log": True}, True, (2e-3, 8e-3)),  # half its width
     ],
 )
-def test_rates_from_which_most_trials_diverged_are_lowered(
-    params: list[dict[str, Any]], options: list[str]
+def test_range_moves_by_half_its_width_and_at_most_three_times(
+    spec: Mapping[str, Any], high_is_better: bool, expected: tuple[float, float]
 ) -> None:
-    rows = [MIDDLE | each for each in params] + [MIDDLE]
-    frame = results([0.1] * 3 + [0.8], rows, outcome=["diverged"] * 3 + ["stalled"])
-    (found,) = rate_advice.find_wrong_rates(frame, SPACE, NONE)
-    low, high = options
-    bounds = (f"low={low}", f"high={high}", "log=true")
-    assert found.option == " ".join(f"--set space.learning_rate.{bound}" for bound in bounds)
-    half = frame.assign(outcome=["diverged"] * 2 + ["stalled"] * 2)
-    assert list(rate_advice.find_wrong_rates(half, SPACE, NONE)) == []
-
-
-def test_rates_of_an_optimizer_with_a_range_of_its_own_are_lowered_there() -> None:
-    sgd = MIDDLE | {"optimizer": "sgd", "learning_rate": 0.9}
-    frame = results(
-        [0.1] * 4, [sgd] * 2 + [MIDDLE] * 2, outcome=["diverged"] * 2 + ["stalled"] * 2
-    )
-    (found,) = rate_advice.find_wrong_rates(frame, SPACE, NONE)
-    assert found.option is not None
-    assert found.option.startswith("--set space.learning_rate.by_optimizer.sgd.low=0.003 ")
-    fixed = {"optimizer": "sgd", "learning_rate": 1e6}
-    frame = results([0.1] * 2, [MIDDLE | fixed] * 2, outcome=["diverged"] * 2)
-    (found,) = rate_advice.find_wrong_rates(frame, fixed, NONE)
-    assert "--set space.learning_rate.high=0.5" in str(found.option)
-
-
-def test_choice_of_few_trials_is_neither_with_nor_without_effect() -> None:
-    space = {"schedule": ["constant", "cosine"], "optimizer": "adam"}
-    rng = np.random.default_rng(47)
-    for rare, is_said in ((1, False), (12, True)):
-        # A constant schedule is not stored.
-        params = [MIDDLE | {"schedule": "cosine"}] * rare + [MIDDLE] * (24 - rare)
-        scores = [0.7, 0.72] * 12 if is_said else rng.uniform(0.6, 0.8, 24).tolist()
-        found = list(range_advice.find_idle_parameters(results(scores, params), space))
-        assert [each.about for each in found] == ["schedule"] * is_said
-
-
-def test_all_advice_comes_in_one_list() -> None:
-    high = MIDDLE | {"learning_rate": 0.095}
-    frame = results([0.9, 0.8, 0.7], [high] * 3, outcome=["exhausted"] * 3)
-    found = advise(frame, judged("still improving", 3))
-    assert [each.about for each in found] == ["max_epochs", "learning_rate", "trials"]
-    assert advise(frame[:0], judged("", 0), error=math.nan) == []
-
-
-def test_space_table_names_what_varies() -> None:
-    assert list_sampled(SPACE) == [
-        "optimizer",
-        "learning_rate",
-        "beta1",
-        "dropout",
-        "model.filters",
-    ]
-    ranges = {each.path: each for each in list_ranges(SPACE)}
-    assert ranges["learning_rate"].others == {"sgd"}
-    assert ranges["learning_rate.by_optimizer.sgd"].is_log
-    assert ranges["learning_rate"].place(0.01) == pytest.approx(0.5)
-    assert flatten(MIDDLE)["beta1"] == 0.95
+    facts = sweep_of_rates(lambda place: 0.5 + 0.3 * (place if high_is_better else 1 - place))
+    effect = next(find_effects(compare_all(facts), SPACE, sampler="random"))
+    own = replace(effect.range, low=spec["low"], high=spec["high"])
+    assert propose(replace(effect, range=own)) == pytest.approx(expected, rel=0.05)

@@ -18,7 +18,6 @@ from storage import frames, queries
 from storage.database import open_database
 from storage.optuna_mirror import OptunaMirror, optuna_storage
 from sweeps import cli
-from sweeps.cli.output import short_number
 
 Call = Callable[..., int]
 
@@ -224,22 +223,6 @@ def test_wide_terminal_shows_every_hyperparameter(
     assert "0.9988" in out  # beta2 = 0.99876
     assert out.splitlines()[2].split()[:2] == ["1", "1"]
     assert "by last epoch: trial 1, macro-F1 0.7000 (its best: 0.7000 at epoch 3)" in out
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.00123456, "0.00123"),
-        (0.25, "0.25"),
-        (0.9, "0.9"),
-        (0.99876, "0.9988"),
-        (0.99995, "0.99995"),  # three digits would say 1
-        (1.0, "1"),
-        (2e-7, "2e-07"),
-    ],
-)
-def test_numbers_are_short_and_never_round_up_to_1(value: float, text: str) -> None:
-    assert short_number(value) == text
 
 
 def test_delete_needs_a_yes(call: Call, capsys: pytest.CaptureFixture[str]) -> None:

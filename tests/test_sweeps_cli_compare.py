@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from written import confuse
 
-from sweeps.analysis.comparison import COMPARISON
+from sweeps.analysis.compare import COMPARISON
 
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
 PEAKED = [0.3, 0.5, 0.91, *[0.6] * 8]
@@ -22,8 +23,14 @@ def study(write_study: Write) -> str:
         "mine",
         [RISING, PEAKED, [0.2, 0.3], [0.95, float("nan")], []],
         outcomes={0: "exhausted", 2: "behind", 3: "diverged", 4: "failed"},
+        ends={i: known(each) for i, each in enumerate((0.78, 0.91, 0.3))},
     )
     return "mine"
+
+
+def known(score: float) -> dict[str, object]:
+    """Return the end of a trial with a confusion matrix of 300 examples a class."""
+    return {"confusion": confuse(score, [300] * 3)}
 
 
 def test_ranks_stand_side_by_side(
@@ -49,8 +56,11 @@ def test_disagreement_ties_and_luck_are_told_in_words(
     assert "trial 1 wins by best epoch (0.9100), epoch 3 (0.9100)" in text
     assert "trial 0 wins by last epoch (0.7800), mean of the last 5 epochs (0.7200)" in text
     assert "the rules disagree most on trial 1: rank 1 by best epoch, 2 by last epoch" in text
-    assert "no other trial ties with the best" in text
-    assert "luck: a trial's best epoch is partly chance, by the noise" in text
+    assert "no other trial ties with the best (=): none is likely to lead on other" in text
+    assert "luck: trial 1 was the best on these examples, of all trials and epochs" in text
+    assert re.search(
+        r"0\.\d{3} less than its 0\.9100 \(-?0\.\d{3} to 0\.\d{3} in about 9 of 10", text
+    )
 
 
 def test_epoch_that_all_reached_but_one_cut_short_is_the_default(
@@ -71,7 +81,8 @@ def test_rule_orders_the_table(
 def test_studies_have_letters_and_one_ranking(
     call: Call, study: str, write_study: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_study("other", [PEAKED, RISING], fingerprint="data")
+    ends = {0: known(0.91), 1: known(0.78)}
+    write_study("other", [PEAKED, RISING], fingerprint="data", ends=ends)
     assert call("compare", study, "other") == 0
     out = capsys.readouterr().out
     assert "A is study mine\nB is study other\n" in out
@@ -162,11 +173,12 @@ def test_of_equal_trials_the_one_of_the_lower_loss_leads_as_in_other_views(
     call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     late, early = [0.3, 0.4, 0.5, 0.6, 0.8, 0.7, 0.7, 0.7], [0.3, 0.8, *[0.7] * 6]
-    write_study("equal", [early, late, [0.2] * 8], val_losses={1: 0.59})
+    ends = {i: known(each) for i, each in enumerate((0.8, 0.8, 0.2))}
+    write_study("equal", [early, late, [0.2] * 8], val_losses={1: 0.59}, ends=ends)
     assert call("compare", "equal") == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["1", "0", "2"]
-    assert "for trial 1, which has" in " ".join(out.split())
+    assert "luck: trial 1 was the best" in " ".join(out.split())
 
 
 def test_only_trial_is_not_said_to_tie_with_none(

@@ -4,10 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from sweeps.analysis.curve_figure import metric_curves
 from sweeps.cli.curves import choose_ticks, draw
 
 NAN, INF = float("nan"), float("inf")
@@ -167,26 +165,3 @@ def test_loss_that_blew_up_has_a_logarithmic_axis(
     assert "2.7e+26" in out
     assert call("curves", "blown", "--metric", "val_loss") == 0
     assert "log axis" not in capsys.readouterr().out
-
-
-def test_page_of_odd_values_has_an_axis_that_fits() -> None:
-    columns = ["trial", "epoch", "score", "train_loss"]
-    frame = pd.DataFrame([(0, 1, 0.4, 0.7), (0, 2, 0.4, 1e26)], columns=columns)
-    figure = metric_curves(frame, {0: 1}, "score", outcomes={0: "diverged"})
-    assert list(figure.layout.yaxis.range) == pytest.approx([0.35, 0.45])
-    figure = metric_curves(frame, {0: 1}, "train_loss", outcomes={0: "diverged"})
-    assert figure.layout.yaxis.type == "log"
-    assert "logarithmic" in figure.layout.yaxis.title.text
-
-
-def test_page_has_a_dash_a_trial_and_marks_ends() -> None:
-    rows = [(trial, epoch, 0.1 * epoch) for trial in range(3) for epoch in range(1, 6)]
-    frame = pd.DataFrame(rows, columns=["trial", "epoch", "score"])
-    bests: dict[int, int | None] = {0: 5, 1: 5, 2: None}
-    outcomes = {0: "stalled", 1: "behind", 2: pd.NA}
-    figure = metric_curves(frame, bests, "score", outcomes=outcomes)
-    lines = [trace for trace in figure.data if trace.mode == "lines"]
-    assert len({line.line.dash for line in lines}) == 3
-    legend = {trace.name for trace in figure.data if trace.showlegend is not False}
-    ends = {"end: stalled", "end: behind", "end: running"}
-    assert legend == {"trial 0", "trial 1", "trial 2", "best epoch"} | ends

@@ -32,9 +32,9 @@ def test_report_is_written_and_named(
     out = capsys.readouterr().out
     assert out.startswith("report of relation written to mine.html (2.0 MB)")
     page = (folder / "mine.html").read_text()
-    assert "Trial 0 is the only trial: macro-F1 0.7132" in page
-    assert "<code>bestepoch run --like relation</code>" in page
-    assert "<code>bestepoch run --like relation --study relation</code>" in page
+    assert "<h1>relation</h1>" in page
+    assert "0.7132" in page
+    assert '<span class="word">--like relation</span></code>' in page
     assert "Confusion matrix of trial 0" in page
     assert "torch 2.13.0" in page
     mode = stat.S_IMODE((folder / "mine.html").stat().st_mode)

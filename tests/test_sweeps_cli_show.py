@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from written import ADAM, write_each_outcome, write_study
+from written import ADAM, NOW, uuid_of, write_each_outcome, write_study
 
 from objectives.api import find_fusion_key
-from storage.records import ClassScore
+from storage import queries, recorder
+from storage.database import open_database
+from storage.records import ClassScore, TrialEnd
 from sweeps.cli import show
 
 Call = Callable[..., int]
@@ -85,6 +87,24 @@ def test_show_says_what_is_off_as_the_tables_do(
     assert call("show", "mine", "0") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "clip_norm=none schedule=constant" in out
+
+
+def test_show_reads_a_trial_at_one_moment(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("moving", [[0.3, 0.4]], outcomes={0: None})
+    look = queries.trial
+
+    def look_and_end(url: str, study: str, number: int) -> dict[str, Any]:
+        found = look(url, study, number)
+        end = TrialEnd(0, "stalled", "it ends", value=0.4, best_epoch=2, best_score=0.4)
+        with open_database(url, create=False) as db:
+            recorder.record(db, uuid_of("moving"), stopped=[end], now=NOW)
+        return found
+
+    monkeypatch.setattr(queries, "trial", look_and_end)
+    assert call("show", "moving", "0") == 0
+    assert "stalled: it ends" in capsys.readouterr().out
 
 
 def test_show_of_an_unknown_trial_is_one_line(

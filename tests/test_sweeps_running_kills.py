@@ -161,7 +161,7 @@ def check_kills(url: str, folder: Path, targets: list[str], seed: int) -> None:
     # Chance may have hit one trial three times while it was tried alone.
     assert set(failed["kills"]) <= {MAX_KILLS}
     assert len(failed) <= 1
-    assert set(results["outcome"]) <= {"exhausted", "diverged", "failed", "behind"}
+    assert set(results["outcome"]) <= {"exhausted", "diverged", "failed", "cut short", "behind"}
     assert results.loc[results["rank"] == 1, "outcome"].eq("exhausted").any()
     assert curves.index.is_unique
     lengths = curves.groupby("trial").size()
@@ -206,7 +206,7 @@ def assert_files_are_there(results: pd.DataFrame, folder: Path, url: str) -> Non
         if row["weights_file"] is not None:
             file = folder / WEIGHTS_FOLDER / row["weights_file"]
             assert hashlib.sha256(file.read_bytes()).hexdigest() == row["weights_sha256"]
-        assert row["state_file"] is None or row["outcome"] == "behind"
+        assert row["state_file"] is None or row["outcome"] in ("cut short", "behind")
         expected |= {row["weights_file"], row["state_file"]} - {None}
     files = (folder / WEIGHTS_FOLDER).rglob("*.safetensors")
     assert {str(file.relative_to(folder / WEIGHTS_FOLDER)) for file in files} == expected

@@ -1,9 +1,11 @@
 """Sweeps whose trials pause at rungs, on scripted trainers: who goes on, and from what."""
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -68,7 +70,9 @@ def test_trial_that_was_paused_goes_on_from_its_state_once_it_is_among_the_best(
     # Of the first four, trials 0 and 1 are the best two; 1 is promoted when weak ones have come.
     firsts = [0.5, 0.4, 0.3, 0.2, *[0.1] * 8]
     executor = ScriptedExecutor(lambda n: [firsts[n] + 0.01 * i for i in range(EPOCHS)])
-    _, events = run_scripted(halving(sqlite_url, "trials=12"), executor)
+    # With a clock as budget nobody waits for all to start.
+    config = halving(sqlite_url, "trials=12", "max_minutes=60")
+    _, events = run_scripted(config, executor)
     paused = of_kind(events, TrialPaused)
     assert {event.trial for event in paused[:2]} <= {2, 3}
     (first, *_) = [event for event in of_kind(events, TrialPromoted) if event.trial == 2]
@@ -88,6 +92,25 @@ def test_trial_that_was_paused_goes_on_from_its_state_once_it_is_among_the_best(
         range(1, row["epochs_run"] + 1)
     )
     assert [event.trial for event in of_kind(events, TrialStarted)] == list(range(12))
+
+
+@pytest.mark.parametrize("budget", ["trials=12", "max_total_epochs=60"])
+def test_nobody_passes_the_first_rung_before_all_that_may_start_have_come_to_it(
+    sqlite_url: str, budget: str
+) -> None:
+    end, events = run_scripted(halving(sqlite_url, budget), rising)
+    assert end.ending == "done"
+    epochs = [event.epoch for event in of_kind(events, EpochDone)]
+    num_trials = len(read(sqlite_url))
+    assert num_trials >= 12
+    assert set(epochs[: num_trials - 4]) == {1}  # the last four train at once
+    firsts = sorted(
+        (event.score, event.trial) for event in of_kind(events, EpochDone) if event.epoch == 1
+    )
+    promoted = [event.trial for event in of_kind(events, TrialPromoted) if event.epoch == 2]
+    assert promoted[0] == max(firsts, key=lambda each: (each[0], -each[1]))[1]
+    first = of_kind(events, TrialPaused)[0]
+    assert "epoch 1, where the best 2 go on" in first.reason
 
 
 def test_paused_trial_is_stored_as_such_while_it_may_be_promoted(sqlite_url: str) -> None:
@@ -114,13 +137,58 @@ def test_study_of_epochs_ends_with_them_and_leaves_the_rest_behind(sqlite_url: s
     assert end.ending == "done"
     assert 50 <= sum(lengths(sqlite_url).values()) <= 63
     frame = read(sqlite_url)
-    assert set(frame["outcome"]) <= {"behind", "exhausted"}
+    assert set(frame["outcome"]) <= {"behind", "cut short", "exhausted"}
     assert frame["rank"].notna().equals(frame["epochs_run"] > 0)
     assert len(frame) > 12
     assert frame["epochs_run"].max() == EPOCHS
 
 
-def test_time_limit_leaves_behind_what_trained_with_the_weights_of_the_best(
+def test_audited_trials_leave_the_others_epochs_to_be_promoted_with(sqlite_url: str) -> None:
+    run_scripted(halving(sqlite_url, "max_total_epochs=150", "audit=0.2", "seed=1"), rising)
+    frame = read(sqlite_url)
+    is_audited = frame["would_stop_outcome"].notna()
+    assert is_audited.any()
+    # The budget is sized so that the best of the others can come to its end too.
+    assert frame.loc[~is_audited, "epochs_run"].max() == EPOCHS
+    assert frame["epochs_run"].sum() <= 153
+
+
+@pytest.mark.parametrize("audit", [0.0, 0.3])
+def test_nobody_is_behind_who_was_to_go_on(sqlite_url: str, audit: float) -> None:
+    # Audited trials take the budget before all have come to the first rung.
+    run_scripted(halving(sqlite_url, "max_total_epochs=90", f"audit={audit}"), rising)
+    frame = read(sqlite_url)
+    behind = frame.loc[(frame["outcome"] == "behind") & (frame["epochs_run"] > 0), "reason"]
+    assert len(behind) > 3
+    for reason in behind:
+        found = re.match(r"place (\d+) of \d+ at epoch \d+, where the best (\d+|one) ", reason)
+        assert found, reason
+        assert int(found[1]) > (1 if found[2] == "one" else int(found[2]))
+
+
+def test_nobody_waits_for_more_trials_than_the_budget_can_compare(sqlite_url: str) -> None:
+    # Each of the 48 points of the grid begins as long as anything is left.
+    grid = ("sampler.name=grid", "sampler.points=48", "space.optimizer=sgd", "space.dropout=0.5")
+    one = ("space.momentum=0.9", "max_total_epochs=60")
+    run_scripted(halving(sqlite_url, *one, *grid), rising)
+    assert max(lengths(sqlite_url).values()) >= 9
+
+
+def test_parts_that_a_kill_cut_off_are_stored_though_the_budget_ends_before_the_trial_goes_on(
+    sqlite_url: str,
+) -> None:
+    executor = ScriptedExecutor(rising, killed_at=26)
+    with pytest.raises(Killed):
+        run_scripted(halving(sqlite_url, "max_total_epochs=90"), executor)
+    assert max(lengths(sqlite_url).values()) > 3
+    end, events = run_scripted(halving(sqlite_url, "max_total_epochs=5"), rising)
+    assert (end.ending, of_kind(events, EpochDone)) == ("done", [])
+    for trial, epochs in lengths(sqlite_url).items():
+        segments = queries.trial(sqlite_url, STUDY, trial)["segments"] or ()
+        assert sum(count for _, count in segments) == epochs
+
+
+def test_time_limit_cuts_short_what_trained_and_keeps_the_weights_of_the_best(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
@@ -134,7 +202,13 @@ def test_time_limit_leaves_behind_what_trained_with_the_weights_of_the_best(
     end, _ = run_scripted(config, rising, on_turn=turn)
     assert (end.ending, end.exit_code) == ("time is up", 0)
     frame = read(sqlite_url)
-    assert set(frame["outcome"]) == {"behind"}
+    assert set(frame["outcome"]) == {"behind", "cut short"}
+    # Nobody was ahead of the best one, whatever the budget had left for it.
+    assert frame.loc[frame["rank"].idxmin(), "outcome"] == "cut short"
+    assert set(frame.loc[~frame["epochs_run"].isin((0, 1, 3, 9)), "outcome"]) <= {"cut short"}
+    has_score = frame["epochs_run"] > 0
+    behind = frame.loc[has_score & (frame["outcome"] == "behind"), "reason"]
+    assert behind.str.fullmatch(r"place \d+ of \d+ at epoch \d+, .*, when the budget ended").all()
     best = queries.trial(sqlite_url, STUDY, int(frame["rank"].idxmin()))
     assert best["reason"].endswith("when the budget ended")
     weights = folder_of(sqlite_url).parent / best["weights_file"]
@@ -142,7 +216,7 @@ def test_time_limit_leaves_behind_what_trained_with_the_weights_of_the_best(
 
 
 def test_leader_of_an_earlier_run_goes_on_before_any_new_trial(sqlite_url: str) -> None:
-    run_scripted(halving(sqlite_url, "max_total_epochs=20"), rising)
+    run_scripted(halving(sqlite_url, "max_total_epochs=9"), rising)
     frame = read(sqlite_url)
     leader = int(frame["rank"].idxmin())
     assert frame.loc[leader, "epochs_run"] < EPOCHS
@@ -164,7 +238,7 @@ def test_trials_that_do_not_pause_go_on_where_a_budget_ended(sqlite_url: str) ->
 def test_promoted_trial_that_cannot_be_placed_keeps_its_score_and_the_run_goes_on(
     sqlite_url: str,
 ) -> None:
-    run_scripted(halving(sqlite_url, "max_total_epochs=20"), rising)
+    run_scripted(halving(sqlite_url, "max_total_epochs=9"), rising)
     leader = int(read(sqlite_url)["rank"].idxmin())
     executor = ScriptedExecutor(rising, refused=frozenset({leader}))
     end, _ = run_scripted(halving(sqlite_url, "max_total_epochs=60"), executor)
@@ -204,7 +278,9 @@ def test_weights_of_the_best_are_on_disk_at_the_end_and_states_of_those_that_may
     needed = {row["state_file"] for row in rows} - {None}
     assert {f"{folder.name}/{path.name}" for path in folder.glob("states-*")} == needed
     assert all(
-        row["state_file"] for row in rows if row["outcome"] == "behind" and row["epochs_run"]
+        row["state_file"]
+        for row in rows
+        if row["outcome"] in ("behind", "cut short") and row["epochs_run"]
     )
 
 
@@ -220,7 +296,7 @@ def test_lost_state_is_trained_again_from_the_record(sqlite_url: str) -> None:
 def test_audited_trial_is_not_paused_and_is_compared_where_it_would_have_been(
     sqlite_url: str,
 ) -> None:
-    config = halving(sqlite_url, "trials=9", "audit=0.4")
+    config = halving(sqlite_url, "trials=9", "audit=0.4", "max_minutes=60")
     _, events = run_scripted(config, rising)
     frame = read(sqlite_url)
     held = frame["would_stop_outcome"].notna()
@@ -228,6 +304,23 @@ def test_audited_trial_is_not_paused_and_is_compared_where_it_would_have_been(
     assert set(frame[held]["would_stop_epoch"]) <= {1, 3, 9}
     assert set(frame[held]["outcome"]) == {"exhausted"}
     assert not {event.trial for event in of_kind(events, TrialPaused)} & set(frame[held].index)
+
+
+def test_audited_trial_that_only_waits_for_others_at_the_first_rung_would_not_have_been_stopped(
+    sqlite_url: str,
+) -> None:
+    _, events = run_scripted(halving(sqlite_url, "trials=9", "audit=0.99"), rising)
+    frame = read(sqlite_url)
+    firsts = [rising(n)[0] for n in range(9)]
+    order = sorted(range(9), key=lambda n: -firsts[n])
+    would_stop = dict(frame["would_stop_epoch"])
+    # One in three goes on from each rung, and what is audited runs on wherever it would stop.
+    assert [n for n in order if would_stop[n] is pd.NA] == [order[0]]
+    assert {n: would_stop[n] for n in order[3:]} == dict.fromkeys(order[3:], 1)
+    assert all(would_stop[n] == 3 for n in order[1:3])
+    assert set(frame["outcome"]) == {"exhausted"}
+    paused = {(event.trial, event.epoch) for event in of_kind(events, TrialPaused)}
+    assert {epoch for _, epoch in paused} == {1}
 
 
 CURVES = st.lists(

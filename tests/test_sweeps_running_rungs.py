@@ -100,6 +100,25 @@ def test_a_paused_trial_is_promoted_once_enough_others_are_behind_it() -> None:
     assert rungs.paused == {3, 5}
 
 
+def test_where_the_first_rung_is_held_all_pause_there_and_nobody_leaves_it() -> None:
+    rungs = Rungs(1, 2, 50)
+    first = {1: [0.9], 2: [0.8], 3: [0.1]}
+    assert rungs.judge(first, is_first_held=True) == [1, 2, 3]
+    assert (
+        rungs.lag(1)
+        == "place 1 of 3 at epoch 1, where the best 2 go on when the others have come to it"
+    )
+    assert rungs.lag(3) == "place 3 of 3 at epoch 1, where the best 2 go on"
+    assert rungs.promote(is_first_held=True) is None
+    second = {4: [0.1, 0.9], 5: [0.1, 0.8], 6: [0.1, 0.7]}
+    # Later rungs are not held.
+    assert rungs.judge(second, is_first_held=True) == [6]
+    assert rungs.judge({7: [0.1, 0.1]}, is_first_held=True) == [7]
+    assert rungs.judge({8: [0.1, 0.1]}, is_first_held=True) == [8]
+    assert rungs.promote(is_first_held=True) == 6
+    assert [rungs.promote() for _ in range(3)] == [1, 2, None]
+
+
 def test_the_highest_rung_is_promoted_first() -> None:
     rungs = Rungs(1, 2, 50)
     judge(rungs, {1: 0.9, 2: 0.8, 3: 0.7, 4: 0.6, 5: 0.1, 6: 0.1})

@@ -132,6 +132,6 @@ def test_segments_follow_the_clock(clocks: list[int], segments: list[tuple[int, 
 
 
 def test_outcomes_are_stored_as_text() -> None:
-    ended = ["stalled", "exhausted", "behind", "diverged", "failed"]
+    ended = ["stalled", "exhausted", "cut short", "behind", "diverged", "failed"]
     assert [outcome.value for outcome in Outcome] == [*ended, "paused", "interrupted"]
     assert ended == list(schema.ENDED)

@@ -112,7 +112,11 @@ def same(reports: tuple[EpochReport, ...]) -> list[tuple[Any, ...]]:
 def test_data_are_described(trainers: Trainers) -> None:
     loaded = trainers.loaded
     assert loaded.class_names == CLASSES
-    assert loaded.num_validation == VALIDATION
+    assert (loaded.facts.num_train, loaded.facts.num_validation) == (91, VALIDATION)
+    assert sum(loaded.facts.train_shares) == pytest.approx(1.0)
+    assert loaded.targets is not None
+    assert set(loaded.targets) <= {0, 1, 2}
+    assert len(loaded.targets) == VALIDATION
     assert loaded.devices == ("cpu", "cpu")
     assert len(loaded.fingerprint) == 64
     assert {"torch", "numpy"} <= set(loaded.versions)

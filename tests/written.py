@@ -148,6 +148,15 @@ def write_each_outcome(
     )
 
 
+def confuse(score: float, supports: Sequence[int] = SUPPORTS) -> list[list[int]]:
+    """Return a confusion matrix in which about this share of each class is right."""
+    rows = [[0] * len(supports) for _ in supports]
+    for index, support in enumerate(supports):
+        rows[index][index] = round(score * support)
+        rows[index][(index + 1) % len(supports)] = support - rows[index][index]
+    return rows
+
+
 @contextmanager
 def hold(study: str, *, url: str = "bestepoch.db") -> Iterator[None]:
     """Hold a study as the process ``HOLDER`` does that runs it."""

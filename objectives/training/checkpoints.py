@@ -16,7 +16,7 @@ import torch
 
 from objectives.api import TrialState
 from objectives.training import weights
-from objectives.training.rows import Rows, num_bytes
+from objectives.training.rows import Rows
 from objectives.training.schedules import Rate
 
 _HEADER = "bestepoch trials"
@@ -42,11 +42,6 @@ class RowState:
     epochs: int
     steps: int
     rows: Rows
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that the tensors take."""
-        return sum(map(num_bytes, self.rows.groups()))
 
 
 def save_states(states: Mapping[int, TrialState], path: Path) -> None:

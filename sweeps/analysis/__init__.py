@@ -1,1 +1,1 @@
-"""What learning curves show: verdicts, advice and comparisons, as pure functions."""
+"""What learning curves show: facts, verdicts, ties and advice, as pure functions."""

@@ -1,376 +1,286 @@
-"""The verdicts on a study's trials, as a frame: what each curve shows, why, and what to do.
+"""Seven verdicts on a trial, as a table of predicate and text over its facts.
 
-Takes the frames of ``storage.queries``; opens no database.
+The first row whose predicate holds is the verdict. ``Reason`` names the row, so that nothing that
+decides has to read the sentence. Opens no database and reads no frame.
 """
 
-import json
+import enum
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from sweeps.analysis.findings import (
-    PRECEDENCE,
-    RAISE_RATE,
-    UNTELLING,
-    Finding,
-    TrialCurve,
-    Verdict,
-    score_error,
-)
-from sweeps.analysis.loss_fall import measure_fall
-from sweeps.analysis.loss_rules import (
-    find_divergence,
-    find_learning,
-    find_overfit,
-    find_rate_too_high,
-    find_underfit,
-)
-from sweeps.analysis.neighbours import DECIDING, look_beside, measure_gains
-from sweeps.analysis.noise import epochs_to_best
-from sweeps.analysis.score_rules import (
-    find_collapse,
-    find_convergence,
-    find_cut_short,
-    find_diminishing_returns,
-    find_improvement,
-    find_oscillation,
-    find_too_short,
-    measure_rise,
-)
-from sweeps.analysis.sibling_rules import Sibling, describe_sibling, find_stuck
-from sweeps.analysis.trends import MIN_EPOCHS, Gain
-from sweeps.analysis.trial_params import fill_unstored
-from sweeps.analysis.usual_rates import find_unusual_rate, name_usual_rates
-from sweeps.curves import epochs_to_fraction
+from sweeps.analysis import signs
+from sweeps.analysis.facts import TrialFacts
+from sweeps.analysis.fit import MIN_OUTLOOK
+from sweeps.analysis.notes import Note, list_notes
+from sweeps.read import words
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-#: Columns of ``verdicts`` and their types. ``verdict``: the leading one; ``verdicts``: all, in the
-#: order of precedence, joined by ", "; ``evidence``: the numbers of each, joined by "; ";
-#: ``advice``: of the leading one, in a sentence or two; ``option``: the option of a run that does
-#: it, where it is one setting; ``epochs_to_95``, ``epochs_to_99``: first
-#: epoch with that share of the best score; ``epochs_needed``: first epoch that is within the
-#: noise between epochs of the best; ``sampling_error``: standard error of the score, from the
-#: validation examples; ``predicted_gain``: what twice the epochs would add to the best
-#: epoch's, with its 5 % and 95 % quantiles, NaN below 8 epochs, and where the losses fall steeply
-#: while the score does not rise for sure.
-VERDICTS: Mapping[str, str] = {
-    "study": "string",
-    "trial": "int64",
-    "verdict": "string",
-    "verdicts": "string",
-    "evidence": "string",
-    "advice": "string",
-    "option": "string",
-    "epochs_to_95": "Int64",
-    "epochs_to_99": "Int64",
-    "epochs_needed": "Int64",
-    "sampling_error": "float64",
-    "predicted_gain": "float64",
-    "predicted_gain_low": "float64",
-    "predicted_gain_high": "float64",
-}
+class Verdict(enum.Enum):
+    """What a trial's curve shows."""
 
-#: Verdicts that say already why a trial learned little.
-_EXPLAINED = {*(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.STILL_IMPROVING, Verdict.UNCLEAR)}
-#: Verdicts on trials that are no example to any other.
-_NOT_LEARNING = {
-    *(Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.CLASS_COLLAPSE, Verdict.UNDERFIT),
-    Verdict.UNCLEAR,
-}
-#: Verdicts that give way to what the trials beside it tell.
-_REPLACED = {Verdict.UNDERFIT, Verdict.CONVERGED, Verdict.TOO_SHORT}
+    BROKEN = "broken"
+    UNSTABLE = "unstable"
+    NOT_LEARNING = "not learning"
+    IMPROVING = "improving"
+    OVERFITTING = "overfitting"
+    CONVERGED = "converged"
+    UNCLEAR = "unclear"
+
+
+class Reason(enum.Enum):
+    """Why a trial has its verdict: one row of the table."""
+
+    NOT_FINITE = "a loss was not finite"
+    FAR_ABOVE_GUESSING = "the training loss is far above guessing"
+    DIVERGED = "the trial was ended as diverged"
+    LOSS_ROSE = "the training loss rose again"
+    SCORE_LOST = "the score fell back to guessing"
+    SCORE_SWINGS = "the score swings between epochs"
+    ABOVE_GUESSING = "the training loss stays far above guessing"
+    CREEPS = "the training loss falls by very little"
+    NOTHING_LEARNED = "the training loss stays at guessing"
+    NOTHING_GENERALISES = "the training loss falls, the score stays at guessing"
+    SCORE_FALLS = "the score falls while the training loss falls"
+    SCORE_RISES = "more epochs would raise the score"
+    LOSSES_FALL = "the losses fall, the score is at guessing yet"
+    PERFECT = "no score is higher"
+    FLAT = "the score is flat"
+    CUT = "its future is unknown"
+    RATE_CHANGED = "too few epochs since the learning rate changed"
+    RATE_FALLEN = "the learning rate has fallen"
+    TOO_FEW = "too few epochs"
+    NOISE_HIDES = "noise hides whether the score rises"
 
 
 @dataclass(frozen=True, slots=True)
-class TrialVerdict:
-    """Everything that is said of one trial.
+class Judged:
+    """What is said of one trial.
 
     Attributes:
         trial: Number of the trial.
-        findings: What its curve shows, the leading verdict first; at least one.
-        gain: What twice the epochs would add to the best epoch's score; None with fewer than 8,
-            and where the losses fall steeply while the score wanders.
-        epochs_to_95: First epoch with 95 % of its best score, None without a score.
-        epochs_to_99: The same with 99 %.
-        epochs_needed: First epoch within the noise between epochs of its best, likewise.
-        sampling_error: Standard error of its score, NaN where the examples are not known.
+        verdict: What its curve shows.
+        reason: Which row of the table said so.
+        text: The same in a sentence or two, with numbers.
+        numbers: The numbers by name.
+        notes: What else it shows.
     """
 
     trial: int
-    findings: tuple[Finding, ...]
-    gain: Gain | None
-    epochs_to_95: int | None
-    epochs_to_99: int | None
-    epochs_needed: int | None
-    sampling_error: float
-
-    @property
-    def leading(self) -> Finding:
-        """The finding that says what to do first."""
-        return self.findings[0]
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """All verdicts, in the order of precedence."""
-        return tuple(finding.verdict for finding in self.findings)
+    verdict: Verdict
+    reason: Reason
+    text: str
+    numbers: Mapping[str, float]
+    notes: tuple[Note, ...] = ()
 
 
-def judge(curve: TrialCurve) -> TrialVerdict:
-    """Return the verdicts on one trial, in the order of ``PRECEDENCE``.
-
-    A diverged trial is nothing else, and one of fewer than 8 epochs is judged by its losses and
-    its classes alone; if it was paused or fell behind, by nothing but a rate that is too high.
-    ``converged`` is said where nothing else is found, ``too short`` likewise.
-    """
-    diverged = find_divergence(curve)
-    if diverged is not None:
-        return _conclude(curve, [diverged], None)
-    cut = find_cut_short(curve)
-    if cut is not None:
-        return _conclude(curve, [find_rate_too_high(curve) or cut], None)
-    rise, fall = measure_rise(curve), measure_fall(curve)
-    collapse = find_collapse(curve)
-    # A few epochs tell that a model learns where they tell that it gives a class up.
-    learning = find_learning(curve, fall) if collapse or curve.epochs >= MIN_EPOCHS else None
-    found = [
-        find_rate_too_high(curve),
-        find_oscillation(curve, fall),
-        find_improvement(curve, rise) or learning,
-        collapse,
-        find_diminishing_returns(curve, rise),
-        find_overfit(curve),
-        find_underfit(curve, fall),
-    ]
-    findings = _drop_contradicted([finding for finding in found if finding is not None])
-    if not findings:
-        rest = (find_convergence(curve, rise), find_too_short(curve, rise), _unscored(curve))
-        findings = [next(finding for finding in rest if finding is not None)]
-    findings.sort(key=lambda finding: PRECEDENCE.index(finding.verdict))
-    # Where the losses fall and the score wanders, its line says nothing of what comes.
-    is_known = rise is not None and not any("loss_fall" in each.numbers for each in findings)
-    return _conclude(curve, findings, rise.gain if rise is not None and is_known else None)
+def judge(facts: Sequence[TrialFacts]) -> tuple[Judged, ...]:
+    """Return the verdict on each trial, in their order."""
+    return tuple(map(_judge_one, facts))
 
 
-def _conclude(curve: TrialCurve, findings: Sequence[Finding], gain: Gain | None) -> TrialVerdict:
-    scores = curve.scores
-    return TrialVerdict(
-        trial=curve.trial,
-        findings=tuple(findings),
-        gain=gain,
-        epochs_to_95=epochs_to_fraction(scores, 0.95),
-        epochs_to_99=epochs_to_fraction(scores, 0.99),
-        epochs_needed=epochs_to_best(scores),
-        sampling_error=score_error(curve),
+def _judge_one(facts: TrialFacts) -> Judged:
+    row = next(row for row in _ROWS if row.holds(facts))
+    numbers = _numbers(facts)
+    said = {name: _Said(value) for name, value in numbers.items()}
+    text = row.text.format(
+        **said,
+        how=_HOW.get(facts.outcome or "", "It is training, now"),
+        count=words.count(facts.epochs, "epoch"),
+        chance=f"{100 * numbers.get('gain_probability', math.nan):.0f} %",
     )
+    notes = () if row.verdict is Verdict.BROKEN or facts.outlook is None else list_notes(facts)
+    if row.verdict in (Verdict.OVERFITTING, Verdict.UNSTABLE, Verdict.NOT_LEARNING):
+        notes = tuple(each for each in notes if not each.remark.is_of_a_steady_score)
+    return Judged(facts.trial, row.verdict, row.reason, text, numbers, notes)
 
 
-def _drop_contradicted(findings: list[Finding]) -> list[Finding]:
-    """Return the findings without those whose advice another one shows to be wrong."""
-    shown = {finding.verdict: finding for finding in findings}
-    dropped = set()
-    if Verdict.RATE_TOO_HIGH in shown:
-        # Such a trial has not fitted its data either, and must not be told to raise its rate; nor
-        # to go on where its loss still falls back to where it was.
-        dropped |= {Verdict.UNDERFIT}
-        if "loss_fall" in shown.get(Verdict.STILL_IMPROVING, findings[0]).numbers:
-            dropped |= {Verdict.STILL_IMPROVING}
-    if Verdict.UNDERFIT in shown and shown[Verdict.UNDERFIT].numbers["explained"] < 0:
-        # Who does not know the shares of the classes yet has not given one up.
-        dropped |= {Verdict.CLASS_COLLAPSE}
-    return [finding for finding in findings if finding.verdict not in dropped]
+class _Said(float):
+    """A number that is written in three digits unless a format says otherwise."""
+
+    def __format__(self, spec: str) -> str:
+        return float.__format__(self, spec) if spec else words.number(float(self))
 
 
-def judge_study(
-    curves: "pd.DataFrame",
-    class_scores: "pd.DataFrame",
-    results: "pd.DataFrame",
-    *,
-    class_names: Sequence[str] = (),
-) -> list[TrialVerdict]:
-    """Return the verdicts on each trial that has an epoch, by number.
-
-    Each is compared with the others of the study: ``Finding.beside`` names those that differ from
-    it in what decides over its verdict and do not show it.
-
-    Args:
-        curves: ``queries.curves``.
-        class_scores: ``queries.class_scores``; one trial's supports serve for all.
-        results: ``queries.results``.
-        class_names: Names of the study's classes, for while no trial has ended.
-    """
-    facts = trial_curves(curves, class_scores, results, class_names=class_names)
-    params = {int(row.trial): json.loads(row.params) for row in results.itertuples()}
-    judged = _judge_beside_siblings(facts, params)
-    # Beside a trial that clips, one that does not has "none".
-    params = dict(zip(params, fill_unstored(list(params.values())), strict=True))
-    free = {verdict: _params_without(verdict, judged, params) for verdict in DECIDING}
-    scores = dict(zip(results["trial"], results["best_score"], strict=True))
-    found = []
-    for each in judged:
-        gains = measure_gains(scores, each.trial)
-        findings = look_beside(each.findings, free, params[each.trial], gains=gains)
-        found.append(replace(each, findings=findings))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Row:
+    verdict: Verdict
+    reason: Reason
+    holds: Callable[[TrialFacts], bool]
+    text: str
 
 
-def verdicts(
-    curves: "pd.DataFrame",
-    class_scores: "pd.DataFrame",
-    results: "pd.DataFrame",
-    *,
-    study: str,
-    class_names: Sequence[str] = (),
-) -> "pd.DataFrame":
-    """Return one row a trial that has an epoch (``VERDICTS``), by number.
+#: How a trial of an unknown future comes to have so many epochs, by its outcome.
+_HOW = {
+    "paused": "It is paused",
+    "behind": "Others were better: it was left behind",
+    "interrupted": "It was interrupted",
+    words.CUT_OFF: "Its process died",
+}
+_GAIN = (
+    "twice the epochs would add {gain:.3f} to the best score ({gain_low:.3f} to {gain_high:.3f}; "
+    "more than its standard error in {chance} of such trials)."
+)
+#: In the order of what to do first; nothing after CUT is said of a trial of an unknown future.
+_ROWS = (
+    _Row(
+        Verdict.BROKEN,
+        Reason.NOT_FINITE,
+        signs.is_not_finite,
+        "A loss was not finite in epoch {broken_epoch:.0f}: the steps are too large.",
+    ),
+    _Row(
+        Verdict.BROKEN,
+        Reason.FAR_ABOVE_GUESSING,
+        signs.is_far_above_guessing,
+        "The training loss ends at {last_train_loss}, far above the {guess_loss} of guessing: the "
+        "steps are too large.",
+    ),
+    _Row(
+        Verdict.BROKEN,
+        Reason.DIVERGED,
+        lambda facts: facts.outcome == "diverged",
+        "The trial was ended as diverged, at a training loss of {last_train_loss}: the steps are "
+        "too large.",
+    ),
+    _Row(
+        Verdict.UNSTABLE,
+        Reason.LOSS_ROSE,
+        signs.has_loss_risen,
+        "The training loss fell to {lowest_train_loss} at epoch {lowest_epoch:.0f} and rose again "
+        "to {train_loss}: the steps are too large.",
+    ),
+    _Row(
+        Verdict.UNCLEAR,
+        Reason.CUT,
+        lambda facts: facts.is_cut,
+        "{how} after {count}; what more epochs would bring is unknown.",
+    ),
+    _Row(
+        Verdict.CONVERGED,
+        Reason.PERFECT,
+        signs.is_perfect,
+        "The score is 1 since epoch {perfect_since:.0f}: no epoch can be better.",
+    ),
+    _Row(
+        Verdict.UNSTABLE,
+        Reason.SCORE_LOST,
+        signs.is_score_lost,
+        "The score fell from {best_score:.3f} back to {level:.3f}, and guessing reaches "
+        "{guess_score:.3f}: the steps are too large.",
+    ),
+    _Row(
+        Verdict.NOT_LEARNING,
+        Reason.LOSSES_FALL,
+        signs.are_losses_falling,
+        "The score is no better than guessing yet: the training loss, {train_loss}, is not far "
+        "below the {guess_loss} of guessing and falls by {train_fall} an epoch, so the steps are "
+        "small or the epochs few.",
+    ),
+    _Row(
+        Verdict.NOT_LEARNING,
+        Reason.ABOVE_GUESSING,
+        signs.stays_above_guessing,
+        "The training loss, {train_loss}, stays above the {guess_loss} of guessing and does not "
+        "fall: the steps are too large.",
+    ),
+    _Row(
+        Verdict.NOT_LEARNING,
+        Reason.CREEPS,
+        signs.creeps,
+        "The training loss, {train_loss}, is not below the {guess_loss} of guessing and falls by "
+        "only {train_fall} an epoch: the steps are too small.",
+    ),
+    _Row(
+        Verdict.NOT_LEARNING,
+        Reason.NOTHING_LEARNED,
+        signs.is_at_guessing,
+        "The training loss, {train_loss}, is not below the {guess_loss} of guessing, and the "
+        "score is no better: the steps are far too small or far too large.",
+    ),
+    _Row(
+        Verdict.NOT_LEARNING,
+        Reason.NOTHING_GENERALISES,
+        signs.generalises_nothing,
+        "The training loss fell to {train_loss}, but the score, {level:.3f}, is no better than "
+        "guessing ({guess_score:.3f}): look at the labels and the features.",
+    ),
+    _Row(
+        Verdict.UNSTABLE,
+        Reason.SCORE_SWINGS,
+        signs.is_swinging,
+        "The score swings between {low_score:.3f} and {high_score:.3f} in the last half of the "
+        "epochs: the best epoch is {luck:.3f} above its line by luck, and the steps are large.",
+    ),
+    _Row(
+        Verdict.OVERFITTING,
+        Reason.SCORE_FALLS,
+        signs.is_score_falling,
+        "The score fell from {peak:.3f} around epoch {peak_epoch:.0f} to {level:.3f} while the "
+        "training loss fell to {train_loss}.",
+    ),
+    _Row(
+        Verdict.IMPROVING,
+        Reason.SCORE_RISES,
+        signs.is_score_rising,
+        "The score still rises: " + _GAIN,
+    ),
+    _Row(
+        Verdict.CONVERGED,
+        Reason.FLAT,
+        signs.is_flat,
+        "The score is flat at {level:.3f} since epoch {epochs_needed:.0f}: " + _GAIN,
+    ),
+    _Row(
+        Verdict.UNCLEAR,
+        Reason.RATE_CHANGED,
+        signs.is_after_a_step,
+        f"The learning rate changed less than {MIN_OUTLOOK} epochs before the last, or scores are "
+        "missing: too few epochs tell where the score goes.",
+    ),
+    _Row(
+        Verdict.UNCLEAR,
+        Reason.RATE_FALLEN,
+        lambda facts: facts.is_annealed and facts.outlook is not None,
+        "The learning rate fell to less than a quarter of its highest, which may be why the score "
+        "rose: what a longer schedule would bring is unknown.",
+    ),
+    _Row(
+        Verdict.UNCLEAR,
+        Reason.TOO_FEW,
+        lambda facts: facts.outlook is None,
+        f"It ended after {{count}}, and {MIN_OUTLOOK} are needed to tell where the score goes.",
+    ),
+    _Row(
+        Verdict.UNCLEAR,
+        Reason.NOISE_HIDES,
+        lambda facts: True,
+        "The noise between epochs, {noise:.3f}, hides whether the score still rises: " + _GAIN,
+    ),
+)
 
-    Args:
-        curves: ``queries.curves``.
-        class_scores: ``queries.class_scores``.
-        results: ``queries.results``.
-        study: Name of the study, for the first column.
-        class_names: Names of the study's classes, for while no trial has ended.
-    """
-    return to_frame(judge_study(curves, class_scores, results, class_names=class_names), study)
 
-
-def to_frame(judged: Sequence[TrialVerdict], study: str) -> "pd.DataFrame":
-    """Return the frame of ``verdicts`` of trials that are judged already."""
-    import pandas as pd
-
-    rows = [_row(each, study) for each in judged]
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(VERDICTS)
-    return pd.DataFrame(
-        {
-            name: pd.Series(list(values), dtype=dtype)
-            for (name, dtype), values in zip(VERDICTS.items(), columns, strict=True)
-        }
-    )
-
-
-def trial_curves(
-    curves: "pd.DataFrame",
-    class_scores: "pd.DataFrame",
-    results: "pd.DataFrame",
-    *,
-    class_names: Sequence[str] = (),
-) -> list[TrialCurve]:
-    """Return the facts of each trial that has an epoch, by number.
-
-    Epochs that were not recorded are left out; the supports are those of any trial that ended,
-    because all are scored on the same examples.
-    """
-    first = class_scores[class_scores["trial"] == class_scores["trial"].min()]
-    supports = tuple(int(each) for each in first["support"])
-    names = tuple(str(each) for each in first["class_name"]) or tuple(class_names)
-    known = {int(row.trial): (json.loads(row.params), row.outcome) for row in results.itertuples()}
-    # Columns once, and pieces of them: a frame a trial takes longer than all rules together.
-    columns = ("train_loss", "val_loss", "score", "class_f1")
-    train, val, scores, class_f1s = (curves[name].to_numpy() for name in columns)
-    found = []
-    for trial, rows in sorted(curves.groupby("trial").indices.items()):
-        params, outcome = known[int(trial)]
-        found.append(
-            TrialCurve(
-                trial=int(trial),
-                train_losses=tuple(train[rows].tolist()),
-                val_losses=tuple(val[rows].tolist()),
-                scores=tuple(scores[rows].tolist()),
-                class_f1s=_read_class_f1s(class_f1s[rows].tolist()),
-                supports=supports,
-                class_names=names,
-                has_balanced_weights=params.get("class_weights") == "balanced",
-                label_smoothing=float(params.get("label_smoothing", 0.0)),
-                outcome=outcome if isinstance(outcome, str) else None,
-            )
-        )
-    return found
-
-
-def _judge_beside_siblings(
-    curves: Sequence[TrialCurve], params: Mapping[int, Mapping[str, Any]]
-) -> list[TrialVerdict]:
-    """Return the verdicts on each trial, those on stuck ones by what its siblings learned."""
-    described = {curve.trial: describe_sibling(curve, params[curve.trial]) for curve in curves}
-    known = {trial: each for trial, each in described.items() if each is not None}
-    judged = [_blame_rate(judge(curve), curve, known.get(curve.trial)) for curve in curves]
-    learners = [known[each.trial] for each in judged if each.trial in known and _is_example(each)]
-    found = []
-    for curve, each in zip(curves, judged, strict=True):
-        if curve.trial in known and not _EXPLAINED & set(each.verdicts):
-            others = [one for one in learners if one.trial != curve.trial]
-            stuck = find_stuck(curve, known[curve.trial], others)
-            if stuck is not None:
-                kept = [one for one in each.findings if one.verdict not in _REPLACED]
-                findings = sorted([*kept, stuck], key=lambda one: PRECEDENCE.index(one.verdict))
-                each = replace(each, findings=tuple(findings))
-        found.append(each)
-    return found
-
-
-def _blame_rate(judged: TrialVerdict, curve: TrialCurve, own: Sibling | None) -> TrialVerdict:
-    """Return the verdicts on a trial; what follows from an unusual rate gives way to it."""
-    told = {Verdict.DIVERGED, Verdict.RATE_TOO_HIGH, Verdict.UNCLEAR}
-    if own is None or told & set(judged.verdicts):
-        return judged
-    unusual = find_unusual_rate(curve, own)
-    if unusual is None:
-        findings = tuple(name_usual_rates(each, own) for each in judged.findings)
-        return replace(judged, findings=findings)
-    kept = [each for each in judged.findings if each.verdict is Verdict.OSCILLATING]
-    return replace(judged, findings=(unusual, *kept))
-
-
-def _is_example(judged: TrialVerdict) -> bool:
-    """Return whether a trial learns: no other is measured by one that does not."""
-    is_slow = judged.leading.advice.startswith(RAISE_RATE)
-    return not is_slow and _NOT_LEARNING.isdisjoint(judged.verdicts)
-
-
-def _params_without(
-    verdict: Verdict, study: Sequence[TrialVerdict], params: Mapping[int, Mapping[str, Any]]
-) -> dict[int, Mapping[str, Any]]:
-    """Return the hyperparameters of the trials that learn and are free of a verdict, by number."""
-    return {
-        each.trial: params[each.trial]
-        for each in study
-        if _is_example(each)
-        and verdict not in each.verdicts
-        and not UNTELLING.issuperset(each.verdicts)
+def _numbers(facts: TrialFacts) -> dict[str, float]:
+    half = [each for each in facts.scores[-max(facts.epochs // 2, 1) :] if math.isfinite(each)]
+    low, low_epoch = facts.lowest(facts.train_losses)
+    below = (epoch for epoch, score in enumerate(facts.scores, start=1) if score != 1.0)
+    found: dict[str, float] = {
+        name: getattr(facts, name)
+        for name in ("epochs", "best_score", "error", "guess_score", "guess_loss")
     }
-
-
-def _row(judged: TrialVerdict, study: str) -> Sequence[object]:
-    gain = judged.gain or Gain(math.nan, math.nan, math.nan)
-    return (
-        study,
-        judged.trial,
-        judged.leading.verdict.value,
-        ", ".join(verdict.value for verdict in judged.verdicts),
-        "; ".join(finding.evidence for finding in judged.findings),
-        f"{judged.leading.advice} {judged.leading.beside}".strip(),
-        judged.leading.option,
-        judged.epochs_to_95,
-        judged.epochs_to_99,
-        judged.epochs_needed,
-        judged.sampling_error,
-        gain.expected,
-        gain.low,
-        gain.high,
-    )
-
-
-def _read_class_f1s(column: Sequence[str]) -> tuple[tuple[float, ...], ...]:
-    """Return the F1 of each class per epoch; empty where an epoch has another number of them."""
-    # As one text: json takes three times as long for a text an epoch.
-    rows: list[Collection[float | None]] = json.loads(f"[{','.join(column)}]")
-    if not rows or len({len(row) for row in rows}) > 1 or not rows[0]:
-        return ()
-    return tuple(tuple(math.nan if f1 is None else float(f1) for f1 in row) for row in rows)
-
-
-def _unscored(curve: TrialCurve) -> Finding | None:
-    evidence = f"fewer than 8 of its {curve.epochs} epochs have a score"
-    return Finding(Verdict.TOO_SHORT, evidence, "See the reason that the trial ended with.")
+    found |= {"last_train_loss": facts.train_losses[-1]}
+    found |= {"lowest_train_loss": low, "lowest_epoch": low_epoch}
+    found |= {"low_score": min(half, default=math.nan), "high_score": max(half, default=math.nan)}
+    found |= {"broken_epoch": signs.first_not_finite(facts) or 0}
+    found |= {"perfect_since": max(below, default=0) + 1}
+    if facts.score is not None:
+        names = ("level", "slope", "noise", "peak", "peak_epoch")
+        found |= {name: getattr(facts.score, name) for name in names}
+    if facts.outlook is not None:
+        found |= asdict(facts.outlook)
+    if facts.train is not None:
+        found |= {"train_loss": facts.train.level, "train_fall": -facts.train.slope}
+        found |= {"explained": facts.explained(facts.train.level)}
+    if facts.val is not None:
+        found |= {"val_loss": facts.val.level, "val_fall": -facts.val.slope}
+    return {name: float(value) for name, value in found.items()}

@@ -28,7 +28,8 @@ from sweeps.cli import (
     studies,
     weights,
 )
-from sweeps.cli.output import Invocation, UsageMistake, clean, console
+from sweeps.cli.output import Invocation, UsageMistake, console
+from sweeps.read.words import clean
 
 
 class _Commands(TyperGroup):

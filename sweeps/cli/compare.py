@@ -1,6 +1,5 @@
 """``compare``: the ranks of trials by best, last, tail and epoch X, and what they owe to luck."""
 
-import math
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,17 +16,15 @@ from sweeps.cli.output import (
     UsageMistake,
     choose_format,
     console,
-    is_missing,
     save_text,
-    score,
-    whole,
     write_frame,
 )
+from sweeps.read.words import count, is_missing, score, signed, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeps.analysis.comparison import StudyFrames
+    from sweeps.analysis.compare import Compared
 
 _MAX_ROWS = 30
 _MAX_NAMES = 6
@@ -71,20 +68,17 @@ def compare(
 
     Scores that cannot be told apart from the best are marked as ties.
     """
-    from sweeps import notebook
-    from sweeps.analysis import comparison
+    from storage.locations import resolve_url
+    from sweeps.analysis import compare as analysis
 
     kind = choose_format(format, output)
     names = list(dict.fromkeys(studies))
-    frames = [notebook.read_study(name, storage) for name in names]
-    margin = notebook.find_margin(frames)
+    compared = [analysis.Compared.read(resolve_url(storage), name) for name in names]
     if at_epoch is not None:
-        _check_epoch(at_epoch, frames)
-    epoch = comparison.shared_epoch(frames) if at_epoch is None else at_epoch
-    lowest = comparison.best_score(frames) - (0.0 if math.isnan(margin) else margin)
-    wanted = lowest if to_score is None else to_score
-    frame = comparison.compare(frames, epoch=epoch, score=wanted, margin=margin)
-    frame = _order(frame, frames, by=by)
+        _check_epoch(at_epoch, analysis.longest_run(compared))
+    epoch = analysis.shared_epoch(compared) if at_epoch is None else at_epoch
+    wanted = analysis.lowest_tied(compared) if to_score is None else to_score
+    frame = analysis.compare(compared, epoch=epoch, score=wanted, by=by)
     if kind != "table":
         write_frame(frame, kind, output=output)
         if output is not None:
@@ -95,9 +89,9 @@ def compare(
     rows = frame if output is not None else frame.head(_MAX_ROWS)
     letters = _name_studies(names)
     table = _make_table(rows, epoch=epoch, wanted=wanted, letters=letters)
-    warnings = _warn(frames, storage)
-    lines = _describe_studies(frames, letters)
-    lines += _explain(frame, epoch=epoch, margin=margin, letters=letters)
+    warnings = _warn(compared)
+    lines = _describe_studies(compared, letters)
+    lines += _explain(frame, compared, epoch=epoch, letters=letters)
     if output is not None:
         save_text([*warnings, table, *lines], output, width=200)
         _say_written(output, len(frame))
@@ -108,45 +102,26 @@ def compare(
     _print(printer, table, lines, num_hidden=len(frame) - len(rows))
 
 
-def _order(frame: "pd.DataFrame", frames: "Sequence[StudyFrames]", *, by: str) -> "pd.DataFrame":
-    """Return the rows by rank; of equal ones in the order of ``queries.results``, as elsewhere."""
-    places = {
-        (each.study, int(trial)): (i, place)
-        for i, each in enumerate(frames)
-        for place, trial in enumerate(each.results["trial"])
-    }
-    where = [places[key] for key in zip(frame["study"], frame["trial"], strict=True)]
-    keys = [f"rank_{by}", "rank_best", "place_of_study", "place"]
-    placed = frame.assign(place_of_study=[i for i, _ in where], place=[each for _, each in where])
-    return placed.sort_values(keys, ignore_index=True)[list(frame.columns)]
-
-
 def _say_written(output: Path, num_trials: int) -> None:
-    from sweeps.analysis.report_words import count
-
     console().print(f"{count(num_trials, 'ranked trial')} written to {output}", soft_wrap=True)
 
 
-def _check_epoch(epoch: int, frames: "Sequence[StudyFrames]") -> None:
+def _check_epoch(epoch: int, longest: int | None) -> None:
     """Raise if no trial came so far."""
-    from sweeps.analysis.comparison import longest_run
-
-    longest = longest_run(frames)
     if longest is not None and epoch > longest:
         raise UsageMistake(
             f"--at-epoch must be <= {longest}, the epochs of the longest ranked trial, got {epoch}"
         )
 
 
-def _describe_studies(frames: "Sequence[StudyFrames]", letters: Mapping[str, str]) -> list[str]:
+def _describe_studies(compared: "Sequence[Compared]", letters: Mapping[str, str]) -> list[str]:
     """Return which letter is which study, and which study has nothing to rank."""
     lines = []
-    for each in frames:
-        if not letters[each.study]:
-            continue
-        is_empty = each.results["rank"].isna().all()
-        none = ": no trial of it has a score that may be ranked" if is_empty else ""
-        lines.append(f"{letters[each.study]} is study {each.study}{none}")
+    for each in compared:
+        name = each.study.name
+        if letters[name]:
+            none = "" if each.ranked else ": no trial of it has a score that may be ranked"
+            lines.append(f"{letters[name]} is study {name}{none}")
     return lines
 
 
@@ -170,8 +145,6 @@ def _name_studies(names: Sequence[str]) -> dict[str, str]:
 def _make_table(
     frame: "pd.DataFrame", *, epoch: int, wanted: float, letters: Mapping[str, str]
 ) -> Table:
-    from sweeps.analysis.report_words import signed
-
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     rules = {"best": "best", "last": "last", "tail": "tail", "at_epoch": f"at {epoch}"}
     headings = ["trial"]
@@ -196,11 +169,13 @@ def _make_table(
 
 
 def _explain(
-    frame: "pd.DataFrame", *, epoch: int, margin: float, letters: Mapping[str, str]
+    frame: "pd.DataFrame",
+    compared: "Sequence[Compared]",
+    *,
+    epoch: int,
+    letters: Mapping[str, str],
 ) -> list[str]:
     """Return who wins by each rule, where the rules disagree, what ties, and what luck does."""
-    from sweeps.analysis.report_words import signed
-
     frame = frame.assign(name=frame["study"].map(dict(letters)) + frame["trial"].astype("string"))
     lines = _name_winners(frame, epoch=epoch)
     moved = frame.sort_values(["rank_range", "rank_best"], ascending=[False, True]).iloc[0]
@@ -210,24 +185,28 @@ def _explain(
             for rule, words in _WORDS.items()
         )
         lines.append(f"the rules disagree most on trial {moved['name']}: rank {ranks}")
+    # Of equal trials the one that leads, as in the other views.
+    best = frame[frame["rank_best"] == 1].iloc[0]
+    ties = next(each.ties for each in compared if each.study.name == best["study"])
     others, tied = len(frame) - 1, int(frame["is_tied"].sum()) - 1
-    if math.isnan(margin):
-        lines.append("what ties is not known: no trial has scores of its classes")
+    if is_missing(ties.error):
+        lines.append("what ties is not known: nothing is stored of what the trials predict")
     elif tied > 0:
         lines.append(
             f"{tied} of the {others} other trials {'ties' if tied == 1 else 'tie'} with the best "
-            f"(=): within {margin:.3f}, two standard errors of a difference on this validation set"
+            f"(=): on other validation examples {'it' if tied == 1 else 'one of them'} might lead"
         )
     elif others:
-        lines.append(f"no other trial ties with the best: none is within {margin:.3f}")
-    # Of equal trials the one that leads, as in the other views.
-    best = frame[frame["rank_best"] == 1].iloc[0]
-    if not is_missing(best["luck"]):
         lines.append(
-            f"luck: a trial's best epoch is partly chance, by the noise from epoch to epoch "
-            f"({best['noise']:.3f}) or by what no neighbour confirms; that is "
-            f"{signed(best['luck'])} for trial {best['name']}, which has "
-            f"{best['best_without_luck']:.4f} without it"
+            "no other trial ties with the best (=): none is likely to lead on other validation"
+            " examples"
+        )
+    if not is_missing(ties.luck):
+        lines.append(
+            f"luck: trial {best['name']} was the best on these examples, of all"
+            f" {'trials and ' if others else 'its '}epochs; on new ones its model is expected to"
+            f" have {signed(ties.luck)} less than its {score(best['best'])}"
+            f" ({signed(ties.luck_low)} to {signed(ties.luck_high)} in about 9 of 10 cases)"
         )
     return lines
 
@@ -254,14 +233,9 @@ def _name_equals(names: Sequence[str]) -> str:
     return f"trials {some}{more} share the win"
 
 
-def _warn(frames: "Sequence[StudyFrames]", storage: str | None) -> list[str]:
+def _warn(compared: "Sequence[Compared]") -> list[str]:
     """Return why the studies may not be compared, if so."""
-    from storage import queries
-    from storage.locations import resolve_url
-
-    url = resolve_url(storage)
-    data = {queries.study_settings(url, each.study).data_fingerprint for each in frames}
-    if len(data) <= 1:
+    if len({each.study.data_fingerprint for each in compared}) <= 1:
         return []
     return [
         "note: these studies have different data, so their scores and ranks tell nothing of each"

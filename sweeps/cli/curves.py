@@ -11,22 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.output import (
-    StorageOption,
-    StudyArgument,
-    UsageMistake,
-    clean,
-    console,
-    find_metric,
-    is_missing,
-    score,
-    short_number,
-    whole,
-)
+from sweeps.cli.output import StorageOption, StudyArgument, UsageMistake, console
 from sweeps.cli.report import check_place, write_whole
+from sweeps.read import words
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sweeps.read.study import Study
 
 Metric = Literal["score", "train_loss", "val_loss", "learning_rate", "grad_norm"]
 
@@ -64,22 +56,19 @@ def curves(
     storage: StorageOption = None,
 ) -> None:
     """Draw the learning curves of the best trials, best epochs marked."""
-    from storage import queries
     from storage.locations import resolve_url
-    from sweeps.analysis.curve_figure import flat_range, is_drawn_log, name_column
-    from sweeps.unfinished import mark_cut_off
+    from sweeps.read.study import Study
+    from sweeps.report.figures_curves import flat_range, is_drawn_log, name_column
 
     if html is not None:
         check_place(html, default="curves.html")
-    url = resolve_url(storage)
-    results = mark_cut_off(queries.results(url, study), url, study)
-    frame = queries.curves(url, study)
-    shown = results[results["trial"].isin(frame["trial"].unique())].head(top)
+    data = Study.read(resolve_url(storage), study)
+    frame = data.curves
+    shown = data.results[data.results["trial"].isin(frame["trial"].unique())].head(top)
     if shown.empty:
         raise UsageMistake(f"study {study} has no epoch yet")
-    label = find_metric(queries.study_settings(url, study).config)
     if html is not None:
-        _write_html(frame, shown, metric=metric, label=label, title=study, output=html)
+        write_whole(_make_page(data, [int(each) for each in shown["trial"]], metric), html)
         console().print(f"wrote {html}", soft_wrap=True)
         return
     printer = console()
@@ -87,17 +76,15 @@ def curves(
         int(trial): frame[frame["trial"] == trial].set_index("epoch")[metric]
         for trial in shown["trial"]
     }
-    bests = _best_epochs(shown)
-    width = min(printer.width, _MAX_WIDTH)
     points = [_points(line) for line in lines.values()]
     values = [value for line in points for value in line.values()]
     is_log = is_drawn_log(values, metric)
-    name = name_column(metric, label) + (", log axis," if is_log else "")
-    printer.print(Text(f"{name} by epoch, study {clean(study)}", style="bold"))
+    name = name_column(metric, words.clean(data.metric)) + (", log axis," if is_log else "")
+    printer.print(Text(f"{name} by epoch, study {words.clean(study)}", style="bold"))
     plot = draw(
         points,
-        list(bests.values()),
-        width=width,
+        [None if words.is_missing(best) else int(best) for best in shown["best_epoch"]],
+        width=min(printer.width, _MAX_WIDTH),
         has_colour=printer.is_terminal,
         is_log=is_log,
         ends=flat_range(values, metric),
@@ -183,13 +170,6 @@ def _points(line: "pd.Series[float]") -> dict[int, float]:
     return {int(epoch): float(value) for epoch, value in line.items() if math.isfinite(value)}
 
 
-def _best_epochs(results: "pd.DataFrame") -> dict[int, int | None]:
-    return {
-        int(row["trial"]): None if is_missing(row["best_epoch"]) else int(row["best_epoch"])
-        for row in results.to_dict(orient="records")
-    }
-
-
 def _print_key(
     printer: Console,
     results: "pd.DataFrame",
@@ -198,8 +178,6 @@ def _print_key(
     metric: str,
 ) -> None:
     """Print which letter is which trial, and its best epoch."""
-    from sweeps.analysis.report_words import outcome
-
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     names = ["trial", "best\nscore", "best\nepoch", "epochs\nrun"]
@@ -209,37 +187,22 @@ def _print_key(
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     table.add_column("outcome", vertical="bottom")
     for i, row in enumerate(results.to_dict(orient="records")):
-        best = row["best_epoch"]
         # Where no epoch has a score none is the best one.
-        best = math.nan if is_missing(row["best_score"]) else best
-        cells = [str(row["trial"]), score(row["best_score"]), whole(best)]
-        cells.append(str(row["epochs_run"]))
+        best = None if words.is_missing(row["best_score"]) else row["best_epoch"]
+        cells = [words.whole(row["trial"]), words.score(row["best_score"]), words.whole(best)]
+        cells.append(words.whole(row["epochs_run"]))
         if metric != "score":
-            value = math.nan if is_missing(best) else lines[int(row["trial"])].get(best, math.nan)
-            cells.append("-" if is_missing(value) else short_number(float(value)))
-        table.add_row(LETTERS[i], *cells, outcome(row["outcome"]))
+            cells.append(words.number(None if best is None else lines[row["trial"]].get(best)))
+        table.add_row(LETTERS[i], *cells, words.outcome(row["outcome"]))
     printer.print(table)
     printer.print("a capital letter is the trial's best epoch")
 
 
-def _write_html(
-    frame: "pd.DataFrame",
-    results: "pd.DataFrame",
-    *,
-    metric: str,
-    label: str,
-    title: str,
-    output: Path,
-) -> None:
-    """Write the curves as one page that loads nothing.
+def _make_page(data: "Study", shown: Sequence[int], metric: str) -> bytes:
+    """Return the curves as one page that loads nothing."""
+    from sweeps.report.figures_curves import draw_curves, name_column
+    from sweeps.report.page import render_curves
 
-    Raises:
-        UsageMistake: If the file cannot be written.
-    """
-    from sweeps.analysis.curve_figure import metric_curves, name_column
-    from sweeps.analysis.report import render_curves
-
-    outcomes = dict(zip(results["trial"], results["outcome"], strict=True))
-    figure = metric_curves(frame, _best_epochs(results), metric, outcomes=outcomes, label=label)
-    page = render_curves(figure, study=title, name=name_column(metric, label))
-    write_whole(page.encode(), output)
+    own = data.curves[data.curves["trial"].isin(shown)]
+    figure = draw_curves(own, data.results, shown, metric, label=data.metric, height=560)
+    return render_curves(figure, study=data.name, name=name_column(metric, data.metric)).encode()

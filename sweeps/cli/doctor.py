@@ -10,7 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.output import StorageOption, clean, console
+from sweeps.cli.output import StorageOption, console
+from sweeps.read.words import clean
 
 PACKAGES = ("sweeps", "search_spaces", "objectives", "storage")
 DISTRIBUTION = "bestepoch"

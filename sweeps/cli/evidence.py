@@ -1,66 +1,51 @@
 """What a verdict was seen by, in the few words that a table has room for."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-from sweeps.cli.output import clean
+from sweeps.analysis.verdicts import Judged, Reason
+from sweeps.read import words
 
-if TYPE_CHECKING:
-    from sweeps.analysis.findings import Finding
-
-#: The numbers of each verdict in a few words; those of the others are the same as "converged".
-_SHORT = {
-    "diverged": "training loss {train_loss:.3g} at epoch {epoch:.0f}",
-    "rate too high": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, "
-    "then over {tail_loss:.2g}",
-    "oscillating": "swings by {swing:.3f}, noise {sampling_error:.3f}",
-    "class collapse": "none right in the last 5 epochs: {classes}",
-    "overfit": "val. loss {val_loss_rise:+.0%} from epoch {since_epoch:.0f}, {score_change}",
-    "underfit": "training loss {far}",
-    "too short": "{epochs:.0f} epoch{s}; a trend takes 8",
-    "unclear": "behind others after {epochs:.0f} epoch{s}",
+_SHORT: Mapping[Reason, str] = {
+    Reason.NOT_FINITE: "a loss was not finite",
+    Reason.FAR_ABOVE_GUESSING: "training loss {last_train_loss}, guessing {guess_loss}",
+    Reason.LOSS_ROSE: "loss {lowest_train_loss} at epoch {lowest_epoch}, then {train_loss}",
+    Reason.SCORE_LOST: "fell back to guessing ({guess_score})",
+    Reason.SCORE_SWINGS: "swings between {low_score} and {high_score}",
+    Reason.ABOVE_GUESSING: "training loss {train_loss}, guessing {guess_loss}",
+    Reason.CREEPS: "training loss {train_loss}, guessing {guess_loss}",
+    Reason.NOTHING_LEARNED: "training loss {train_loss}, guessing {guess_loss}",
+    Reason.NOTHING_GENERALISES: "loss falls, score at guessing ({guess_score})",
+    Reason.SCORE_FALLS: "{peak} at epoch {peak_epoch}, then {level}",
+    Reason.LOSSES_FALL: "losses fall, score at guessing yet",
+    Reason.PERFECT: "the score is 1 since epoch {perfect_since}",
+    Reason.CUT: "its future is unknown",
+    Reason.RATE_CHANGED: "the learning rate has just changed",
+    Reason.RATE_FALLEN: "the learning rate has fallen",
+    Reason.TOO_FEW: "a trend takes 8 epochs",
 }
-#: The same where a verdict has several grounds, by a number that one of them alone has.
-_SHORT_BY_GROUND = {
-    "usual_high": "rate {rate:.2g}, usual to {usual_high:g}; loss {far}",
-    "explained_by_others": "training loss {far}, others {far_of_others}",
-    "peak_loss": "loss {lowest_loss:.2g} at epoch {lowest_epoch:.0f}, {peak_loss:.2g} at "
-    "{peak_epoch:.0f}, {end_loss:.2g} at the end",
-    "risen_loss": "loss {risen_loss:.2g} at epoch {risen_epoch:.0f}, untrained {uniform_loss:.2g}",
-    "loss_fall": "losses fall, {loss_fall:.2g} an epoch, to {val_loss:.3g}",
-}
-_GAIN = "2x epochs: {predicted_gain:+.3f} ({predicted_gain_low:.3f} to {predicted_gain_high:.3f})"
-_MOST_CLASSES_SHOWN = 2
+_AHEAD = "2x epochs: {gain} ({gain_low} to {gain_high})"
+_WHOLE = frozenset({"lowest_epoch", "peak_epoch", "perfect_since", "epochs"})
+_SCORES = frozenset({"low_score", "high_score", "guess_score", "peak", "level"})
+_GAINS = frozenset({"gain", "gain_low", "gain_high"})
 
 
-def short_evidence(finding: "Finding") -> str:
-    """Return the numbers of a finding in a few words."""
-    numbers: dict[str, Any] = dict(finding.numbers)
-    fall = numbers.get("score_fall", 0.0)
-    numbers["score_change"] = f"F1 {-fall:.2f}" if fall >= 0.005 else "F1 held"
-    numbers["s"] = "" if numbers.get("epochs") == 1 else "s"
-    if finding.classes:
-        numbers["classes"] = _name_classes(finding.classes)
-    for number, words in (("explained", "far"), ("explained_by_others", "far_of_others")):
-        if number in numbers:
-            numbers[words] = _describe_distance(numbers[number])
-    grounds = [text for number, text in _SHORT_BY_GROUND.items() if number in numbers]
-    name = finding.verdict.value
-    is_gain = name == "too short" and "predicted_gain" in numbers
-    text = grounds[0] if grounds else _GAIN if is_gain else _SHORT.get(name, _GAIN)
-    try:
-        return clean(text.format(**numbers))
-    except KeyError:
-        return clean(finding.evidence)
+def short_evidence(judged: Judged) -> str:
+    """Return the numbers of a verdict in a few words."""
+    shown = {name: _show(name, value) for name, value in judged.numbers.items()}
+    template = _SHORT.get(judged.reason, _AHEAD if "gain" in shown else judged.reason.value)
+    return words.clean(template.format(**shown))
 
 
-def _name_classes(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_CLASSES_SHOWN
-    shown = ", ".join(names[:_MOST_CLASSES_SHOWN])
-    return shown if more <= 0 else f"{shown} and {more} more"
+def is_of_guessing(judged: Judged) -> bool:
+    """Return whether its few words speak of guessing."""
+    return "guessing" in _SHORT.get(judged.reason, "")
 
 
-def _describe_distance(explained: float) -> str:
-    from sweeps.analysis.findings import describe_explained
-
-    return f"{describe_explained(explained)} guessing"
+def _show(name: str, value: float) -> str:
+    if words.is_missing(value):
+        return "-"
+    if name in _WHOLE:
+        return words.whole(value)
+    if name in _GAINS:
+        return f"{round(value, 3) + 0.0:+.3f}"
+    return words.signed(value) if name in _SCORES else words.number(value)

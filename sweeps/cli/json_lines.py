@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sweeps.cli.output import is_missing
+from sweeps.read.words import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

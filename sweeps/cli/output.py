@@ -17,6 +17,7 @@ from rich.console import Console, RenderableType
 
 from objectives.metric_names import DEFAULT_METRIC, label_metric
 from storage import locations
+from sweeps.read.words import clean, is_missing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +81,6 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
-def clean(text: object) -> str:
-    """Return the text on one line, without what would steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in str(text))
-
-
 def command_line(*words: object, storage: str | None = None) -> str:
     """Return a ``bestepoch`` command to paste; ``storage`` as it was given, password masked."""
     given = [*words, "--storage", storage] if storage else [*words]
@@ -99,40 +95,6 @@ def find_metric(config: Mapping[str, Any]) -> str:
 def paste(command: str, storage: str | None) -> str:
     """Return a command of ``sweeps.commands`` with ``storage`` as it was given."""
     return command_line(*shlex.split(command)[1:], storage=storage)
-
-
-def short_number(value: float) -> str:
-    """Return the number in three significant digits; close below 1, two of its distance to 1."""
-    if 0.9 < value < 1.0:
-        digits = 1 - math.floor(math.log10(1.0 - value))
-        return f"{value:.{digits}f}".rstrip("0")
-    return f"{value:.3g}"
-
-
-def short_value(value: object) -> str:
-    """Return a hyperparameter's value for a table; ``-`` where a trial has none."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return short_number(value) if isinstance(value, float) else clean(value)
-
-
-def score(value: Any) -> str:
-    """Return a score in four decimals; ``-`` where it is missing."""
-    return "-" if is_missing(value) else f"{value:.4f}"
-
-
-def whole(value: Any) -> str:
-    """Return a whole number; ``-`` where it is missing."""
-    return "-" if is_missing(value) else str(int(value))
-
-
-def is_missing(value: Any) -> bool:
-    """Return whether the value is None, NaN or pandas's NA."""
-    import pandas as pd
-
-    return bool(pd.isna(value))
 
 
 def choose_format(wanted: Format | None, output: Path | None) -> Format:

@@ -14,10 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.analysis.space_table import flatten
-from sweeps.analysis.trial_params import BY_LINE_SEARCH, fill_unstored
 from sweeps.budget import Budget
-from sweeps.cli.output import clean, short_value
+from sweeps.read.params import BY_LINE_SEARCH, fill_unstored, flatten
+from sweeps.read.words import clean, setting
 from sweeps.running.events import (
     EpochDone,
     Event,
@@ -30,7 +29,7 @@ from sweeps.running.events import (
 
 #: Running trials that are listed; the others are counted.
 MAX_LISTED = 20
-RANKED = ("stalled", "exhausted", "behind")
+RANKED = ("stalled", "exhausted", "cut short", "behind")
 #: Trials that must have ended or paused in this run before it says how long a number of trials
 #: will take: those that end first are the short ones.
 MIN_ENDED = 3
@@ -150,7 +149,7 @@ class Progress:
             params = self._params.get(event.trial, {})
             if name not in params or params[name] == BY_LINE_SEARCH:
                 continue
-            value = short_value(params[name])
+            value = setting(params[name])
             word = value if name == "optimizer" else f"{_short(name)}={value}"
             if len(line) + 1 + len(word) > width:
                 break
@@ -362,8 +361,8 @@ def _running_table(listed: Sequence[tuple[int, _Running]], metric: str) -> Table
             str(one.epoch) if one.epoch else "-",
             "-" if math.isnan(one.score) else f"{one.score:.4f}",
             best,
-            short_value(one.params.get("optimizer")),
-            short_value(one.params.get("learning_rate")),
+            setting(one.params.get("optimizer")),
+            setting(one.params.get("learning_rate")),
         )
     return table
 

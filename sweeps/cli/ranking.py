@@ -1,13 +1,20 @@
 """The ranked table of a study's trials: as many hyperparameters as the width holds."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
-from sweeps.cli.output import clean, score, short_value, whole
+from sweeps.read.words import (
+    NO_CLIPPING,
+    UNENDED,
+    clean,
+    outcome,
+    score,
+    setting,
+    whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,7 +22,6 @@ if TYPE_CHECKING:
 #: Scores by which trials are ranked, in the words of a sentence.
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
-_FIRST = ("optimizer", "learning_rate")
 _WIDE_GAP, _GAP = 2, 1
 
 _Columns = list[tuple[str, list[str]]]
@@ -32,19 +38,27 @@ def ranked_lines(
         by: The score that it is ranked by.
         limit: Rows to show; None: all.
     """
-    from sweeps.analysis.trial_params import read_shown_params
+    from sweeps.read.params import list_varying, read_shown_params
 
     params = read_shown_params(frame)
-    varying, constant = split_params(params)
+    everywhere = set(params[0]).intersection(*params) if params else set()
+    varying = list_varying(params)
+    # What has one value, and not in all trials, comes last.
+    varying += [
+        name
+        for name in dict.fromkeys(name for one in params for name in one)
+        if name not in everywhere and name not in varying
+    ]
+    constant = (
+        {name: each for name, each in params[0].items() if name not in varying} if params else {}
+    )
     rows = frame.head(limit) if limit is not None else frame
     columns = _score_columns(rows, by=by)
-    values = {
-        name: [short_value(one.get(name)) for one in params[: len(rows)]] for name in varying
-    }
-    shown, gap = _fit(columns, values, names=by_weight(varying, params), width=width)
+    values = {name: [setting(one.get(name)) for one in params[: len(rows)]] for name in varying}
+    shown, gap = _fit(columns, values, names=varying, width=width)
     lines: list[RenderableType] = [_table([*columns, *shown.items()], gap=gap)]
     if constant:
-        fixed = " ".join(f"{name}={short_value(value)}" for name, value in constant.items())
+        fixed = " ".join(f"{name}={setting(value)}" for name, value in constant.items())
         lines.append(f"all trials: {fixed}")
     hidden = [name for name in varying if name not in shown]
     if hidden:
@@ -67,8 +81,8 @@ def answer_lines(
         space: The study's, by which the only trial of a study is described.
         metric: What people call the score.
     """
-    from sweeps.analysis.sweep_progress import say_ahead
-    from sweeps.analysis.trial_params import describe_trial
+    from sweeps.analysis.summary import say_ahead
+    from sweeps.read.params import describe_trial
 
     ranked = frame[frame["rank"].notna()]
     if ranked.empty:
@@ -90,9 +104,7 @@ def answer_lines(
 
 def _say_leader(frame: "pd.DataFrame", metric: str) -> str:
     """Return who is ahead of the trials that have not ended, where none is ranked."""
-    from sweeps.analysis import report_words
-
-    is_open = frame["outcome"].map(report_words.outcome, na_action=None).isin(report_words.UNENDED)
+    is_open = frame["outcome"].map(outcome, na_action=None).isin(UNENDED)
     scored = frame[is_open & frame["best_score"].notna()]
     if scored.empty:
         return "no trial has a score that may be ranked"
@@ -106,12 +118,11 @@ def _say_leader(frame: "pd.DataFrame", metric: str) -> str:
 
 
 def _say_equals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, by: str) -> list[str]:
-    from sweeps.analysis import report_words
-
     equals = ranked[ranked["rank"] == first["rank"]]
     if len(equals) == 1:
         return []
-    value, why = score(first[f"{by}_score"]), report_words.why_first(equals)
+    value, losses = score(first[f"{by}_score"]), equals["best_val_loss"]
+    why = "by its lower validation loss" if losses.iloc[0] < losses.iloc[1] else "as the earliest"
     return [f"{len(equals)} trials share {value}; trial {first['trial']} leads {why}"]
 
 
@@ -127,30 +138,7 @@ def _say_rivals(ranked: "pd.DataFrame", first: "pd.Series[Any]", *, other: str) 
     return [f"compared by the {WORDS[other]}, {len(rivals)} trials would win with {value} each"]
 
 
-def split_params(
-    params: Sequence[Mapping[str, Any]],
-) -> tuple[list[str], dict[str, Any]]:
-    """Return the names that differ between trials, and what is the same in all."""
-    names = list(dict.fromkeys(name for one in params for name in one))
-    distinct = {name: {_key(one[name]) for one in params if name in one} for name in names}
-    everywhere = {name for name in names if all(name in one for one in params)}
-    varying = [name for name in names if len(distinct[name]) > 1 or name not in everywhere]
-    return varying, {name: params[0][name] for name in names if name not in varying}
-
-
-def by_weight(names: Sequence[str], params: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names, the least telling last: had by few trials, or of few values."""
-
-    def weight(name: str) -> tuple[bool, int, int]:
-        values = [one[name] for one in params if name in one]
-        return name not in _FIRST, -len(values), -len({_key(value) for value in values})
-
-    return sorted(names, key=weight)
-
-
 def _score_columns(rows: "pd.DataFrame", *, by: str) -> _Columns:
-    from sweeps.analysis.report_words import outcome
-
     columns: _Columns = [
         ("rank", [whole(value) for value in rows["rank"]]),
         ("trial", [whole(value) for value in rows["trial"]]),
@@ -196,7 +184,7 @@ def _heading(name: str) -> str:
 
 
 def _table(columns: _Columns, *, gap: int) -> Table:
-    from sweeps.analysis.trial_params import BY_LINE_SEARCH, NO_CLIPPING
+    from sweeps.read.params import BY_LINE_SEARCH
 
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
     for name, cells in columns:
@@ -212,7 +200,3 @@ def _table(columns: _Columns, *, gap: int) -> Table:
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*row, style="bold" if row[0] == "1" else None)
     return table
-
-
-def _key(value: Any) -> str:
-    return json.dumps(value)

@@ -24,7 +24,7 @@ def report(
     # Before the study is read: 500 trials take seconds.
     check_place(output, default=_DEFAULT.name)
     from storage import locations
-    from sweeps.reporting import report_html
+    from sweeps.report.page import report_html
 
     page = report_html(locations.resolve_url(storage), study).encode()
     write_whole(page, output)

@@ -12,7 +12,6 @@ from objectives.metric_names import DEFAULT_METRIC, METRICS, label_metric
 from sweeps.cli.output import (
     StorageOption,
     UsageMistake,
-    clean,
     command_line,
     console,
     paste,
@@ -20,6 +19,7 @@ from sweeps.cli.output import (
 )
 from sweeps.cli.run_head import head_lines, list_varying
 from sweeps.commands import carry_on_command
+from sweeps.read.words import clean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,9 +223,9 @@ def _run_as_json(config: "SweepConfig", *, force: bool) -> int:
 
 
 def _make_progress(config: "SweepConfig") -> "Progress":
-    from sweeps.analysis.report_words import UNENDED, outcome
     from sweeps.budget import read_budget
     from sweeps.cli.progress import Best, Progress
+    from sweeps.read.words import UNENDED, outcome
 
     frame = _read_results(config)
     ended: set[int] = set()

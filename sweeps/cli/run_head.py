@@ -3,7 +3,7 @@
 import textwrap
 from typing import TYPE_CHECKING
 
-from sweeps.cli.output import clean
+from sweeps.read.words import clean
 
 if TYPE_CHECKING:
     from sweeps.config import SweepConfig

@@ -23,13 +23,13 @@ def dashboard(
         Literal["127.0.0.1"], typer.Option(help="This machine alone; there is no other choice.")
     ] = "127.0.0.1",
 ) -> None:
-    """Show the studies in the browser, read-only, on this machine alone; reports at /report.
+    """Show the studies in the browser, read-only, on this machine alone.
 
     From another machine: ssh -L 8080:127.0.0.1:8080 THIS_MACHINE
     """
     from storage import locations
     from storage.database import open_database
-    from sweeps import dashboard as web
+    from sweeps.views import dashboard as web
 
     # Optuna warns on the terminal, at each look at the page, of a hyperparameter that few trials
     # have.
@@ -48,7 +48,7 @@ def dashboard(
             printer.print(f"dashboard of {db.where}", soft_wrap=True)
             url = f"http://{host}:{server.server_port}"
             printer.print(f"open {url}/  (Ctrl-C ends it)")
-            printer.print(f"reports: {url}/report")
+            printer.print(f"report of the study NAME: {url}/report/NAME")
             if is_writable:
                 printer.print("writable: who opens it can delete studies")
             try:

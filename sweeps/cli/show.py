@@ -1,5 +1,6 @@
 """``show``: one trial - its curve, its classes, and the way to its best epoch's weights."""
 
+import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,20 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from storage import locations
-from sweeps.cli.output import (
-    StorageOption,
-    StudyArgument,
-    clean,
-    command_line,
-    console,
-    find_metric,
-    is_missing,
-    read_trial,
-    score,
-    short_value,
-    whole,
-)
+from sweeps.cli.output import StorageOption, StudyArgument, command_line, console, read_trial
 from sweeps.curves import TAIL_EPOCHS
+from sweeps.read.words import clean, is_missing, outcome, score, setting, spans, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,30 +35,27 @@ def show(
     """Show a trial: scores, curve, classes, and how to load its best weights."""
     from storage import queries
     from storage.database import open_database
-    from sweeps.analysis.trial_params import read_shown_params
-    from sweeps.unfinished import mark_cut_off
+    from sweeps.read.params import read_shown_params
+    from sweeps.read.study import Study
 
     url = locations.resolve_url(storage)
-    row = queries.trial(url, study, trial)
-    settings = queries.study_settings(url, study)
-    frame = mark_cut_off(queries.results(url, study), url, study)
-    is_shown = (frame["trial"] == trial).tolist()
-    scores = frame[is_shown].iloc[0]
-    params = read_shown_params(frame)[is_shown.index(True)]
-    curves = queries.curves(url, study)
-    curve = curves[curves["trial"] == trial]
-    classes = queries.class_scores(url, study)
+    queries.trial(url, study, trial)  # raises if there is none; what is shown is of one moment
+    read = Study.read(url, study)
+    is_shown = (read.results["trial"] == trial).tolist()
+    row = read.results[is_shown].iloc[0]
+    params = read_shown_params(read.results)[is_shown.index(True)]
+    curve = read.curves[read.curves["trial"] == trial]
     printer = console()
-    _print_facts(printer, row, params=params, scores=scores, curve=curve)
+    _print_facts(printer, row, study=study, params=params, curve=curve)
     if not curve.empty:
-        printer.print(f"\nvalidation {find_metric(settings.config)} by epoch")
+        printer.print(f"\nvalidation {clean(read.metric)} by epoch")
         epochs = [int(epoch) for epoch in curve["epoch"]]
         for line in plot_curve(epochs, list(curve["score"])):
             printer.print(line, soft_wrap=True)
-    _print_classes(printer, classes[classes["trial"] == trial])
+    _print_classes(printer, read.class_scores[read.class_scores["trial"] == trial])
     again = command_line("weights", study, trial, storage=storage)
-    if row["weights_file"] is None:
-        if not is_missing(scores["rank"]):
+    if is_missing(row["weights_file"]):
+        if not is_missing(row["rank"]):
             printer.print("\nits best epoch's weights were not kept; to train it again:")
             printer.print(f"  {again}", soft_wrap=True)
         return
@@ -79,9 +66,9 @@ def show(
         printer.print(f"to train it again: {again}", soft_wrap=True)
         return
     printer.print("\nto load its best epoch in Python:\n")
-    data = settings.config.get("data")
-    model = row["params"].get("model", {})
-    for line in python_lines(settings.objective, model, weights=path, data=data):
+    data = read.config.get("data")
+    model = json.loads(row["params"]).get("model", {})
+    for line in python_lines(read.objective, model, weights=path, data=data):
         printer.print(line, soft_wrap=True)
 
 
@@ -151,33 +138,32 @@ def plot_curve(epochs: "Sequence[int]", scores: "Sequence[float]") -> list[str]:
 
 def _print_facts(
     printer: Console,
-    row: dict[str, Any],
+    row: "pd.Series[Any]",
     *,
+    study: str,
     params: "Mapping[str, Any]",
-    scores: "pd.Series[Any]",
     curve: "pd.DataFrame",
 ) -> None:
-    from sweeps.analysis.report_words import outcome, parts
-
     last_epoch, last = row["last_epoch"], row["last_score"]
-    if last_epoch is None and not curve.empty:
+    if is_missing(last_epoch) and not curve.empty:
         last_epoch, last = curve.iloc[-1]["epoch"], curve.iloc[-1]["score"]
-    ended, segments = outcome(scores["outcome"]), row["segments"] or ()
-    rank = "" if is_missing(scores["rank"]) else f", rank {scores['rank']}"
+    ended = outcome(row["outcome"])
+    segments = () if is_missing(row["segments"]) else json.loads(row["segments"]) or ()
+    rank = "" if is_missing(row["rank"]) else f", rank {row['rank']}"
     facts = {
-        "outcome": ended if row["reason"] is None else f"{ended}: {clean(row['reason'])}",
-        "best": f"{score(scores['best_score'])} at epoch {whole(scores['best_epoch'])}",
+        "outcome": ended if is_missing(row["reason"]) else f"{ended}: {clean(row['reason'])}",
+        "best": f"{score(row['best_score'])} at epoch {whole(row['best_epoch'])}",
         "last": f"{score(last)} at epoch {whole(last_epoch)}",
         "tail": f"{score(row['tail_score'])}, {_describe_tail(len(curve))}",
         **(
-            {"parts": f"trained in {len(segments)} parts: epochs {parts(segments)}"}
+            {"parts": f"trained in {len(segments)} parts: epochs {spans(segments)}"}
             if len(segments) > 1
             else {}
         ),
         "seed": f"{row['seed']}{_describe_place(row)}",
-        "parameters": " ".join(f"{name}={short_value(v)}" for name, v in params.items()),
+        "parameters": " ".join(f"{name}={setting(v)}" for name, v in params.items()),
     }
-    printer.print(Text(f"trial {row['trial']} of {row['study']}{rank}", style="bold"))
+    printer.print(Text(f"trial {row['trial']} of {study}{rank}", style="bold"))
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -186,9 +172,9 @@ def _print_facts(
     printer.print(grid)
 
 
-def _describe_place(row: "Mapping[str, Any]") -> str:
+def _describe_place(row: "pd.Series[Any]") -> str:
     """Return how and where a trial was trained; nothing of a trial that was not."""
-    return "" if row["path"] is None else f", {row['path']} on {row['device']}"
+    return "" if is_missing(row["path"]) else f", {row['path']} on {row['device']}"
 
 
 def _describe_tail(num_epochs: int) -> str:

@@ -20,12 +20,10 @@ from sweeps.cli.output import (
     choose_format,
     command_line,
     console,
-    find_metric,
     save_text,
-    score,
-    whole,
     write_frame,
 )
+from sweeps.read.words import clean, count, score, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,15 +64,15 @@ def results(
 ) -> None:
     """Rank the trials of a study."""
     from storage import locations, queries
-    from sweeps.unfinished import mark_cut_off
+    from sweeps.read.study import Study
 
     kind = choose_format(format, output)
     url = locations.resolve_url(storage)
-    frame = queries.results(url, study, by)
     if kind != "table":
-        write_frame(frame, kind, output=output)
+        write_frame(queries.results(url, study, by), kind, output=output)
         return
-    frame = mark_cut_off(frame, url, study)
+    read = Study.read(url, study)
+    frame = queries.rank(read.results, f"{by}_score")
     if output is not None:
         save_text(ranking.ranked_lines(frame, width=400, by=by), output, width=400)
         return
@@ -84,9 +82,7 @@ def results(
         return
     for line in ranking.ranked_lines(frame, width=printer.width, by=by):
         printer.print(line)
-    config = queries.study_settings(url, study).config
-    space, metric = config.get("space") or {}, find_metric(config)
-    for line in ranking.answer_lines(frame, by=by, space=space, metric=metric):
+    for line in ranking.answer_lines(frame, by=by, space=read.space, metric=clean(read.metric)):
         printer.print(line)
 
 
@@ -98,7 +94,6 @@ def delete(
     """Delete a study: its results, Optuna's trials and its weights files."""
     from storage import locations, queries
     from storage.database import open_database
-    from sweeps.analysis.report_words import count
 
     url = locations.resolve_url(storage)
     settings = queries.study_settings(url, study)

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from storage import locations
-from sweeps.cli.output import StorageOption, StudyArgument, clean, console, read_trial
+from sweeps.cli.output import StorageOption, StudyArgument, console, read_trial
+from sweeps.read.words import clean
 
 
 def weights(

@@ -115,8 +115,8 @@ def _take_report(
 
 
 def _pause(run: Run, trials: Sequence[Trial], news: News) -> None:
-    """Take those trials out of their lane that are not among the best at their rung."""
-    for trial in run.judge.pause(trials):
+    """Take those trials out of their lane that pause at their rung."""
+    for trial in run.judge.pause(trials, is_first_held=run.is_first_held):
         run.scheduler.pause(trial.number)
         news.add_pause(trial, run.judge.explain_pause(trial))
 

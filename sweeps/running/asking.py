@@ -45,6 +45,16 @@ class Asking:
             begun=len(self._run.trials), spent=self._run.spent, committed=self._committed
         )
 
+    def may_compare_all(self) -> bool:
+        """Return whether the budget has epochs to halve all trials that have begun.
+
+        It may not where a person has given more of them, as points of a grid.
+        """
+        begun = max(len(self._run.trials) - 1, 0)
+        return self._intake.may_start(
+            begun=begun, spent=self._run.spent, committed=self._committed
+        )
+
     def ask(self) -> bool:
         """Ask for new trials, write them, and let them wait for a place; return whether it did."""
         run = self._run

@@ -13,10 +13,11 @@ from storage.database import Database
 from storage.holding import StudyHold
 from storage.locations import StorageError, StorageUnavailableError
 from storage.optuna_mirror import Ending, MirrorTrial, OptunaMirror
-from storage.records import NewTrial, StoredTrial
+from storage.records import NewTrial, Placed, StoredTrial
 from sweeps.outcomes import OPEN_OUTCOMES, Outcome
 from sweeps.running.mirrored import make_ending, to_mirror
 from sweeps.running.news import News
+from sweeps.running.stopping import Decision
 from sweeps.running.trial import Trial
 
 
@@ -82,14 +83,13 @@ class StudyBook:
         }
         self._endings |= news.endings
 
-    def leave_behind(self, trials: Sequence[Trial], reasons: Mapping[int, str]) -> None:
-        """Write that paused trials have ended, each for its reason."""
-        self._write(lambda: recorder.leave_behind(self._db, self._uuid, reasons, now=self._now()))
-        self._endings |= {
-            each.number: make_ending(Outcome.BEHIND, each.curve.best_score, each.curve.scores)
-            for each in trials
-            if each.number in reasons
-        }
+    def end_paused(self, ends: Mapping[int, Decision], trials: Mapping[int, Trial]) -> None:
+        """Write how paused trials have ended, by number."""
+        written = {number: (end.outcome.value, end.reason) for number, end in ends.items()}
+        self._write(lambda: recorder.end_paused(self._db, self._uuid, written, now=self._now()))
+        for number, end in ends.items():
+            curve = trials[number].curve
+            self._endings[number] = make_ending(end.outcome, curve.best_score, curve.scores)
 
     def reopen(self, trials: Sequence[int]) -> None:
         """Let trials run again in Optuna's copy that it has as ended: a larger budget goes on."""
@@ -114,7 +114,13 @@ class StudyBook:
             transaction()
 
     def catch_up(self, trials: Sequence[Trial], stored: Sequence[StoredTrial]) -> None:
-        """Bring Optuna's copy up to what earlier runs have written."""
+        """Write what a killed run had no time for: parts of trials, and Optuna's copy."""
+        cut_off = [
+            Placed(each.number, was.path, was.device, tuple(each.segments))
+            for each, was in zip(trials, stored, strict=True)
+            if was.path and was.device and tuple(each.segments) != was.segments
+        ]
+        self._write(lambda: recorder.record(self._db, self._uuid, placed=cut_off, now=self._now()))
         endings = {
             each.trial: make_ending(Outcome(each.outcome), each.value, each.scores)
             for each in stored

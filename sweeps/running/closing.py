@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
 from sweeps.running.run_state import Run
+from sweeps.running.stopping import Decision
 from sweeps.running.trial import Trial
 from sweeps.running.turns import to_place
 from sweeps.running.weights import call_trainer, write_weights
@@ -13,8 +14,11 @@ from sweeps.running.weights import call_trainer, write_weights
 NUM_WEIGHTS = 20
 
 
-def leave_behind(run: Run, ending: str) -> None:
+def end_paused(run: Run, ending: str) -> None:
     """End the paused trials: the budget is spent, or the leader has ended.
+
+    Behind are those that paused at a rung because others were better there, and those without a
+    score. The others are cut short, and so is the leader: they would have gone on.
 
     Args:
         run: The run, whose trainers have nothing to do any more.
@@ -28,14 +32,24 @@ def leave_behind(run: Run, ending: str) -> None:
     _write_weights(run)
     paused = [each for each in run.trials.values() if each.outcome is Outcome.PAUSED]
     why = "the budget ended" if ending != "done" or run.is_spent else "the best one ended"
-    reasons = {
-        each.number: f"paused at epoch {each.epochs} when {why}"
-        for each in paused
-        if not each.was_behind
-    }
-    run.book.leave_behind(paused, reasons)
-    for each in paused:
-        each.outcome = Outcome.BEHIND
+    ends = {each.number: _find_end(run, each, why) for each in paused if not each.has_ended_paused}
+    run.book.end_paused(ends, run.trials)
+    for number, end in ends.items():
+        run.trials[number].outcome = end.outcome
+
+
+def _find_end(run: Run, trial: Trial, why: str) -> Decision:
+    """Return how a paused trial ends."""
+    rungs = run.judge.rungs
+    assert rungs is not None, "nothing else pauses a trial"
+    if trial.curve.best_score is None:
+        return Decision(Outcome.BEHIND, f"it had no score when {why}")
+    if trial is run.list_ranked()[0]:
+        return Decision(Outcome.CUT_SHORT, f"it led at epoch {trial.epochs} when {why}")
+    if trial.number not in rungs.paused or rungs.is_ahead(trial.number):
+        return Decision(Outcome.CUT_SHORT, f"it was to go on at epoch {trial.epochs} when {why}")
+    # Its place now: others have come to its rung since it paused.
+    return Decision(Outcome.BEHIND, f"{rungs.lag(trial.number)}, when {why}")
 
 
 def _write_weights(run: Run) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from sweeps.outcomes import Outcome
 from sweeps.running.answers import take_answer
 from sweeps.running.asking import Asking
-from sweeps.running.closing import leave_behind
+from sweeps.running.closing import end_paused
 from sweeps.running.deaths import replace_trainer, revive
 from sweeps.running.promoting import let_go_on, promote
 from sweeps.running.run_state import Run
@@ -70,7 +70,7 @@ class Coordinator:
                 self._take(report)
         ending = run.ending or ("done", None)
         if ending[0] in _BUDGET_ENDS and run.judge.rungs is not None:
-            leave_behind(run, ending[0])
+            end_paused(run, ending[0])
         if run.list_unfinished():
             run.book.interrupt(ending[1] or ending[0])
         run.book.copy()

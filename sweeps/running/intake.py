@@ -11,6 +11,7 @@ from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.budget import Budget
 from sweeps.config import SweepConfig
+from sweeps.running.audit import is_audited
 from sweeps.running.rungs import may_start
 
 #: Most trials that a trainer has at once where trials are learned from: 4 to 8 were best on every
@@ -84,12 +85,14 @@ class Intake:
         if pruner.name != "halving":  # nothing pauses: each takes what it needs
             need = spent + committed + config.max_epochs
             return begun == 0 or need <= config.max_total_epochs
+        trials = range(begun + 1) if config.audit else ()
         return may_start(
             begun,
             config.max_total_epochs,
             first=pruner.min_epochs,
             factor=pruner.reduction_factor,
             max_epochs=config.max_epochs,
+            audited=sum(is_audited(config.seed, n, share=config.audit) for n in trials),
         )
 
     def _is_spent(self, *, begun: int, spent: int) -> bool:

@@ -72,22 +72,25 @@ class Judge:
         if decision is None:
             return None
         self._compare(trial.number, decision.outcome, curve.scores, is_held=trial.held is not None)
-        return None if self._hold_back(trial, decision.outcome) else decision
+        return None if self.hold_back(trial, decision.outcome) else decision
 
-    def pause(self, trials: Sequence[Trial]) -> list[Trial]:
+    def pause(self, trials: Sequence[Trial], *, is_first_held: bool = False) -> list[Trial]:
         """Return which trials of an epoch that was trained together are to pause.
 
         Args:
             trials: All of them, those that end at it included: the others are compared with them.
+            is_first_held: Whether all pause at the first rung.
         """
         if self.rungs is None:
             return []
         judged = {each.number: each for each in trials if each.held is None}
         scores = {number: each.curve.scores for number, each in judged.items()}
         paused = []
-        for number in self.rungs.judge(scores):
+        for number in self.rungs.judge(scores, is_first_held=is_first_held):
             has_ended = judged[number].ending is not None or judged[number].has_ended
-            if has_ended or self._hold_back(judged[number], Outcome.BEHIND):
+            # Who only waits for others is not stopped: ``promote`` asks again once they are there.
+            waits = is_first_held and len(scores[number]) == self._config.pruner.min_epochs
+            if has_ended or (not waits and self.hold_back(judged[number], Outcome.BEHIND)):
                 self.rungs.leave(number)
             else:
                 paused.append(judged[number])
@@ -121,8 +124,8 @@ class Judge:
         if outcome in PEER_OUTCOMES and not is_held:  # else compared where it would have ended
             self._peers.add(number, scores)
 
-    def _hold_back(self, trial: Trial, outcome: Outcome) -> bool:
-        """Return whether the audit lets the trial run on."""
+    def hold_back(self, trial: Trial, outcome: Outcome) -> bool:
+        """Return whether the audit lets a trial run on that would stop at its last epoch."""
         config = self._config
         if not is_audited(config.seed, trial.number, share=config.audit):
             return False

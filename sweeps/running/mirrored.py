@@ -17,8 +17,8 @@ def to_mirror(trial: Trial) -> MirrorTrial:
 def make_ending(outcome: Outcome, value: float | None, scores: Sequence[float]) -> Ending:
     """Return how a trial's end stands in Optuna's copy.
 
-    Stalled and exhausted trials are COMPLETE with their best epoch's score, diverged ones too with
-    the lowest score; trials behind are PRUNED.
+    Stalled and exhausted trials, and those cut short, are COMPLETE with their best epoch's score,
+    diverged ones too with the lowest score; trials behind are PRUNED.
 
     Args:
         outcome: Why it ended.

@@ -49,6 +49,7 @@ class Run:
         broken: Why trainers break, until their ends are reported.
         failures_in_a_row: Trials that have failed since one last had an epoch.
         idle_deaths: Processes that have died since a trial last had an epoch.
+        is_first_held: Whether all trials pause at the first rung: others are to come to it.
         ending: ``done``, ``time is up``, ``interrupted`` or ``failed``, and why it failed; None:
             the run goes on.
         last_end: The trial that ended last, and why.
@@ -74,6 +75,7 @@ class Run:
     broken: dict[int, str] = field(default_factory=dict)
     failures_in_a_row: int = 0
     idle_deaths: int = 0
+    is_first_held: bool = False
     ending: tuple[str, str | None] | None = None
     last_end: tuple[int, str] | None = None
 

@@ -6,7 +6,7 @@ import platform
 import socket
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import numpy as np
@@ -25,14 +25,14 @@ from sweeps.config_choices import SamplerConfig
 from sweeps.config_errors import ConfigError
 from sweeps.config_sampler import check_options, is_path
 from sweeps.curves import best_epoch
-from sweeps.outcomes import Outcome
+from sweeps.outcomes import ENDED_PAUSED, Outcome
 from sweeps.running.first_trials import add_warm_start, read_warm_start
 from sweeps.running.sampling import make_sampler, read_sampled
 from sweeps.running.trial import Curve, Trial
 from sweeps.trainers.messages import Loaded
 
-#: What a sampler needs beside Optuna: the extra of its name installs it.
-_PACKAGES = {"cmaes": ("cmaes",), "gp": ("scipy", "torch"), "qmc": ("scipy",)}
+#: Samplers that need a package of their name beside Optuna: the extra of this name installs it.
+_EXTRAS = {"cmaes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,8 @@ def prepare(
             data_fingerprint=loaded.fingerprint,
             versions=loaded.versions,
             processor=platform.processor() or platform.machine(),
+            data_facts=asdict(loaded.facts),
+            targets=loaded.targets,
         )
         recorder.create_study(db, row)
         return Begun(row.uuid, config, (), ())
@@ -128,6 +130,8 @@ def prepare(
         data_fingerprint=loaded.fingerprint,
         versions=loaded.versions,
         processor=platform.processor() or platform.machine(),
+        data_facts=asdict(loaded.facts),
+        targets=loaded.targets,
     )
     recorder.resume_trials(db, stored.uuid)
     found = tuple(queries.stored_trials(db, stored.uuid))
@@ -151,8 +155,8 @@ def open_copy(db: Database, begun: Begun) -> OptunaMirror:
 def restore_trials(begun: Begun) -> list[Trial]:
     """Return the trials that a study has.
 
-    Where a pruner pauses trials, those that were left behind are paused again: a larger budget
-    goes on with them.
+    Where a pruner pauses trials, those that were left behind or cut short are paused again: a
+    larger budget goes on with them.
     """
     return [_restore(begun.config, each) for each in begun.stored]
 
@@ -160,8 +164,8 @@ def restore_trials(begun: Begun) -> list[Trial]:
 def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
     hparams = Hparams.model_validate(dict(stored.params))
     outcome = None if stored.outcome is None else Outcome(stored.outcome)
-    was_behind = outcome is Outcome.BEHIND and config.pruner.name == "halving"
-    if was_behind:
+    has_ended_paused = outcome in ENDED_PAUSED and config.pruner.name == "halving"
+    if has_ended_paused:
         outcome = Outcome.PAUSED
     trained = len(stored.scores)
     segments = list(stored.segments)
@@ -196,7 +200,7 @@ def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
         state_file=stored.state_file,
         state_epochs=stored.state_epochs,
         has_weights=stored.weights_file is not None,
-        was_behind=was_behind,
+        has_ended_paused=has_ended_paused,
     )
 
 
@@ -235,11 +239,10 @@ def _require_packages(config: SamplerConfig) -> None:
             raise ConfigError(f"sampler: {one.to_line()}" for one in error.items) from None
         except (TypeError, ValueError) as error:
             raise ConfigError([f"sampler: {config.name} cannot be made: {error}"]) from None
-    for package in _PACKAGES.get(config.name, ()):
-        if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                [
-                    f"sampler {config.name!r} needs the package {package}, which is not "
-                    f"installed: pip install 'bestepoch[{config.name}]'"
-                ]
-            )
+    if config.name in _EXTRAS and importlib.util.find_spec(config.name) is None:
+        raise ConfigError(
+            [
+                f"sampler {config.name!r} needs the package {config.name}, which is not "
+                f"installed: pip install 'bestepoch[{config.name}]'"
+            ]
+        )

@@ -154,7 +154,7 @@ def _make_coordinator(
     config = begun.config
     metric = make_metric(config.metric, loaded.class_names)
     trials = study.restore_trials(begun)
-    judge = Judge(config, metric, len(loaded.class_names), loaded.num_validation)
+    judge = Judge(config, metric, len(loaded.class_names), loaded.facts.num_validation)
     for trial in trials:
         judge.remember(trial)
     for trial in trials:

@@ -73,7 +73,8 @@ class Trial:
         state_file: The file with its state, in the weights folder; None: none has been written.
         state_epochs: Epochs that it had trained then.
         has_weights: Whether the weights of its best epoch have been written.
-        was_behind: Whether an earlier run left it behind, and this one has not gone on with it.
+        has_ended_paused: Whether an earlier run ended it while it was paused, and this one has not
+            gone on with it.
         is_promoted: Whether it was paused, and has had no epoch since.
         is_entering: Whether it has had no epoch in its lane yet.
     """
@@ -96,7 +97,7 @@ class Trial:
     state_file: str | None = None
     state_epochs: int | None = None
     has_weights: bool = False
-    was_behind: bool = False
+    has_ended_paused: bool = False
     is_promoted: bool = False
     is_entering: bool = False
 

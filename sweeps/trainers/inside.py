@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
-from objectives.metrics import count_predictions, find_absent, make_metric, true_classes
+from objectives.metrics import (
+    count_predictions,
+    find_absent,
+    make_metric,
+    measure_data,
+    true_classes,
+)
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
 from sweeps.config_errors import ConfigError
@@ -92,7 +99,8 @@ def load(order: Load) -> tuple[Work, Loaded]:
     notes += [] if drawback is None else [drawback]
     loaded = Loaded(
         class_names=data.class_names,
-        num_validation=len(data.validation.targets),
+        facts=measure_data(data),
+        targets=_as_bytes(true_classes(data.validation), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
@@ -238,10 +246,7 @@ class LaneKeeper:
     def _save(self, lane: Lane, trial: int, path: Path) -> Saved:
         sha256 = lane.save_best(trial, path)
         self._on_step()
-        predictions = None
-        if self._num_classes <= _BYTE:
-            predictions = lane.best_predictions(trial).astype(np.uint8).tobytes()
-        return Saved(trial, sha256, predictions)
+        return Saved(trial, sha256, _as_bytes(lane.best_predictions(trial), self._num_classes))
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
         """Write states; return why they could not be: they can be had again from the record."""
@@ -255,6 +260,11 @@ class LaneKeeper:
             return f"trials that pause must be trained again to go on: {error}"
         self._on_step()
         return None
+
+
+def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
+    """Return a byte an example; None where a byte cannot hold every class."""
+    return classes_N.astype(np.uint8).tobytes() if num_classes <= _BYTE else None
 
 
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":

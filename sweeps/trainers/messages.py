@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from objectives.api import Counts, EpochReport, FusionKey
+from objectives.api import Counts, DataFacts, EpochReport, FusionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class Loaded:
     """What was loaded."""
 
     class_names: tuple[str, ...]
-    num_validation: int
-    """Examples of the validation split."""
+    facts: DataFacts
+    targets: bytes | None
+    """True class of each validation example, a byte; None: over 256 classes."""
     fingerprint: str
     """SHA-256 over the data's arrays."""
     devices: tuple[str, ...]

@@ -76,6 +76,7 @@ RULES = (
 )
 BUDGET_RULES = (
     *RULES,
+    Case("default, first rung not held", lambda t, _: Promotion(t, may_hold=False)),
     Case("default, new trials to the end", lambda t, _: Promotion(t, is_open=True)),
     Case("rounds 1, 1 in 4, sized by the budget", lambda t, b: Rounds(t, b)),
     Case("rounds 1, 1 in 3, sized by the budget", lambda t, b: Rounds(t, b, 1, 3)),

@@ -1,252 +1,257 @@
-"""How often the verdicts are right, on curves whose truth is known.
+"""How often what is said of a trial's future comes true, on curves of real trials.
 
     python tests/benchmarks/bench_verdicts.py
-    python tests/benchmarks/bench_verdicts.py --epochs 8 30
+    python tests/benchmarks/bench_verdicts.py --tasks mnist1d relations
+    python tests/benchmarks/bench_verdicts.py --taskset FILE
 
-Draws learning curves of nine kinds, at the sampling noise of the three objectives: the recall of
-each class follows a line that is known, its right predictions are drawn for as many validation
-examples as the objective has (half of the curves keep half of the examples' luck from epoch to
-epoch, as a real validation set does), and macro-F1 is that of the counts. A quarter of those that
-still improve have too low a rate: their losses fall while macro-F1 wanders. Prints the table of
-truth by leading verdict.
+Cuts the curves of ``tables/`` after 8, 12 and 25 of their 50 epochs, judges what is left, and
+looks at what the trial did until twice as many epochs. A trial gained if its best score rose by
+more than one standard error. The thresholds and the logistic function were tuned on mnist1d and
+relations; the default is the other three tasks. Prints
+
+- for each table and cut the Brier score of the probability beside three baselines (always no, the
+  straight line of the last quarter, the share of the tasks that were tuned on), how many gains
+  were inside the interval, and the mean gain;
+- how often trials gained by the probability that was said, and by verdict;
+- for each verdict the 10, 50 and 90 % quantiles of the learning rate, in decades above that of
+  the best tenth of the optimizer's trials: whether "the steps are too large" is true.
 """
 
 import argparse
 import math
 import platform
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from record_tables import FOLDER, read_table
+from replay_tables import NUM_VALIDATION, read_taskset
 
-from objectives.api import Counts
-from objectives.metrics import class_scores, make_metric
-from sweeps.analysis.findings import UNTELLING, TrialCurve, Verdict
-from sweeps.analysis.noise import macro_f1_error
-from sweeps.analysis.verdicts import judge
+from objectives.metrics import make_metric
+from sweeps.analysis.facts import Targets, measure
+from sweeps.analysis.fit import fit_curve
+from sweeps.analysis.outlook import FINEST, Outlook, look_ahead
+from sweeps.analysis.verdicts import Reason, Verdict, judge
 
 Floats = npt.NDArray[np.float64]
 
-#: Validation examples of each class of the three objectives, and a good recall of each.
-NOISE = {
-    "relation-cnn": ((150, 900, 90, 1860), (0.65, 0.78, 0.55, 0.86)),
-    "tabular-mlp": ((4944, 1568), (0.92, 0.62)),
-    "sequence-rnn": ((45, 45, 45, 45), (0.93, 0.95, 0.9, 0.94)),
-}
-#: Fewest and most epochs of a drawn curve; one of diminishing returns has 400 to 1000.
-EPOCHS = (12, 119)
-#: A curve of each of these is drawn; a trial of fewer than 8 epochs needs no test.
-TRUTHS = tuple(verdict for verdict in Verdict if verdict not in UNTELLING)
+#: Tasks that thresholds were tuned on, and the others.
+TUNED, HELD_OUT = ("mnist1d", "relations"), ("adult", "digits", "fashion")
+CUTS = (8, 12, 25)
+#: Settings of a table, of its first seed.
+SETTINGS = 150
+#: Examples of each class, per 1000, where classes are not equal.
+SHARES = {"adult": (759, 241), "relations": (50, 300, 30, 620)}
+CLASSES = {"mnist1d": 10, "digits": 10, "fashion": 10}
+BINS = (0.0, 0.1, 0.2, 1 / 3, 0.5, 0.75, 1.01)
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """A curve, and what it is."""
+class Case:
+    """A curve that was cut, what was said of it, and what came.
 
-    truth: Verdict
-    objective: str
-    curve: TrialCurve
-
-
-def draw(
-    truth: Verdict,
-    objective: str,
-    rng: np.random.Generator,
-    lengths: tuple[int, int] = EPOCHS,
-) -> Drawn:
-    """Return a curve of this kind; its length, its pace and its noise are drawn too."""
-    if truth is Verdict.STILL_IMPROVING and rng.integers(0, 4) == 0:
-        return Drawn(truth, objective, draw_slow(objective, rng, lengths))
-    supports, recalls = NOISE[objective]
-    epochs = int(rng.integers(lengths[0], lengths[1] + 1))
-    if truth is Verdict.DIMINISHING_RETURNS:
-        epochs = int(rng.integers(400, 1000))
-    time = np.arange(1, epochs + 1) / epochs
-    shape, train, val = _lines(truth, time, rng)
-    guessing = _guessing(supports)
-    best = np.array(recalls)
-    floor = 0.45 * best
-    error = _error(supports, best)
-    if truth is Verdict.OSCILLATING:
-        # Each recall swings as macro-F1 does, by 2 to 5 standard errors.
-        swing = rng.uniform(2.0, 5.0) * error * rng.standard_normal(epochs)
-        table = floor + shape[:, None] * (0.9 * best - floor) + swing[:, None]
-    elif truth is Verdict.DIMINISHING_RETURNS:
-        # A logarithm: the last half of the epochs is worth 1.5 to 3 standard errors.
-        rise = rng.uniform(1.5, 3.0) * error / math.log(2)
-        table = best + rise * np.log(time)[:, None]
-    else:
-        table = floor + shape[:, None] * (best - floor)
-    if truth is Verdict.CLASS_COLLAPSE:
-        table[:, int(np.argmin(supports))] = 0.0
-    keeps_luck = bool(rng.integers(0, 2))
-    scores, class_f1s = _sample(np.clip(table, 0.0, 1.0), supports, rng, 0.5 * keeps_luck)
-    loss_noise = 1 + 0.02 * rng.standard_normal((2, epochs))
-    trains, vals = guessing * train * loss_noise[0], guessing * val * loss_noise[1]
-    if truth is Verdict.DIVERGED and rng.integers(0, 2):
-        trains[-1] = math.nan
-    elif truth is Verdict.DIVERGED:
-        trains[-4:] = 5 * math.log(len(supports))
-    curve = TrialCurve(
-        trial=0,
-        train_losses=tuple(trains.tolist()),
-        val_losses=tuple(vals.tolist()),
-        scores=tuple(scores),
-        class_f1s=tuple(class_f1s),
-        supports=supports,
-    )
-    return Drawn(truth, objective, curve)
-
-
-def draw_slow(
-    objective: str, rng: np.random.Generator, lengths: tuple[int, int] = EPOCHS
-) -> TrialCurve:
-    """Return a curve of a rate that is too low for its epochs: it still improves.
-
-    Both losses fall on a line, from above the loss of guessing to hardly below it, while what the
-    model says of every example drifts from a rare class to the most frequent one: macro-F1 rises,
-    falls and stays, and means nothing yet.
+    Attributes:
+        table: Where it is from.
+        cut: Epochs that were seen.
+        verdict: What was said.
+        reason: Why.
+        outlook: What was predicted.
+        error: Standard error of the best score.
+        slope_gain: What the straight line of the last quarter of the epochs, at least 4, promises.
+        gain: What the best score rose by until twice the epochs.
+        rate: Learning rate, in decades above that of the best tenth of its optimizer's trials.
+        learned: Best of all 50 scores, between guessing (0) and the best of the table (1).
     """
-    supports, _ = NOISE[objective]
-    epochs = int(rng.integers(lengths[0], lengths[1] + 1))
-    time = np.arange(1, epochs + 1) / epochs
-    common = np.array(supports) == max(supports)
-    if common.all():
-        common = np.arange(len(supports)) == 0
-    known = rng.uniform(0.1, 0.3) + rng.uniform(0.1, 0.5) * time
-    drift = rng.uniform(-2.5, -0.5) + rng.uniform(2.0, 5.0) * time
-    side = np.where(common, 1.0, -1.0)
-    table = _normal_share(known[:, None] + drift[:, None] * side)
-    scores, class_f1s = _sample(table, supports, rng, 0.5)
-    line = rng.uniform(1.0, 1.3) - rng.uniform(0.15, 0.4) * time
-    losses = _guessing(supports) * line * (1 + 0.0005 * rng.standard_normal((2, epochs)))
-    return TrialCurve(
-        trial=0,
-        train_losses=tuple(losses[0].tolist()),
-        val_losses=tuple((0.99 * losses[1]).tolist()),
-        scores=tuple(scores),
-        class_f1s=tuple(class_f1s),
-        supports=supports,
-    )
+
+    table: str
+    cut: int
+    verdict: Verdict
+    reason: Reason
+    outlook: Outlook
+    error: float
+    slope_gain: float
+    gain: float
+    rate: float
+    learned: float
+
+    @property
+    def has_gained(self) -> bool:
+        """Whether the best score rose by more than its standard error."""
+        return self.gain > self.error
 
 
-def draw_all(per_cell: int, seed: int, lengths: tuple[int, int] = EPOCHS) -> Iterator[Drawn]:
-    """Yield ``per_cell`` curves of each kind at each objective's noise."""
-    rng = np.random.default_rng(seed)
-    for objective in NOISE:
-        for truth in TRUTHS:
-            for _ in range(per_cell):
-                yield draw(truth, objective, rng, lengths)
+def score_error(task: str, score: float) -> float:
+    """Return about the standard error of a macro-F1: each class's F1 as if it were a share."""
+    shares = np.array(SHARES.get(task, (1,) * CLASSES.get(task, 1)), dtype=np.float64)
+    examples = NUM_VALIDATION[task] * shares / shares.sum()
+    spread = max(score * (1 - score), 0.25 / NUM_VALIDATION[task])
+    return math.sqrt(spread * float((1 / examples).sum())) / len(shares)
 
 
-def _lines(
-    truth: Verdict, time: Floats, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
-    """Return the rise of the recalls, 0 to 1, and both losses over that of guessing, (E,) each."""
-    pace = rng.uniform(6.0, 14.0)
-    shape = 1 - np.exp(-pace * time)
-    train = 0.4 + 0.6 * np.exp(-pace * time)
-    val = 0.5 + 0.5 * np.exp(-pace * time)
-    if truth is Verdict.STILL_IMPROVING:
-        kind = rng.integers(0, 3)
-        shapes = (0.7 * time, 1 - np.exp(-1.5 * time), 0.7 * time ** rng.uniform(0.4, 0.9))
-        shape = shapes[int(kind)]
-        train, val = 1 - 0.5 * shape, 1 - 0.45 * shape
-    elif truth is Verdict.RATE_TOO_HIGH:
-        turn = rng.uniform(0.15, 0.6)
-        lost = rng.uniform(0.25, 1.0) / (1 + np.exp(-(time - turn - 0.1) * 40))
-        shape = shape * (1 - 0.6 * lost)
-        train = train + 0.55 * lost
-        val = val + 0.45 * lost
-    elif truth is Verdict.OVERFIT:
-        turn = rng.uniform(0.2, 0.6)
-        late = np.maximum(time - turn, 0.0)
-        train = 0.15 + 0.85 * np.exp(-4 * time)
-        val = val + rng.uniform(0.3, 1.5) * late
-        shape = shape - rng.uniform(0.0, 0.3) * late
-    elif truth is Verdict.UNDERFIT:
-        floor = rng.uniform(0.84, 0.95)
-        shape = 0.3 * shape
-        train = floor + (1 - floor) * np.exp(-pace * time)
-        val = floor + (1 - floor) * np.exp(-pace * time)
-    return shape, train, val
+def make_targets(task: str) -> Targets:
+    """Return what is known of a task's targets."""
+    parts = SHARES.get(task, (1,) * CLASSES.get(task, 1))
+    supports = tuple(round(NUM_VALIDATION[task] * part / sum(parts)) for part in parts)
+    names = tuple(map(str, range(len(parts))))
+    shares = tuple(part / sum(parts) for part in parts)
+    return Targets(shares, 0.0, supports, names, make_metric("macro-f1", names))
 
 
-def _sample(
-    recalls: Floats, supports: tuple[int, ...], rng: np.random.Generator, kept: float
-) -> tuple[list[float], list[tuple[float, ...]]]:
-    """Return macro-F1 and the classes' F1 per epoch of predictions with these recalls, (E, C)."""
-    classes = len(supports)
-    luck = [np.sort(rng.random(round(kept * support))) for support in supports]
-    macro_f1 = make_metric("macro-f1", [])
-    scores, class_f1s = [], []
-    for row in recalls:
-        confusion = np.zeros((classes, classes), dtype=np.int64)
-        for k, support in enumerate(supports):
-            fresh = support - len(luck[k])
-            right = int(np.searchsorted(luck[k], row[k])) + int(rng.binomial(fresh, row[k]))
-            shares = np.where((np.arange(classes) != k) & (row > 0), supports, 0.0)
-            if not shares.any():  # no other class is ever predicted
-                confusion[k, k] = support
-                continue
-            confusion[k] = rng.multinomial(support - right, shares / shares.sum())
-            confusion[k, k] = right
-        counts = Counts.of_matrix(confusion)
-        scores.append(macro_f1.score(counts))
-        class_f1s.append(tuple(class_scores(counts).f1.tolist()))
-    return scores, class_f1s
+def list_cases(tasks: Sequence[str]) -> Iterator[Case]:
+    """Yield the curves of all tables of these tasks, cut."""
+    for path in sorted(FOLDER.glob("*.npz")):
+        task = path.stem.split("-")[0]
+        if task not in tasks:
+            continue
+        table, targets = read_table(path), make_targets(task)
+        curves = [
+            curve[0, :SETTINGS].astype(np.float64)
+            for curve in (table.score, table.train_loss, table.val_loss)
+        ]
+        bests = np.nanmax(np.nan_to_num(curves[0]), axis=1)
+        rates = _rates(table.params[:SETTINGS], bests)
+        for index, params in enumerate(table.params[:SETTINGS]):
+            scores, train, val = (curve[index] for curve in curves)
+            for cut in CUTS:
+                if not np.isfinite(scores[:cut]).all():
+                    continue
+                best = float(scores[:cut].max())
+                error = score_error(task, best)
+                facts = measure(
+                    index,
+                    scores[:cut].tolist(),
+                    train_losses=train[:cut].tolist(),
+                    val_losses=val[:cut].tolist(),
+                    targets=targets,
+                    error=error,
+                    params=params,
+                )
+                (judged,) = judge([facts])
+                assert facts.outlook is not None
+                room = bests.max() - facts.guess_score
+                yield Case(
+                    table=path.stem,
+                    cut=cut,
+                    verdict=judged.verdict,
+                    reason=judged.reason,
+                    outlook=facts.outlook,
+                    error=error,
+                    slope_gain=_slope(scores[cut - max(4, cut // 4) : cut]) * cut,
+                    gain=max(float(np.nanmax(scores[: 2 * cut])) - best, 0.0),
+                    rate=rates[index],
+                    learned=float((bests[index] - facts.guess_score) / room),
+                )
 
 
-def _normal_share(values: Floats) -> Floats:
-    """Return the share of a standard normal below each value."""
-    return np.vectorize(lambda value: 0.5 * math.erfc(-value / math.sqrt(2)))(values)
+def list_taskset(path: Path) -> Iterator[Case]:
+    """Yield cut curves of TaskSet; a score is minus the loss, its error the noise of the line."""
+    for table in read_taskset(path, (1.0, 1.0)):
+        for scores in table.scores[:SETTINGS]:
+            for cut in CUTS:
+                fits = fit_curve((-scores[:cut]).tolist())
+                found = look_ahead(scores[:cut].tolist(), error=math.nan, val=fits)
+                if found is None or not np.isfinite(scores[:cut]).all():
+                    continue
+                gain = max(float(np.nanmax(scores[: 2 * cut]) - scores[:cut].max()), 0.0)
+                yield Case(
+                    table="TaskSet",
+                    cut=cut,
+                    verdict=Verdict.UNCLEAR,
+                    reason=Reason.NOISE_HIDES,
+                    outlook=found[1],
+                    error=max(found[0].noise, FINEST),
+                    slope_gain=_slope(scores[cut - max(4, cut // 4) : cut]) * cut,
+                    gain=gain,
+                    rate=math.nan,
+                    learned=math.nan,
+                )
 
 
-def _error(supports: tuple[int, ...], recalls: Floats) -> float:
-    right = recalls * np.array(supports)
-    wrong = np.array(supports) - right
-    shares = np.array(supports)[None, :] * (1 - np.eye(len(supports)))
-    table = wrong[:, None] * shares / shares.sum(axis=1, keepdims=True) + np.diag(right)
-    return macro_f1_error(table)
+def _rates(params: Sequence[Mapping[str, Any]], bests: Floats) -> Floats:
+    """Return each rate in decades above the median of its optimizer's best tenth, (N,)."""
+    names = np.array([each["optimizer"] for each in params])
+    rates = np.log10([each["learning_rate"] for each in params])
+    for name in set(names.tolist()):
+        own = np.flatnonzero(names == name)
+        best = own[np.argsort(bests[own])[-max(3, len(own) // 10) :]]
+        rates[own] -= np.median(rates[best])
+    return rates
 
 
-def _guessing(supports: tuple[int, ...]) -> float:
-    shares = np.array(supports) / sum(supports)
-    return float(-(shares * np.log(shares)).sum())
+def _slope(values: Floats) -> float:
+    return float(np.polyfit(np.arange(len(values)), values, 1)[0])
+
+
+def brier(said: Sequence[float], happened: Sequence[bool]) -> float:
+    """Return the mean squared distance of probabilities from what happened."""
+    return float(np.mean((np.array(said) - np.array(happened, dtype=np.float64)) ** 2))
 
 
 def main() -> None:
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--per-cell", type=int, default=40, help="curves a truth and objective")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, nargs=2, default=EPOCHS, help="fewest and most")
-    arguments = parser.parse_args()
-    counts: Counter[tuple[Verdict, Verdict]] = Counter()
-    listed: Counter[Verdict] = Counter()
-    right: Counter[str] = Counter()
-    for drawn in draw_all(arguments.per_cell, arguments.seed, tuple(arguments.epochs)):
-        judged = judge(drawn.curve)
-        counts[drawn.truth, judged.leading.verdict] += 1
-        listed[drawn.truth] += drawn.truth in judged.verdicts
-        right[drawn.objective] += judged.leading.verdict is drawn.truth
-    per_truth = arguments.per_cell * len(NOISE)
-    print(
-        f"python {platform.python_version()}, numpy {np.__version__}, {platform.machine()}, ",
-        end="",
-    )
-    print(f"seed {arguments.seed}, {per_truth} curves of each truth")
-    marks = [verdict.value.split()[-1][:8] for verdict in Verdict]
-    print(f"{'truth':<20}" + "".join(f"{mark:>9}" for mark in marks) + "  listed")
-    for truth in TRUTHS:
-        row = "".join(f"{counts[truth, verdict] or '.':>9}" for verdict in Verdict)
-        print(f"{truth.value:<20}{row}{listed[truth]:>8}")
-    total = per_truth * len(TRUTHS)
-    hits = sum(counts[truth, truth] for truth in TRUTHS)
-    print(f"right: {hits} of {total}, {hits / total:.1%}; ", end="")
-    shares = (f"{name} {n / (total / len(NOISE)):.1%}" for name, n in right.items())
-    print(", ".join(shares))
+    parser.add_argument("--tasks", nargs="+", default=HELD_OUT, choices=TUNED + HELD_OUT)
+    parser.add_argument("--taskset", type=Path, help="npz file of TaskSet (replay_tables.py)")
+    given = parser.parse_args()
+    tasks, tuned = given.tasks, list(list_cases(TUNED))
+    cases = list(list_taskset(given.taskset) if given.taskset else list_cases(tasks))
+    what = "TaskSet" if given.taskset else ", ".join(tasks)
+    print(f"{what}: {len(cases)} cut curves; {platform.machine()}, ", end="")
+    print(f"numpy {np.__version__}\n")
+    _print_scores(cases, tuned)
+    print(f"\n| said | {' | '.join(f'{cut} epochs' for cut in CUTS)} |\n{'|---' * 4}|")
+    for low, high in pairwise(BINS):
+        part = [x for x in cases if low <= x.outlook.gain_probability < high]
+        print(f"| {low:.2f} to {min(high, 1):.2f} | {_shares(part)} |")
+    if given.taskset:
+        return
+    print("\n| verdict, reason | " + " | ".join(f"{cut} epochs" for cut in CUTS), end="")
+    print(f" | rate, decades | learned |\n{'|---' * 6}|")
+    for reason in Reason:
+        part = [x for x in cases if x.reason is reason]
+        if part:
+            decades = np.quantile([x.rate for x in part], (0.1, 0.5, 0.9))
+            told = " / ".join(f"{each:+.1f}" for each in decades)
+            learned = float(np.median([x.learned for x in part]))
+            name = f"{part[0].verdict.value}: {reason.value}"
+            print(f"| {name} | {_shares(part)} | {told} | {learned:.2f} |")
+
+
+def _print_scores(cases: Sequence[Case], tuned: Sequence[Case]) -> None:
+    print("| table | cut | curves | gained | Brier | always no | last slope | share |", end="")
+    print(f" inside 90 % | gain, said / came |\n{'|---' * 10}|")
+    for name in [*sorted({x.table for x in cases}), "all"]:
+        for cut in CUTS:
+            part = [x for x in cases if x.cut == cut and name in (x.table, "all")]
+            happened = [x.has_gained for x in part]
+            share = float(np.mean([x.has_gained for x in tuned if x.cut == cut]))
+            said = (
+                [x.outlook.gain_probability for x in part],
+                [0.0] * len(part),
+                [float(x.slope_gain > x.error) for x in part],
+                [share] * len(part),
+            )
+            cells = " | ".join(f"{brier(each, happened):.3f}" for each in said)
+            low, high = np.array([(x.outlook.gain_low, x.outlook.gain_high) for x in part]).T
+            gains = np.array([x.gain for x in part])
+            # Scores are stored in steps of 0.0005.
+            inside = ((low - 5e-4 <= gains) & (gains <= high + 5e-4)).mean()
+            print(f"| {name} | {cut} | {len(part)} | {np.mean(happened):.2f} | {cells} |", end="")
+            told = float(np.mean([x.outlook.gain for x in part]))
+            print(f" {inside:.2f} | {told:.3f} / {gains.mean():.3f} |")
+
+
+def _shares(cases: Sequence[Case]) -> str:
+    """Return the share of the curves of each cut that gained, and their number."""
+    cells = []
+    for cut in CUTS:
+        part = [x.has_gained for x in cases if x.cut == cut]
+        cells.append(f"{np.mean(part):.2f} of {len(part)}" if part else "-")
+    return " | ".join(cells)
 
 
 if __name__ == "__main__":

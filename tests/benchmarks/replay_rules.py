@@ -5,7 +5,7 @@ from bisect import insort
 from replay_engine import Run
 from replay_tables import Table
 
-from sweeps.running.rungs import Rungs, halving_epochs, may_finish, may_start
+from sweeps.running.rungs import FIRST_COHORT, Rungs, halving_epochs, may_finish, may_start
 
 
 class Stall:
@@ -76,6 +76,7 @@ class Promotion(Stall):
         has_noise: Whether those within a standard error go on too.
         is_open: Whether new trials start as long as a budget of epochs lasts, and paused ones
             fill the slots that are left.
+        may_hold: Whether all pause at the first rung while a budget of epochs has new trials.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class Promotion(Stall):
         compare: str = "score",
         has_noise: bool = True,
         is_open: bool = False,
+        may_hold: bool = True,
     ) -> None:
         super().__init__(table, patience=patience)
         self.first, self.factor, self.is_open = first, factor, is_open
+        self.may_hold, self.is_held = may_hold and not is_open, False
         noise = table.num_validation if has_noise and compare != "loss" else None
         self.rungs = Rungs(first, factor, self.most, num_validation=noise)
         self.curves = {"score": table.curves, "best": table.bests, "loss": table.loss_curves}[
@@ -100,13 +103,15 @@ class Promotion(Stall):
     def judge(self, ages: dict[int, int]) -> tuple[list[int], list[int]]:
         ended, _ = super().judge(ages)
         curves = {trial: self.curves[trial][:age] for trial, age in ages.items()}
-        paused = self.rungs.judge(curves)
+        paused = self.rungs.judge(curves, is_first_held=self.is_held)
         for trial in ended:
             self.rungs.leave(trial)
         return ended, [trial for trial in paused if trial not in ended]
 
     def resume(self, run: Run) -> int | None:
-        return self.rungs.promote()
+        is_cohort = self.may_hold and run.max_epochs is not None and run.started < FIRST_COHORT
+        self.is_held = is_cohort and self.may_start(run)
+        return self.rungs.promote(is_first_held=self.is_held)
 
     def may_start(self, run: Run) -> bool:
         if self.is_open or run.max_epochs is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from sweeps.reporting import report_html
+from sweeps.report.page import report_html
 
 FOLDER = Path(__file__).parent
 

@@ -1,0 +1,1 @@
+"""Reads a study from the database in one transaction."""
