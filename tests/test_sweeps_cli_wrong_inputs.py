@@ -1,5 +1,6 @@
 """What cannot be trained is refused by the command: one line, exit code 2, nothing written."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 from sweeps import cli
-from sweeps.running import study
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -245,7 +245,7 @@ def test_wrong_own_objective_is_refused(
         ((".mine:Mine",), "'.mine' is no module"),
         (("mine.py", "--set", "device=cuda"), "no CUDA device here"),
         (("mine.py", "--warm-start", "other"), "warm_start: "),
-        (("mine.py", "--set", "sampler.name=cmaes"), "needs the package nowhere_at_all"),
+        (("mine.py", "--set", "sampler.name=cmaes"), "needs the package cmaes"),
     ],
 )
 def test_wrong_use_of_an_own_objective_is_refused(
@@ -257,7 +257,12 @@ def test_wrong_use_of_an_own_objective_is_refused(
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    monkeypatch.setattr(study, "_PACKAGES", {"cmaes": ("nowhere_at_all",)})
+    find = importlib.util.find_spec
+
+    def find_others(name: str, package: str | None = None) -> object:
+        return None if name == "cmaes" else find(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_others)
     Path("mine.py").write_text(HEAD)
     assert expected in refuse(capsys, *args)
 
