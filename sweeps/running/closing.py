@@ -32,19 +32,25 @@ def end_paused(run: Run, ending: str) -> None:
     _write_weights(run)
     paused = [each for each in run.trials.values() if each.outcome is Outcome.PAUSED]
     why = "the budget ended" if ending != "done" or run.is_spent else "the best one ended"
-    ends = {each.number: _find_end(run, each, why) for each in paused if not each.has_ended_paused}
+    # Ranked once: each of thousands of paused trials may ask who leads.
+    leader = next(iter(run.list_ranked()), None)
+    ends = {
+        each.number: _find_end(run, each, why, is_leader=each is leader)
+        for each in paused
+        if not each.has_ended_paused
+    }
     run.book.end_paused(ends, run.trials)
     for number, end in ends.items():
         run.trials[number].outcome = end.outcome
 
 
-def _find_end(run: Run, trial: Trial, why: str) -> Decision:
+def _find_end(run: Run, trial: Trial, why: str, *, is_leader: bool) -> Decision:
     """Return how a paused trial ends."""
     rungs = run.judge.rungs
     assert rungs is not None, "nothing else pauses a trial"
     if trial.curve.best_score is None:
         return Decision(Outcome.BEHIND, f"it had no score when {why}")
-    if trial is run.list_ranked()[0]:
+    if is_leader:
         return Decision(Outcome.CUT_SHORT, f"it led at epoch {trial.epochs} when {why}")
     if trial.number not in rungs.paused or rungs.is_ahead(trial.number):
         return Decision(Outcome.CUT_SHORT, f"it was to go on at epoch {trial.epochs} when {why}")
