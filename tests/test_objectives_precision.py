@@ -24,8 +24,8 @@ from objectives.layers.recurrent import Recurrent
 from objectives.own import ObjectiveError
 from search_spaces.hparams import Hparams
 from storage import queries
-from sweeps.config_changes import describe_changes
-from sweeps.config_errors import ConfigError
+from sweeps.config.changes import describe_changes
+from sweeps.config.errors import ConfigError
 from tests.rounding import LIKELY, assert_same_sums, walk
 
 S, B, L, I, O, H = 3, 23, 5, 31, 17, 13  # noqa: E741 - the shapes' names

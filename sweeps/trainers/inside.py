@@ -26,7 +26,7 @@ from objectives.metrics import (
 )
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
 from sweeps.trainers.repeating import repeat
 

@@ -10,10 +10,10 @@ import pytest
 
 import sweeps
 from storage.queries import UnknownStudyError
-from sweeps.commands import carry_on_command, name_next, next_command
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_errors import ConfigError
+from sweeps.config.changes import describe_changes
+from sweeps.config.commands import carry_on_command, name_next, next_command
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.running.sweep import SweepEnd
 
 Call = Callable[..., int]

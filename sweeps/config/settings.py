@@ -23,15 +23,10 @@ from objectives.references import resolve_reference
 from search_spaces.mistakes import Mistake, Mistakes, is_utf8, show_value, suggest_names
 from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
-from sweeps.config_choices import (
-    STRICT,
-    Positive,
-    PrunerConfig,
-    SamplerConfig,
-    find_grid_mistakes,
-)
-from sweeps.config_merge import merge_space, merge_tables
-from sweeps.config_objective import (
+from sweeps.config.fields import STRICT, Positive
+from sweeps.config.merge import merge_space, merge_tables
+from sweeps.config.named_trials import check_trials, flatten_values
+from sweeps.config.preset import (
     CHECKED,
     Preset,
     find_missing_model_mistakes,
@@ -39,14 +34,15 @@ from sweeps.config_objective import (
     find_preset,
     is_known,
 )
-from sweeps.fixed_trials import check_trials, flatten_values
-from sweeps.parameters import list_grid
-from sweeps.schedule_fit import (
+from sweeps.config.pruner import PrunerConfig
+from sweeps.config.sampler import SamplerConfig, find_grid_mistakes
+from sweeps.config.schedules import (
     find_plateau_mistakes,
     find_trial_mistakes,
     fit_cosine,
     fit_cosine_trial,
 )
+from sweeps.parameters import list_grid
 
 #: What may end a sweep. If one is given, no default limits it beside that one.
 _BUDGETS = ("trials", "max_total_epochs", "max_minutes")

@@ -11,10 +11,10 @@ import pytest
 
 from search_spaces.presets import PRESETS
 from search_spaces.space import Range, SearchSpace, parse_space
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_errors import ConfigError, find_line
-from sweeps.config_files import load_config
+from sweeps.config.changes import describe_changes
+from sweeps.config.errors import ConfigError, find_line
+from sweeps.config.load import load_config
+from sweeps.config.settings import SweepConfig
 
 RELATION = "relation-cnn"
 
@@ -34,7 +34,7 @@ def find_lines(target: str, *overrides: str, **options: object) -> list[str]:
 
 def test_import_loads_nothing_heavy() -> None:
     heavy = {"torch", "optuna", "pandas", "sqlalchemy", "numpy", "plotly"}
-    code = f"import sys, sweeps.config; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, sweeps.config.load; print(sorted({heavy} & set(sys.modules)))"
     root = Path(__file__).parent.parent
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True

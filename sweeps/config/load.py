@@ -17,18 +17,19 @@ from search_spaces.hparams import OPTIMIZERS
 from search_spaces.mistakes import Mistake, list_mistakes, suggest_names
 from search_spaces.presets import PRESETS
 from search_spaces.space import SearchSpace
-from sweeps.commands import name_next
-from sweeps.config import SweepConfig, count_grid
-from sweeps.config_choices import PrunerConfig, SamplerConfig
-from sweeps.config_errors import ConfigError, Source
-from sweeps.config_merge import merge_tables
-from sweeps.config_objective import (
+from sweeps.config.commands import name_next
+from sweeps.config.errors import ConfigError, Source
+from sweeps.config.merge import merge_tables
+from sweeps.config.named_trials import find_unused_rate_mistakes, parse_value
+from sweeps.config.preset import (
     Preset,
     find_model_space_mistakes,
     find_preset,
     is_known,
 )
-from sweeps.fixed_trials import find_unused_rate_mistakes, parse_value
+from sweeps.config.pruner import PrunerConfig
+from sweeps.config.sampler import SamplerConfig
+from sweeps.config.settings import SweepConfig, count_grid
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> SweepConfig:

@@ -9,7 +9,7 @@ from typing import Any
 from search_spaces.hparams import OPTIMIZERS_WITH, Hparams
 from search_spaces.mistakes import Mistake
 from search_spaces.space import Range, SearchSpace, Spec
-from sweeps.fixed_trials import pin_values
+from sweeps.config.named_trials import pin_values
 
 
 def fit_cosine(space: SearchSpace, max_epochs: int) -> SearchSpace:

@@ -1,33 +1,32 @@
-"""The sampler and the pruner of a sweep: their names, and the settings that each of them has.
+"""The sampler of a sweep: its name, the class behind it, and the settings that each sampler has.
 
-Imports neither torch nor Optuna, so that a mistake is answered at once.
+Imports Optuna where keys of ``[sampler]`` are those of a class of its own, and never torch: a
+sweep without such keys is checked at once.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, Field, field_validator, model_serializer, model_validator
 
 from search_spaces.mistakes import Mistake, Mistakes, suggest_names
 from search_spaces.space import SearchSpace
-from sweeps.config_sampler import CLASSES, check_options, is_known_path, is_path
+from sweeps.config.fields import STRICT, NotNegative, Positive, check_owners
 from sweeps.parameters import MAX_GRID, find_ranges, list_grid, show_parameter
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
-
-PrunerName = Literal["halving", "median", "percentile", "none"]
-
-#: The settings of each sampler with a short name and of each pruner.
+#: Where each of Optuna's samplers is that has a short name; a grid's trials are ours.
+CLASSES: Mapping[str, str] = {
+    "tpe": "optuna.samplers.TPESampler",
+    "random": "optuna.samplers.RandomSampler",
+    "gp": "optuna.samplers.GPSampler",
+    "cmaes": "optuna.samplers.CmaEsSampler",
+    "qmc": "optuna.samplers.QMCSampler",
+}
+#: The settings of each sampler with a short name.
 _SAMPLERS: Mapping[str, tuple[str, ...]] = {
     "tpe": ("n_startup_trials",),
     "random": (),
@@ -36,17 +35,8 @@ _SAMPLERS: Mapping[str, tuple[str, ...]] = {
     "qmc": (),
     "grid": ("points",),
 }
-_MEDIAN = ("n_startup_trials", "n_warmup_epochs")
-_PRUNERS: Mapping[str, tuple[str, ...]] = {
-    "halving": ("min_epochs", "reduction_factor"),
-    "median": _MEDIAN,
-    "percentile": (*_MEDIAN, "percentile"),
-    "none": (),
-}
 #: Samplers with a short name.
 SAMPLERS = tuple(_SAMPLERS)
-#: Switching to one of these must not require removing another's settings from the file.
-_TOLERANT = ("random", "none")
 
 
 class SamplerConfig(BaseModel):
@@ -82,7 +72,7 @@ class SamplerConfig(BaseModel):
             if is_known_path(name):
                 check_options(name, options)
             return {"name": name, "options": options}
-        own = _check_owners(flat, _SAMPLERS, name=name, table="sampler")
+        own = check_owners(flat, _SAMPLERS, name=name, table="sampler")
         if name not in _SAMPLERS:
             return own
         fields = ("name", "n_startup_trials", "points")
@@ -110,36 +100,64 @@ class SamplerConfig(BaseModel):
         return {"name": self.name, **told, **self.options}
 
 
-class PrunerConfig(BaseModel):
-    """The pruner: ``[pruner]`` of a sweep file, written without what it has no use for."""
+def is_path(name: str) -> bool:
+    """Return whether a sampler's name is the path of a class: ``a.b.Class`` or ``a.b:Class``."""
+    return "." in name or ":" in name
 
-    model_config = STRICT
 
-    name: PrunerName = "halving"
-    n_startup_trials: NotNegative = 5
-    """Of ``median`` and ``percentile``: complete trials before the first one is pruned."""
-    n_warmup_epochs: NotNegative = 6
-    """Of the same: epochs of each trial at whose ends it is not pruned."""
-    percentile: Annotated[float, Field(gt=0.0, lt=100.0)] = 25.0
-    """Of ``percentile`` alone: the best share of the trials, in percent, that goes on."""
-    min_epochs: Positive = 1
-    """Of ``halving`` alone: the first rung, the epoch at which trials are compared first."""
-    reduction_factor: Annotated[int, Field(ge=2)] = 4
-    """Of the same: one in so many goes on, to so many times the epochs, which is the next rung."""
+def is_known_path(name: str) -> bool:
+    """Return whether the path is one of Optuna's, whose import runs no other code."""
+    return name.startswith("optuna.samplers") and is_path(name)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_foreign(cls, values: object) -> object:
-        if not isinstance(values, Mapping):
-            return values
-        given = {key: value for key, value in values.items() if value is not None}
-        name = given.get("name", cls.model_fields["name"].default)
-        return _check_owners(given, _PRUNERS, name=name, table="pruner")
 
-    @model_serializer
-    def to_table(self) -> dict[str, Any]:
-        """Return the pruner as it would stand in a sweep file."""
-        return {key: getattr(self, key) for key in ("name", *_PRUNERS[self.name])}
+def find_sampler_class(name: str) -> type:
+    """Return the class of a short name or a path; its module is imported now.
+
+    A module is looked for in the current folder last, as that of an own objective.
+
+    Raises:
+        Mistakes: If there is no such class.
+    """
+    path = CLASSES.get(name, name)
+    place, _, attribute = path.rpartition(":" if ":" in path else ".")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(place)
+    except Exception as error:
+        text = f"cannot be imported: {type(error).__name__}: {error}"
+        raise Mistakes([Mistake(("name",), text)]) from error
+    kind = getattr(module, attribute, None)
+    if not isinstance(kind, type):
+        own = [name for name, one in vars(module).items() if isinstance(one, type)]
+        hint = suggest_names(attribute, [name for name in own if name.endswith("Sampler")] or own)
+        raise Mistakes([Mistake(("name",), f"{place} has no class {attribute!r}; {hint}")])
+    return kind
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Check the keys beside a sampler's name; its module is imported now.
+
+    Raises:
+        Mistakes: If there is no such class, or it does not take them; paths start in the table.
+    """
+    kind = find_sampler_class(name)
+    known = list_options(kind)
+    wrong = [] if known is None else [key for key in options if key not in known]
+    if wrong:
+        text = f"{kind.__name__} takes none"
+        raise Mistakes(
+            Mistake((key,), suggest_names(key, known) if known else text, is_unknown_key=True)
+            for key in wrong
+        )
+
+
+def list_options(kind: type) -> list[str] | None:
+    """List the arguments of a sampler's class, but for its seed; None: it takes any."""
+    parameters = inspect.signature(kind).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return None
+    return [one.name for one in parameters if one.name != "seed"]
 
 
 def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mistake]:
@@ -157,31 +175,3 @@ def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mista
         )
         return [Mistake((), text)]
     return []
-
-
-def _check_owners(
-    given: Mapping[str, Any], owners: Mapping[str, tuple[str, ...]], *, name: object, table: str
-) -> dict[str, Any]:
-    """Return a table without what its sampler or pruner tolerates.
-
-    Raises:
-        Mistakes: If there is a setting of another sampler or pruner.
-    """
-    if name in _TOLERANT:
-        return {"name": name}
-    found = {
-        key: " or ".join(f'"{one}"' for one, its in owners.items() if key in its)
-        for key in given
-        if name in owners and key not in owners[str(name)]
-    }
-    mistakes = [
-        Mistake((key,), f'belongs to {table}.name = {others}, not to "{name}"')
-        for key, others in found.items()
-        if others
-    ]
-    if mistakes:
-        raise Mistakes(mistakes)
-    return dict(given)
-
-
-assert set(_PRUNERS) == set(get_args(PrunerName))

@@ -17,7 +17,7 @@ from search_spaces.hparams import (
 )
 from search_spaces.mistakes import Mistake, Mistakes, show_value
 from search_spaces.space import BETAS, SearchSpace, parse_space
-from sweeps.config_objective import find_model_space_mistakes
+from sweeps.config.preset import find_model_space_mistakes
 from sweeps.parameters import Parameter, Probe, answer_at_random, draw_probes
 
 _MODEL = "model."

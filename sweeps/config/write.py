@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sweeps.commands import name_next
-from sweeps.fixed_trials import parse_value
+from sweeps.config.commands import name_next
+from sweeps.config.named_trials import parse_value
 
 if TYPE_CHECKING:
     from sweeps.analysis.advice_kinds import Advice

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from objectives.metric_names import METRICS, label_metric
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_errors import ConfigError
-from sweeps.config_files import load_config
+from sweeps.config.changes import describe_changes
+from sweeps.config.errors import ConfigError
+from sweeps.config.load import load_config
+from sweeps.config.settings import SweepConfig
 
 RELATION = "relation-cnn"
 

@@ -14,7 +14,7 @@ from search_spaces import presets
 from search_spaces.mistakes import Mistake, Mistakes, suggest_names
 from search_spaces.presets import PRESETS, SWEEP_DEFAULTS
 from search_spaces.space import SearchSpace, parse_space
-from sweeps.config_merge import merge_space
+from sweeps.config.merge import merge_space
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ import pytest
 
 import sweeps
 from search_spaces.hparams import Hparams
-from sweeps.config_errors import ConfigError
-from sweeps.fixed_trials import (
+from sweeps.config.errors import ConfigError
+from sweeps.config.named_trials import (
     drop_foreign_values,
     find_value_mistakes,
     flatten_values,

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.config_errors import ConfigError
-from sweeps.config_files import load_config
+from sweeps.config.errors import ConfigError
+from sweeps.config.load import load_config
 
 TABLE = "tabular-mlp"
 PLATEAU = "space.schedule=['constant', 'plateau']"
