@@ -9,10 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from search_spaces.hparams import MODEL, Count, NotNegativeCount, Row
-from search_spaces.mistakes import Mistake, Mistakes, unknown_key, wrong
-from search_spaces.ranges import parse_spec
-from search_spaces.space import SearchSpace
+from search_spaces.hparams import Count, NotNegativeCount, Row
+from search_spaces.mistakes import wrong
 
 
 def _require_odd(window: int) -> int:
@@ -164,20 +162,3 @@ SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 #: The same of a person's own objective.
 OWN_SETTINGS: Mapping[str, Any] = {"max_total_epochs": 300}
-
-
-def find_argument_mistakes(space: SearchSpace, arguments: Mapping[str, Row]) -> list[Mistake]:
-    """List what is wrong with a space's ``model`` for these arguments; paths start with it."""
-    found: list[Mistake] = []
-    for name, spec in space.specs.items():
-        own = name.removeprefix(MODEL)
-        if own == name:
-            continue
-        if own not in arguments:
-            found.append(unknown_key(("model", own), arguments))
-            continue
-        try:
-            parse_spec(spec, arguments[own])
-        except Mistakes as error:
-            found += [one.below("model", own) for one in error.items]
-    return found

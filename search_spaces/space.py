@@ -16,6 +16,7 @@ from search_spaces.hparams import (
     ROWS,
     Hparams,
     ModelValue,
+    Row,
     find_row,
 )
 from search_spaces.mistakes import Mistake, Mistakes, show_value, unknown_key, wrong
@@ -109,10 +110,13 @@ class SearchSpace:
 
         A choice that the space does not have is left out; a number outside its range is not.
         """
-        for name, value in hparams.to_values().items():
+        values = hparams.to_values()
+        for name in self.specs:
             found = self.find(name, hparams.optimizer)
-            if isinstance(found, Parameter) and (not found.choices or value in found.choices):
-                yield found, value
+            if not isinstance(found, Parameter) or name not in values:
+                continue
+            if not found.choices or values[name] in found.choices:
+                yield found, values[name]
 
     def first(self) -> Hparams:
         """Return a trial with the first choice and the lowest number of everything."""
@@ -209,8 +213,12 @@ class SearchSpace:
         return table
 
 
-def parse_space(values: object) -> SearchSpace:
+def parse_space(values: object, arguments: Mapping[str, Row] | None = None) -> SearchSpace:
     """Return the search space of a table of a sweep file.
+
+    Args:
+        values: The table.
+        arguments: Those of the objective's model, by name; None: any will do.
 
     Raises:
         Mistakes: All mistakes at once; paths start in the table.
@@ -226,16 +234,18 @@ def parse_space(values: object) -> SearchSpace:
         mistakes.append(Mistake(("model",), f"must be a table, got {show_value(model)}"))
         model = {}
     for name, value in {**values, **{f"{MODEL}{key}": one for key, one in model.items()}}.items():
-        path = ("model", name.removeprefix(MODEL)) if name.startswith(MODEL) else (name,)
         if name == "model" or value is None:
             continue
-        if len(path) == 1 and name not in ROWS:
-            mistakes.append(unknown_key(path, [*ROWS, "model"]))
-        elif not path[-1].isidentifier():
-            mistakes.append(Mistake(path, "must be the name of an argument of Python"))
+        is_model = name.startswith(MODEL)
+        *table, key = path = ("model", name.removeprefix(MODEL)) if is_model else (name,)
+        rows = ROWS if not is_model else {key: find_row(name)} if arguments is None else arguments
+        if not key.isidentifier():
+            mistakes.append(Mistake(path, "is no name that an argument can have in Python"))
+        elif key not in rows:
+            mistakes.append(unknown_key(path, rows if table else [*rows, "model"]))
         else:
             try:
-                specs[name] = parse_spec(value, find_row(name))
+                specs[name] = parse_spec(value, rows[key])
             except Mistakes as error:
                 mistakes += [one.below(*path) for one in error.items]
     space = SearchSpace(_sort(specs))

@@ -26,7 +26,13 @@ from sweeps.running.events import (
 )
 from sweeps.running.sweep import SweepEnd
 
-ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.inf], "model": {}}
+ADAM = {
+    "optimizer": "adam",
+    "learning_rate": 0.00123456,
+    "beta1": 0.9,
+    "beta2": math.inf,
+    "model": {},
+}
 
 
 class Sweep:
@@ -194,7 +200,7 @@ def parse(line: str) -> Any:
     [
         (
             TrialStarted(3, ADAM),
-            {"trial": 3, "params": ADAM | {"betas": [0.9, None]}},
+            {"trial": 3, "params": ADAM | {"beta2": None}},
         ),
         (
             EpochDone(3, 5, math.nan, None, math.nan, 0.25),

@@ -5,11 +5,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import Hparams, flatten
 from sweeps.read.params import (
     describe_trial,
     fill_unstored,
-    flatten,
     list_ranges,
     list_sampled,
     list_varying,

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.hparams import flatten
 from sweeps.analysis.effects import Standings
 from sweeps.read import words
-from sweeps.read.params import fill_unstored, flatten, list_varying
+from sweeps.read.params import fill_unstored, list_varying
 
 #: Fewest trials, so that the best tenth of Optuna's evaluator is more than one.
 MIN_TRIALS = 20

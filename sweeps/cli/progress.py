@@ -14,8 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search_spaces.hparams import flatten
 from sweeps.budget import Budget
-from sweeps.read.params import BY_LINE_SEARCH, fill_unstored, flatten
+from sweeps.read.params import BY_LINE_SEARCH, fill_unstored
 from sweeps.read.words import clean, setting
 from sweeps.running.events import (
     EpochDone,

@@ -55,14 +55,6 @@ def head_lines(config: "SweepConfig", *, so_far: str, width: int) -> list[str]:
 
 def list_varying(config: "SweepConfig") -> list[str]:
     """Return the names of the hyperparameters that are sampled, those of few trials last."""
-    from search_spaces.hparams import OPTIMIZERS_WITH, RATED
+    from search_spaces.hparams import RATED, find_row
 
-    used = {name for name, _ in config.space.describe()}
-    table = config.space.to_table()
-    model = {f"model.{name}": spec for name, spec in table.pop("model", {}).items()}
-    names = [
-        name
-        for name, spec in (table | model).items()
-        if name in used and (isinstance(spec, dict) or (isinstance(spec, list) and len(spec) > 1))
-    ]
-    return sorted(names, key=lambda name: not OPTIMIZERS_WITH.get(name, {*RATED}) >= {*RATED})
+    return sorted(config.space.varying, key=lambda name: not find_row(name).optimizers >= {*RATED})

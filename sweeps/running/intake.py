@@ -7,6 +7,7 @@ are in flight where a sampler learns or trials are compared.
 import math
 from collections.abc import Sequence
 
+from search_spaces.hparams import MODEL
 from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.budget import Budget
@@ -46,7 +47,8 @@ def is_grouped(config: SweepConfig) -> bool:
 
 def count_shapes(space: SearchSpace) -> float:
     """Return how many shapes of lanes a space has: batch sizes times models; inf for a range."""
-    specs = [space.batch_size, *space.model.values()]
+    names = ("batch_size", *(name for name in space.specs if name.startswith(MODEL)))
+    specs = [space.get(name) for name in names]
     counts = [
         math.inf if isinstance(spec, Range) else len(spec) if isinstance(spec, tuple) else 1
         for spec in specs

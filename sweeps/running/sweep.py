@@ -15,7 +15,6 @@ from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
 from sweeps.config.settings import SweepConfig
-from sweeps.parameters import Probe, answer_first
 from sweeps.running import study
 from sweeps.running.book import StudyBook
 from sweeps.running.coordinator import Coordinator
@@ -222,11 +221,10 @@ def _make_end(config: SweepConfig, ending: str, reason: str | None, **times: flo
 
 def make_order(config: SweepConfig) -> Load:
     """Return what the trainers of a sweep are to load."""
-    first = config.space.suggest(Probe(answer_first))
     return Load(
         objective=config.objective,
         data=config.data,
-        model=dict(first.model),
+        model=dict(config.space.first().model),
         device=config.device,
         num_trainers=config.workers,
         precision=config.precision,
