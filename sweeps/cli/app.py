@@ -13,7 +13,7 @@ from search_spaces.mistakes import is_utf8
 from storage.locations import StorageError, redact
 from sweeps.cli.commands import app
 from sweeps.cli.console import Invocation, UsageMistake, console
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.read.words import clean
 
 
@@ -101,7 +101,7 @@ def _explain_value(error: typer.TyperException) -> str:
 
 def _find_setting(option: str, error: typer.TyperException) -> str | None:
     """Return the key of a sweep file that an unknown option of ``run`` is meant for, or None."""
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
 
     command: Any = getattr(error, "ctx", None)
     name = option.removeprefix("--").replace("-", "_")

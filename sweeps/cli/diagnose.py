@@ -21,7 +21,7 @@ from sweeps.cli.files import to_json, write_new
 from sweeps.cli.tables import add_numbers, add_texts, new_table
 from sweeps.read import words
 from sweeps.read.study import Study
-from sweeps.sweep_file import write_sweep
+from sweeps.config.write import write_sweep
 
 #: Colour of each verdict where there is a terminal; the words say the same.
 _STYLES = {

@@ -13,9 +13,9 @@ from sweeps.cli import json_lines as lines
 from sweeps.cli.console import UsageMistake, console, stop_without_reader, wrap
 from sweeps.cli.progress import Best, Display, Progress
 from sweeps.cli.run_end import Ending, read_results
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
-from sweeps.fixed_trials import parse_trial
+from sweeps.config.settings import SweepConfig
+from sweeps.config.errors import ConfigError
+from sweeps.config.named_trials import parse_trial
 from sweeps.read.params import list_sampled
 from sweeps.read.words import clean, count, is_missing, outcome
 from sweeps.running.events import Event

@@ -10,8 +10,8 @@ from storage import queries
 from storage.locations import StorageError, resolve_url
 from sweeps.budget import read_budget
 from sweeps.cli.console import command_line, console, paste
-from sweeps.commands import carry_on_command
-from sweeps.config import SweepConfig
+from sweeps.config.commands import carry_on_command
+from sweeps.config.settings import SweepConfig
 from sweeps.read.words import clean, outcome
 from sweeps.running.sweep import SweepEnd
 
