@@ -7,8 +7,6 @@ from typing import Any, NoReturn
 
 import typer
 
-from objectives.api import DataError
-from objectives.references import ObjectiveError
 from search_spaces.mistakes import is_utf8
 from storage.locations import StorageError, redact
 from sweeps.cli.commands import app
@@ -54,6 +52,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def _explain(error: Exception) -> tuple[Sequence[str], int]:
     """Return the lines for the person, and the exit code."""
+    # Not at the top: it imports NumPy, for which help must not wait.
+    from objectives.api import DataError
+    from objectives.references import ObjectiveError
+
     if isinstance(error, ConfigError):
         return error.lines, 2
     if isinstance(error, DataError | ObjectiveError | StorageError | UsageMistake):
@@ -96,7 +98,7 @@ def _explain_value(error: typer.TyperException) -> str:
         return error.message
     (found, *_) = cause.errors()
     text = found["msg"]
-    return f"{text[0].lower()}{text[1:]}, got {found['input']!r}"
+    return f"{text[0].lower()}{text[1:]}, got {found['input']}"
 
 
 def _find_setting(option: str, error: typer.TyperException) -> str | None:
@@ -105,5 +107,5 @@ def _find_setting(option: str, error: typer.TyperException) -> str | None:
 
     command: Any = getattr(error, "ctx", None)
     name = option.removeprefix("--").replace("-", "_")
-    is_setting = command.info_name == "run" and name in SweepConfig.model_fields
-    return name if is_setting else None
+    is_of_run = command is not None and command.info_name == "run"
+    return name if is_of_run and name in SweepConfig.model_fields else None

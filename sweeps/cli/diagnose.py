@@ -19,9 +19,9 @@ from sweeps.cli.console import UsageMistake, command_line, console, paste, print
 from sweeps.cli.evidence import is_of_guessing, short_evidence
 from sweeps.cli.files import to_json, write_new
 from sweeps.cli.tables import add_numbers, add_texts, new_table
+from sweeps.config.write import write_sweep
 from sweeps.read import words
 from sweeps.read.study import Study
-from sweeps.config.write import write_sweep
 
 #: Colour of each verdict where there is a terminal; the words say the same.
 _STYLES = {

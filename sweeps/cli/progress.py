@@ -158,7 +158,7 @@ class Progress:
             numbers = sorted(self._running)
             bar = Table.grid(padding=(0, 2, 0, 0))
             bar.add_row(ProgressBar(1.0, self._spent(), width=_BAR_WIDTH), self._use())
-            lines = [
+            lines: list[RenderableType] = [
                 bar,
                 Text(f"trials    {self._states()}"),
                 Text(f"best      {self._best_text()}", style="bold"),

@@ -7,15 +7,16 @@ import typer
 
 import sweeps
 from objectives.metric_names import label_metric
+from search_spaces.hparams import OPTIMIZERS_WITH, RATED
 from storage.locations import redact, resolve_url
 from sweeps.budget import read_budget
 from sweeps.cli import json_lines as lines
 from sweeps.cli.console import UsageMistake, console, stop_without_reader, wrap
 from sweeps.cli.progress import Best, Display, Progress
 from sweeps.cli.run_end import Ending, read_results
-from sweeps.config.settings import SweepConfig
 from sweeps.config.errors import ConfigError
 from sweeps.config.named_trials import parse_trial
+from sweeps.config.settings import SweepConfig
 from sweeps.read.params import list_sampled
 from sweeps.read.words import clean, count, is_missing, outcome
 from sweeps.running.events import Event
@@ -100,9 +101,12 @@ def _train(config: SweepConfig, show: Callable[[Event], None], *, force: bool) -
 def make_progress(config: SweepConfig) -> Progress:
     """Return the state of the study before the run, as far as a database has one."""
     used = {name for name, _ in config.space.describe()}
+    varying = [name for name in list_sampled(config.space.to_table()) if name in used]
+    # What few optimizers have is said last, where the line may be full.
+    varying.sort(key=lambda name: len(OPTIMIZERS_WITH.get(name, RATED)) < len(RATED))
     progress = Progress(
         budget=read_budget(dict(config)),
-        varying=[name for name in list_sampled(config.space.to_table()) if name in used],
+        varying=varying,
         metric=label_metric(config.metric),
     )
     frame = read_results(config)

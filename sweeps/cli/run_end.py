@@ -64,9 +64,7 @@ class Ending:
             return 1
         return 0
 
-    def _print_ranking(
-        self, frame: "pd.DataFrame", printer: Console, *, is_quiet: bool
-    ) -> None:
+    def _print_ranking(self, frame: "pd.DataFrame", printer: Console, *, is_quiet: bool) -> None:
         # Not at the top: it takes a second of imports, in which trials can train already.
         from sweeps.cli import ranking
 

@@ -23,8 +23,7 @@ def add_numbers(table: Table, *headings: str) -> None:
 def add_texts(table: Table, *headings: str, folds: bool = False) -> None:
     """Add columns of text, which are never cut; with ``folds`` they may take several lines."""
     for heading in headings:
-        overflow = "fold" if folds else "ellipsis"
-        table.add_column(heading, no_wrap=not folds, overflow=overflow, vertical="bottom")
+        table.add_column(heading, no_wrap=not folds, overflow="fold", vertical="bottom")
 
 
 def named_values(values: Mapping[str, str]) -> Table:
