@@ -14,16 +14,18 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 import sweeps
+from objectives import precision
 from objectives.api import Data, Split, find_fusion_key
+from objectives.lanes import preflight
+from objectives.lanes.trainer import ModelTrainer
+from objectives.layers import fusion, random, stacked
+from objectives.layers.convolution import largest_response
+from objectives.layers.recurrent import Recurrent
 from objectives.own import ObjectiveError
-from objectives.training import fusion, layers, precision, preflight, random
-from objectives.training.convolution import largest_response
-from objectives.training.recurrent import Recurrent
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from storage import queries
-from sweeps.config_changes import describe_changes
-from sweeps.config_errors import ConfigError
+from sweeps.config.changes import describe_changes
+from sweeps.config.errors import ConfigError
 from tests.rounding import LIKELY, assert_same_sums, walk
 
 S, B, L, I, O, H = 3, 23, 5, 31, 17, 13  # noqa: E741 - the shapes' names
@@ -56,7 +58,7 @@ def assert_rounded_product(
 @pytest.mark.parametrize("way", ["stacked", "vmap", "plain"])
 def test_linear_takes_rounded_operands_forward_and_backward(way: str, is_shared: bool) -> None:
     generator = torch.Generator().manual_seed(1)
-    layer = layers.batchable(nn.Linear(I, O))
+    layer = stacked.batchable(nn.Linear(I, O))
     weight = torch.randn(S, O, I, generator=generator).requires_grad_()
     bias = torch.randn(S, O, generator=generator).requires_grad_()
     x = torch.randn(*(() if is_shared else (S,)), B, I, generator=generator)
@@ -135,14 +137,14 @@ def test_recurrent_layer_is_near_that_of_pytorch_under_autocast(cell: Any, is_al
         getattr(reference, theirs).data.copy_(own[name].data)
     steps = torch.randn(B, L, I)
     lengths = torch.full((B,), L)
-    model = layers.batchable(plain)
-    stacked = {n: p.detach().expand(S, *p.shape).clone().requires_grad_() for n, p in own.items()}
+    model = stacked.batchable(plain)
+    stack = {n: p.detach().expand(S, *p.shape).clone().requires_grad_() for n, p in own.items()}
     with precision.products("bf16", "cpu"):
         if is_alone:
             leaves = dict(model.named_parameters())
             states = model(steps, lengths)
         else:
-            leaves = stacked
+            leaves = stack
             states = vmap(lambda rows: functional_call(model, rows, (steps, lengths)))(leaves)[1]
     grads = torch.autograd.grad(states.square().sum(), [leaves[name] for name in names])
     expected = reference(steps)[0][:, -1]

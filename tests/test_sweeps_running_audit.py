@@ -11,10 +11,10 @@ import sweeps
 from storage import queries
 from storage.records import HeldStop
 from sweeps.cli import main
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_choices import PrunerConfig
-from sweeps.config_files import load_config
+from sweeps.config.changes import describe_changes
+from sweeps.config.load import load_config
+from sweeps.config.pruner import PrunerConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import Outcome
 from sweeps.running.audit import find_held_stop, is_audited, make_audit_rule
 from sweeps.running.stopping import Peers, StopRule

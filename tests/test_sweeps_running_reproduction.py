@@ -8,8 +8,8 @@ from small import write_objective
 import sweeps
 from storage import queries
 from storage.database import WEIGHTS_FOLDER
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.running.reproduction import ReproductionError, find_weights
 
 

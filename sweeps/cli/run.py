@@ -18,14 +18,14 @@ from sweeps.cli.output import (
     stop_without_reader,
 )
 from sweeps.cli.run_head import head_lines, list_varying
-from sweeps.commands import carry_on_command
+from sweeps.config.commands import carry_on_command
 from sweeps.read.words import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sweeps.cli.progress import Progress
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
     from sweeps.running.events import Event
     from sweeps.running.sweep import SweepEnd
 
@@ -167,8 +167,8 @@ def run(
 
 def _parse_tries(tries: Sequence[str]) -> list[dict[str, Any]] | None:
     """Return the trials of ``--try``; None: there is none, so that those of the file count."""
-    from sweeps.config_errors import ConfigError
-    from sweeps.fixed_trials import parse_trial
+    from sweeps.config.errors import ConfigError
+    from sweeps.config.named_trials import parse_trial
 
     trials, mistakes = [], []
     for text in tries:

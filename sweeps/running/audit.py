@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from storage.records import HeldStop
-from sweeps.config_choices import PrunerConfig
+from sweeps.config.pruner import PrunerConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import Outcome
 from sweeps.running.seeds import audit_draw

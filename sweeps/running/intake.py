@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.budget import Budget
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running.audit import is_audited
 from sweeps.running.rungs import may_start
 

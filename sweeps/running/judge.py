@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from objectives.api import EpochReport
 from objectives.metrics import Metric
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import PEER_OUTCOMES, Outcome
 from sweeps.running.audit import find_held_stop, is_audited, make_audit_rule
 from sweeps.running.rungs import Rungs

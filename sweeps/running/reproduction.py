@@ -16,8 +16,8 @@ from storage import queries, recorder
 from storage.database import Database, open_database
 from storage.locations import StorageError
 from storage.records import StudyRow, Weights
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.running.study import make_holder
 from sweeps.running.sweep import make_order
 from sweeps.running.weights import call_trainer, write_weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from objectives.api import FusionKey
 from storage.records import Weights
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import Outcome
 from sweeps.running.book import StudyBook
 from sweeps.running.events import Event, TrialStarted

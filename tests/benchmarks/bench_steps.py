@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from plain_loops import CASES, measure
 
-from objectives.training.precision import Precision
+from objectives.precision import Precision
 from sweeps.trainers.executor import MALLOC
 
 COLUMNS = ("model", "batch", "loop", "precision", "slots", "us_a_trial_step", "times_plain")

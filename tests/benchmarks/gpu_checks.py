@@ -24,11 +24,12 @@ import torch
 from plain_loops import CASES, Case, few_examples, measure, open_lane
 from torch import nn
 
+from objectives import precision
 from objectives.api import Data, Objective, find_fusion_key
+from objectives.lanes.batches import on_device
+from objectives.lanes.trainer import ModelTrainer
+from objectives.layers import fusion, random
 from objectives.registry import find_objective
-from objectives.training import fusion, precision, random
-from objectives.training.batches import on_device
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import RATED, Hparams
 from tests.rounding import Rounding, compare_runs
 

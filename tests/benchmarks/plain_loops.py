@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from objectives import precision
 from objectives.api import Data, Split, find_fusion_key
+from objectives.lanes.batches import TensorSplit, on_device
+from objectives.lanes.lane import ModelLane
+from objectives.lanes.trainer import ModelTrainer
+from objectives.layers import random
+from objectives.precision import Precision
 from objectives.registry import find_objective
-from objectives.training import precision, random
-from objectives.training.batches import TensorSplit, on_device
-from objectives.training.lane import ModelLane
-from objectives.training.precision import Precision
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
 STEPS = 20
