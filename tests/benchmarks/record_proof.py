@@ -28,9 +28,9 @@ from record_tables import draw_settings
 from safetensors.torch import load_file
 
 from objectives.api import Counts, Data, EpochReport, find_fusion_key
+from objectives.lanes.batches import on_device
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import Metric, make_metric
-from objectives.training.batches import on_device
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from sweeps.analysis.noise import score_error
 
