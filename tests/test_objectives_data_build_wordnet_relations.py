@@ -12,12 +12,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from objectives.data import baselines
-from objectives.data import build_wordnet_relations as builder
+from objectives.data import files
+from objectives.data.build import wordnet_relations as builder
 from objectives.data.relations import RelationTable, read_relations
 from objectives.data.word_vectors import load_word_vectors
 
-DATA = Path(builder.__file__).parent
 WORDNET = Path("/usr/share/wordnet")
 
 #: (offset, lemmas, pointers, gloss); the form of a line is that of data.noun.
@@ -146,13 +145,13 @@ def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
         archive.writestr(f"{folder}/glove_6B_index.parquet", index.getvalue())
         archive.writestr(f"{folder}/glove_6B_50d_emb.npy", vectors.getvalue())
     output.mkdir()
-    module = "objectives.data.build_wordnet_relations"
+    module = "objectives.data.build.wordnet_relations"
     command = [sys.executable, "-m", module, "--wordnet", str(write_wordnet(tmp_path))]
     command += ["--glove", str(wheel), "--output", str(output)]
     written = []
     for _ in range(2):
         done = subprocess.run(
-            command, cwd=DATA.parent.parent, capture_output=True, text=True, check=True
+            command, cwd=files.FOLDER.parent.parent, capture_output=True, text=True, check=True
         )
         assert "'meronym': 2" in done.stdout
         written.append([path.read_bytes() for path in sorted(output.iterdir())])
@@ -161,22 +160,6 @@ def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
     with np.load(output / "glove_wordnet.npz") as archive_arrays:
         assert archive_arrays["words"].tobytes() == b"the\ndog"
         assert archive_arrays["vectors"][1, 0] == 50
-
-
-def test_shipped_files_have_their_checksums() -> None:
-    lines = (DATA / "SHA256SUMS").read_text().splitlines()
-    sums = dict(line.split("  ")[::-1] for line in lines)
-    assert set(sums) == {"glove_wordnet.npz", "wordnet_relations.tsv.gz"}
-    card = (DATA / "relation_cnn.md").read_text()
-    for name, checksum in sums.items():
-        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == checksum
-        assert checksum in card
-
-
-def test_shipped_licences_keep_their_notices() -> None:
-    notice = (DATA / "LICENSE-wordnet.txt").read_text()
-    assert "WordNet 3.0 Copyright 2006 by Princeton University.  All rights reserved." in notice
-    assert "Public Domain Dedication" in (DATA / "LICENSE-glove.txt").read_text()
 
 
 def test_shipped_classes_have_their_shares(shipped: RelationTable) -> None:
@@ -205,45 +188,6 @@ def test_shipped_words_have_vectors(shipped: RelationTable) -> None:
     assert np.isfinite(vectors).all()
 
 
-def test_baselines_reach_the_scores_of_the_data_card(shipped: RelationTable) -> None:
-    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
-    card = (DATA / "relation_cnn.md").read_text()
-    true = np.array(shipped.labels)[shipped.splits == "validation"]
-    predicted = baselines.predict_validation(shipped, "with position")
-    score = metrics.f1_score(true, predicted, average="macro")
-    assert score == pytest.approx(0.718, abs=0.005)
-    assert "| with position | 0.718 |" in card
-    ours = baselines.class_f1(true, predicted, sorted(set(true.tolist())))
-    assert ours.mean() == pytest.approx(score)
-
-
-def test_standard_error_is_that_of_a_share() -> None:
-    # Two classes of 500, each half of the predictions wrong in the same way: macro-F1 is close
-    # to the accuracy, whose standard error is sqrt(0.8 * 0.2 / 1000) = 0.0126.
-    true = np.array(["a", "b"] * 500)
-    predicted = true.copy()
-    predicted[:200] = np.array(["b", "a"] * 100)
-    error = baselines.standard_error(true, predicted, ["a", "b"])
-    assert error == pytest.approx(0.0126, rel=0.1)
-
-
-def test_missing_scikit_learn_is_told_in_one_line() -> None:
-    code = (
-        "import sys; sys.modules['sklearn'] = None; sys.argv = ['baselines'];"
-        "from objectives.data import baselines; sys.exit(baselines.main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=DATA.parent.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "bestepoch[test]" in done.stderr
-
-
 @pytest.mark.skipif(not (WORDNET / "data.noun").is_file(), reason="needs wordnet-base")
 def test_builder_makes_the_shipped_file_again(tmp_path: Path) -> None:
     content = (WORDNET / "data.noun").read_bytes()
@@ -253,5 +197,5 @@ def test_builder_makes_the_shipped_file_again(tmp_path: Path) -> None:
     path = tmp_path / "again.tsv.gz"
     builder.write_relations(path, sampled, builder.split_by_definition(sampled))
     # Unpacked: another build of zlib may pack the same text in other bytes.
-    shipped = (DATA / "wordnet_relations.tsv.gz").read_bytes()
+    shipped = (files.FOLDER / "wordnet_relations.tsv.gz").read_bytes()
     assert gzip.decompress(path.read_bytes()) == gzip.decompress(shipped)

