@@ -251,6 +251,5 @@ def _describe(summary: Summary, trial: int | None) -> dict[str, Any]:
         "budget": asdict(summary.study.budget),
         "advice": [{**asdict(each), "kind": each.kind.name.lower()} for each in summary.advice],
         "command": summary.command,
-        "importance": summary.importance and summary.importance.shares,
         "stopping": asdict(summary.audit),
     }
