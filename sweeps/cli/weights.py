@@ -20,7 +20,7 @@ def weights(
 
     A sweep writes the weights of its best 20 trials, and of those that ended by themselves.
     """
-    from sweeps.running.reproduction import find_weights
+    from sweeps.running.weights import find_weights
 
     def tell(text: str) -> None:
         console(stderr=True).print(clean(text), soft_wrap=True)

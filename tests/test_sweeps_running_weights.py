@@ -10,7 +10,7 @@ from storage import queries
 from storage.database import WEIGHTS_FOLDER
 from sweeps.config import SweepConfig
 from sweeps.config_errors import ConfigError
-from sweeps.running.reproduction import ReproductionError, find_weights
+from sweeps.running.weights import ReproductionError, find_weights
 
 
 def make_config(folder: Path, url: str, *overrides: str) -> SweepConfig:
