@@ -18,7 +18,7 @@ from torch.nn import functional
 from objectives.api import Data, Split
 from objectives.data.relations import RelationTable, read_relations
 from objectives.data.word_vectors import load_word_vectors
-from objectives.training.convolution import largest_response, windows
+from objectives.layers.convolution import largest_response, windows
 
 _PADDING, _UNKNOWN = 0, 1
 _MAX_DISTANCE = 30

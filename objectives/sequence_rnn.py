@@ -15,7 +15,7 @@ from objectives.api import Data, Split
 from objectives.data.sequences import read_sequences
 from objectives.data.tables import standardize
 from objectives.data.targets import encode_targets
-from objectives.training.recurrent import CellName, Recurrent
+from objectives.layers.recurrent import CellName, Recurrent
 
 
 class SequenceRnn:

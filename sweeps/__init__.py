@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
     from sweeps.running.events import Event
     from sweeps.running.sweep import SweepEnd
 
@@ -24,17 +24,17 @@ def __getattr__(name: str) -> Any:
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
-    """Return a sweep's settings; see ``sweeps.config_files.load_config``."""
-    from sweeps import config_files
+    """Return a sweep's settings; see ``sweeps.config.load.load_config``."""
+    from sweeps.config import load
 
-    return config_files.load_config(target, overrides, **options)
+    return load.load_config(target, overrides, **options)
 
 
 def load_like(like: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":
-    """Return a study's settings with changes; see ``sweeps.config_files.load_like``."""
-    from sweeps import config_files
+    """Return a study's settings with changes; see ``sweeps.config.load.load_like``."""
+    from sweeps.config import load
 
-    return config_files.load_like(like, overrides, **options)
+    return load.load_like(like, overrides, **options)
 
 
 def run(

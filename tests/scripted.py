@@ -20,7 +20,7 @@ import pytest
 import sweeps
 from objectives.api import Counts, DataFacts, EpochReport
 from storage import queries
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import Event
 from sweeps.trainers.executor import ParentEnded, Report

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from objectives.api import Data, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
-from objectives.training.trainer import ModelTrainer
 
 SEED, EPOCHS, SETTINGS = 1, 5, 7
 SPACE: dict[str, Any] = {

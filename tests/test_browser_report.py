@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from written import NOW, write_study
 
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.report.page import report_html
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from objectives.api import Data, EpochReport, Objective, Split, find_fusion_key
+from objectives.lanes.lane import ModelLane
+from objectives.lanes.trainer import ModelTrainer
+from objectives.layers import random
 from objectives.relation_cnn import RelationCnn
-from objectives.training import random
-from objectives.training.lane import ModelLane
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, compare_runs
 

@@ -9,7 +9,7 @@ import torch
 
 from objectives.api import Data, Split
 from objectives.data.checks import checked
-from objectives.training.trainer import fingerprint
+from objectives.lanes.trainer import fingerprint
 
 N, F, L = 5, 3, 7
 TARGETS = np.array([0, 1, 0, 1, 1])

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from objectives.api import Data, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer, fingerprint
+from objectives.layers import random
 from objectives.relation_cnn import RelationCnn, RelationCnnModel
-from objectives.training import random
-from objectives.training.trainer import ModelTrainer, fingerprint
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, assert_same_sums, compare_runs
 

@@ -15,10 +15,10 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from objectives.api import Data, EpochReport, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer, fingerprint
+from objectives.layers import fusion, random, stacked
+from objectives.layers.recurrent import Recurrent
 from objectives.sequence_rnn import SequenceRnn, SequenceRnnModel
-from objectives.training import fusion, layers, random
-from objectives.training.recurrent import Recurrent
-from objectives.training.trainer import ModelTrainer, fingerprint
 from search_spaces.hparams import Hparams
 from search_spaces.presets import SequenceRnnLimits
 from tests.rounding import UNIT, Rounding, assert_same_sums, compare_runs
@@ -92,13 +92,13 @@ def test_states_and_gradients_equal_those_of_pytorch(cell: str) -> None:
 def test_slots_equal_pytorch_each_with_its_own_weights(cell: str, batch: int) -> None:
     torch.manual_seed(3)
     plain = [Recurrent(F, H, cell=cell) for _ in range(S)]
-    model = layers.batchable(plain[0])
+    model = stacked.batchable(plain[0])
     names = [name for name, _ in model.named_parameters()]
-    stacked = {
+    stack = {
         name: torch.stack([dict(layer.named_parameters())[name].detach() for layer in plain])
         for name in names
     }
-    leaves = {name: tensor.requires_grad_() for name, tensor in stacked.items()}
+    leaves = {name: tensor.requires_grad_() for name, tensor in stack.items()}
     steps, lengths = (tensor[:batch] for tensor in draw_batch())
 
     def call(tensors: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from objectives.api import Data, DataError, EpochReport, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer, fingerprint
+from objectives.layers import fusion, random
 from objectives.tabular_mlp import TabularMlp, TabularMlpModel
-from objectives.training import fusion, random
-from objectives.training.trainer import ModelTrainer, fingerprint
 from search_spaces.hparams import Hparams
 from search_spaces.presets import TabularMlpLimits
 from tests.rounding import UNIT, Rounding, assert_same_sums, compare_runs

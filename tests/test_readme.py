@@ -9,7 +9,7 @@ import pytest
 import typer.main
 
 from sweeps.cli.app import app
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -10,9 +10,10 @@ import pytest
 import sweeps
 from storage import queries
 from sweeps.cli.app import main
-from sweeps.config import SweepConfig
-from sweeps.config_choices import SAMPLERS, PrunerName
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
+from sweeps.config.pruner import PrunerName
+from sweeps.config.sampler import SAMPLERS
+from sweeps.config.settings import SweepConfig
 from sweeps.running.sweep import SweepEnd
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ from search_spaces.presets import (
     find_model_space_mistakes,
 )
 from search_spaces.space import parse_space
-from sweeps.config import SweepConfig
-from sweeps.config_merge import merge_space
+from sweeps.config.merge import merge_space
+from sweeps.config.settings import SweepConfig
 
 
 def test_each_objective_has_a_preset_and_nothing_else_has() -> None:

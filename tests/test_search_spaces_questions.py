@@ -8,9 +8,9 @@ import pytest
 import search_spaces
 from search_spaces.hparams import Hparams
 from sweeps import cli
-from sweeps.config import SweepConfig
-from sweeps.config_files import load_config
-from sweeps.fixed_trials import pin_values
+from sweeps.config.load import load_config
+from sweeps.config.named_trials import pin_values
+from sweeps.config.settings import SweepConfig
 from sweeps.parameters import Probe, answer_at_random
 
 FOLDER = Path(search_spaces.__file__).parent / "questions"

@@ -17,7 +17,7 @@ from sweeps.analysis.effects import compare_all, find_effects, propose
 from sweeps.analysis.facts import TrialFacts
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import judge
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
 from sweeps.read.study import Study
 
 RATE = {"low": 1e-4, "high": 1e-2, "log": True}

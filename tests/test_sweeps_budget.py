@@ -7,8 +7,8 @@ import pytest
 
 from search_spaces.presets import PRESETS
 from sweeps.budget import Budget, read_budget
-from sweeps.config import SweepConfig
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
+from sweeps.config.settings import SweepConfig
 
 RELATION = "relation-cnn"
 

@@ -11,7 +11,7 @@ from written import hold
 
 from sweeps.analysis.verdicts import Judged, Reason, Verdict
 from sweeps.cli.evidence import short_evidence
-from sweeps.config_files import load_config, load_like
+from sweeps.config.load import load_config, load_like
 
 NAN = float("nan")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]

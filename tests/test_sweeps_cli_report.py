@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from written import write_study
 
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 
 Call = Callable[..., int]
 

@@ -8,7 +8,7 @@ import pytest
 from written import hold
 
 from sweeps.analysis.summary import summarise
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
 from sweeps.read.study import Study
 from sweeps.views import note
 

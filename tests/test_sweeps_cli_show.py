@@ -131,8 +131,8 @@ def test_plot_of_no_score_says_so() -> None:
 def test_shown_lines_load_the_best_epochs_weights(
     call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from objectives.lanes.trainer import ModelTrainer
     from objectives.registry import find_objective
-    from objectives.training.trainer import ModelTrainer
     from search_spaces.hparams import Hparams
 
     rows = [

@@ -12,9 +12,9 @@ from objectives.registry import find_objective
 from search_spaces.space import Range
 from storage import queries
 from sweeps import cli
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
-from sweeps.config_files import load_config
+from sweeps.config.errors import ConfigError
+from sweeps.config.load import load_config
+from sweeps.config.settings import SweepConfig
 from sweeps.running.events import Event, Note
 from sweeps.running.sweep import SweepEnd
 

@@ -10,9 +10,9 @@ from scripted import make_config, run_scripted
 import sweeps
 from storage import queries
 from sweeps.cli import main
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_files import load_config
+from sweeps.config.changes import describe_changes
+from sweeps.config.load import load_config
+from sweeps.config.settings import SweepConfig
 from sweeps.running.judge import is_audited
 from sweeps.running.sweep import SweepEnd
 

@@ -7,8 +7,8 @@ from scripted import ScriptedExecutor, make_config, run_scripted
 
 from search_spaces.hparams import Hparams
 from storage import queries
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.parameters import list_grid
 from sweeps.running.first_trials import describe_warm_start, list_first_trials
 

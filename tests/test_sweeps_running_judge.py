@@ -11,7 +11,7 @@ from objectives.api import Counts, EpochReport, find_fusion_key
 from objectives.metrics import make_metric
 from search_spaces.hparams import Hparams
 from storage.records import HeldStop
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import Outcome
 from sweeps.running.judge import Judge

@@ -19,9 +19,9 @@ from small import BESTEPOCH, assert_gone, list_group, start, write_objective
 
 from objectives.api import TrialState as LaneState
 from objectives.api import find_fusion_key
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from storage import queries
 from storage.database import WEIGHTS_FOLDER, open_database

@@ -13,7 +13,7 @@ from scripted import STUDY, Killed, ScriptedExecutor, make_config, of_kind, read
 
 from storage import queries
 from storage.database import WEIGHTS_FOLDER
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import (
     EpochDone,

@@ -20,7 +20,7 @@ from scripted import (
 )
 
 from storage import queries
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.running import sweep
 from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialStarted
 

@@ -15,7 +15,7 @@ from spaces import MIXED, PLAIN
 
 from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
-from sweeps.config_choices import SamplerConfig
+from sweeps.config.sampler import SamplerConfig
 from sweeps.parameters import show_parameter
 from sweeps.running.sampling import (
     Known,
@@ -253,7 +253,7 @@ def test_asking_imports_no_torch(name: str) -> None:
     code = f"""
         import sys
         from search_spaces.space import parse_space
-        from sweeps.config_choices import SamplerConfig
+        from sweeps.config.sampler import SamplerConfig
         from sweeps.running import coordinator, sweep
         from sweeps.running.sampling import Known, Sampling
 

@@ -6,7 +6,7 @@ import pytest
 
 from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
-from sweeps.config_choices import SamplerConfig
+from sweeps.config.sampler import SamplerConfig
 from sweeps.running.sampling import Known, Sampled, Sampling
 
 SPACE: dict[str, Any] = {

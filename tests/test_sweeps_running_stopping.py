@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.config_choices import PrunerConfig
+from sweeps.config.pruner import PrunerConfig
 from sweeps.outcomes import PEER_OUTCOMES, Outcome
 from sweeps.running.stopping import Decision, Peers, StopRule, is_pruned
 

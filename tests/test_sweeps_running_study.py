@@ -14,8 +14,8 @@ from objectives.api import DataFacts
 from storage import queries, recorder
 from storage.database import Database, StudyHeldError, open_database
 from storage.records import Checkpoint, EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import Outcome
 from sweeps.running import study
 from sweeps.trainers.messages import Loaded

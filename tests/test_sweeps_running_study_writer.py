@@ -13,7 +13,7 @@ from storage import queries, recorder
 from storage.database import Database, StorageError, open_database
 from storage.locations import StorageUnavailableError
 from storage.optuna_mirror import OptunaMirror, optuna_storage
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running.events import Event, Note, TrialEnded, TrialPromoted
 
 NAN = math.nan

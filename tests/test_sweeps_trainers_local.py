@@ -28,7 +28,7 @@ from small import (
 from objectives.api import DataError, find_fusion_key
 from objectives.references import ObjectiveError
 from search_spaces.hparams import Hparams
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.trainers import inside, local
 from sweeps.trainers.executor import ExecutorError, LocalExecutor, ParentEnded, Report
 from sweeps.trainers.messages import Answer, Command, Load, Place, TrainerEnded

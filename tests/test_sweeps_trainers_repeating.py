@@ -7,10 +7,10 @@ import pytest
 from small import make_params, write_objective
 
 from objectives.api import Lane, TrialState, find_fusion_key
+from objectives.lanes.checkpoints import save_states
+from objectives.lanes.lane import ModelLane
+from objectives.lanes.trainer import ModelTrainer
 from objectives.registry import find_objective
-from objectives.training.checkpoints import save_states
-from objectives.training.lane import ModelLane
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from sweeps.trainers.messages import Place
 from sweeps.trainers.repeating import repeat

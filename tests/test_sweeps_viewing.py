@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.config_files import load_config
+from sweeps.config.load import load_config
 
 ROOT = Path(__file__).parent.parent
 OBJECTIVE = """

@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from objectives.api import DataError
 
+#: Where the data that ship with the project lie.
+FOLDER = Path(__file__).parent
+
 
 def find_ending(path: Path, endings: Sequence[str]) -> tuple[str, bool]:
     """Return the ending that says a file's format, and whether the file is gzipped.

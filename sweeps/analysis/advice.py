@@ -27,7 +27,7 @@ from sweeps.analysis.facts import TrialFacts
 from sweeps.analysis.notes import Remark
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.read import words
 from sweeps.read.study import Study
 

@@ -18,7 +18,7 @@ from sweeps.analysis.facts import TrialFacts, list_facts
 from sweeps.analysis.importance import Importance, measure_importance
 from sweeps.analysis.ties import Ties, find_ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict, judge
-from sweeps.commands import carry_on_command, next_command
+from sweeps.config.commands import carry_on_command, next_command
 from sweeps.outcomes import Outcome
 from sweeps.read import words
 from sweeps.read.params import describe_trial

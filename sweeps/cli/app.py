@@ -134,7 +134,7 @@ def _explain(error: Exception) -> tuple[Sequence[str], int]:
     """Return the lines for the person, and the exit code."""
     from objectives.api import DataError
     from objectives.references import ObjectiveError
-    from sweeps.config_errors import ConfigError
+    from sweeps.config.errors import ConfigError
 
     if isinstance(error, ConfigError):
         return error.lines, 2
@@ -189,7 +189,7 @@ def _suggest(reason: str) -> str:
 
 def _find_setting(error: Any) -> str | None:
     """Return the key of a sweep file that an unknown option of ``run`` is meant for, or None."""
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
 
     if type(error).__name__ != "NoSuchOption" or error.ctx.info_name != "run":
         return None

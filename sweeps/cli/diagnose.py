@@ -90,7 +90,7 @@ def diagnose(
 
 
 def _write_sweep(summary: "Summary", path: Path) -> None:
-    from sweeps.sweep_file import write_sweep
+    from sweeps.config.write import write_sweep
 
     try:
         text = write_sweep(summary.study, summary.advice)

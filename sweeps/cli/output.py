@@ -93,7 +93,7 @@ def find_metric(config: Mapping[str, Any]) -> str:
 
 
 def paste(command: str, storage: str | None) -> str:
-    """Return a command of ``sweeps.commands`` with ``storage`` as it was given."""
+    """Return a command of ``sweeps.config.commands`` with ``storage`` as it was given."""
     return command_line(*shlex.split(command)[1:], storage=storage)
 
 

@@ -18,14 +18,14 @@ from sweeps.cli.output import (
     stop_without_reader,
 )
 from sweeps.cli.run_head import head_lines, list_varying
-from sweeps.commands import carry_on_command
+from sweeps.config.commands import carry_on_command
 from sweeps.read.words import clean
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sweeps.cli.progress import Progress
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
     from sweeps.running.events import Event
     from sweeps.running.sweep import SweepEnd
 
@@ -82,7 +82,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Matrix products: float32, bf16, tf32. (float32)"),
+        typer.Option(metavar="NAME", help="Matrix products: float32 or tf32. (float32)"),
     ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(help="Minutes after which no further epoch starts.")
@@ -167,8 +167,8 @@ def run(
 
 def _parse_tries(tries: Sequence[str]) -> list[dict[str, Any]] | None:
     """Return the trials of ``--try``; None: there is none, so that those of the file count."""
-    from sweeps.config_errors import ConfigError
-    from sweeps.fixed_trials import parse_trial
+    from sweeps.config.errors import ConfigError
+    from sweeps.config.named_trials import parse_trial
 
     trials, mistakes = [], []
     for text in tries:

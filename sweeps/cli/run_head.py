@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sweeps.read.words import clean
 
 if TYPE_CHECKING:
-    from sweeps.config import SweepConfig
+    from sweeps.config.settings import SweepConfig
 
 
 def head_lines(config: "SweepConfig", *, so_far: str, width: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.budget import Budget
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running.judge import is_audited
 from sweeps.running.run_state import Run
 from sweeps.running.rungs import may_start

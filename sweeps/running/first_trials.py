@@ -10,9 +10,9 @@ from typing import Any
 from search_spaces.hparams import Hparams
 from storage import queries
 from storage.database import StorageError
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
-from sweeps.fixed_trials import drop_foreign_values, find_value, flatten_values
+from sweeps.config.errors import ConfigError
+from sweeps.config.named_trials import drop_foreign_values, find_value, flatten_values
+from sweeps.config.settings import SweepConfig
 from sweeps.parameters import Parameter, Probe, list_grid
 
 #: Configurations that a warm start takes.

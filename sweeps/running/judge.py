@@ -11,8 +11,8 @@ from dataclasses import replace
 from objectives.api import EpochReport
 from objectives.metrics import Metric
 from storage.records import HeldStop
-from sweeps.config import SweepConfig
-from sweeps.config_choices import PrunerConfig
+from sweeps.config.pruner import PrunerConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import PEER_OUTCOMES, Outcome
 from sweeps.running.rungs import Rungs
 from sweeps.running.seeds import audit_draw

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from objectives.api import EpochReport, FusionKey
 from storage.records import Checkpoint, Placed, Weights
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import Outcome
 from sweeps.running.events import EpochDone, TrialEnded, TrialPaused, TrialPromoted, TrialStarted
 from sweeps.running.judge import Judge

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import Hparams
 from search_spaces.space import SearchSpace
-from sweeps.config_choices import SamplerConfig
-from sweeps.config_sampler import find_sampler_class
-from sweeps.fixed_trials import find_value, pin_values, to_optuna
+from sweeps.config.named_trials import find_value, pin_values, to_optuna
+from sweeps.config.sampler import SamplerConfig, find_sampler_class
 from sweeps.parameters import Parameter, Probe, answer_first, list_parameters
 from sweeps.running.seeds import sampler_seed, sequence_seed
 

@@ -10,7 +10,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeps.config_choices import PrunerConfig
+from sweeps.config.pruner import PrunerConfig
 from sweeps.curves import best_epoch, epochs_since_best, running_best
 from sweeps.outcomes import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
 

@@ -19,11 +19,10 @@ from storage.database import Database, open_database
 from storage.locations import StorageError
 from storage.optuna_mirror import OptunaMirror
 from storage.records import HeldStop, Holder, StoredTrial, StudyRow
-from sweeps.config import SweepConfig
-from sweeps.config_changes import describe_changes
-from sweeps.config_choices import SamplerConfig
-from sweeps.config_errors import ConfigError
-from sweeps.config_sampler import check_options, is_path
+from sweeps.config.changes import describe_changes
+from sweeps.config.errors import ConfigError
+from sweeps.config.sampler import SamplerConfig, check_options, is_path
+from sweeps.config.settings import SweepConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import ENDED_PAUSED, Outcome
 from sweeps.parameters import Probe, answer_first

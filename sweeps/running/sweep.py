@@ -14,7 +14,7 @@ from typing import Protocol
 from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
-from sweeps.config import SweepConfig
+from sweeps.config.settings import SweepConfig
 from sweeps.running import study
 from sweeps.running.asking import choose_capacity
 from sweeps.running.coordinator import Coordinator

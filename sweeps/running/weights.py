@@ -17,8 +17,8 @@ from storage import queries, recorder
 from storage.database import Database, open_database
 from storage.locations import StorageError
 from storage.records import StudyRow, Weights
-from sweeps.config import SweepConfig
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
+from sweeps.config.settings import SweepConfig
 from sweeps.running.study import make_holder, make_order
 from sweeps.trainers.executor import LocalExecutor, ParentEnded
 from sweeps.trainers.messages import Answer, Command, Place, Save, Saved
@@ -103,21 +103,21 @@ def find_weights(
         StorageError: If the database cannot be opened, knows no such trial, or the study runs.
     """
     row, settings = queries.trial(url, study, number), queries.study_settings(url, study)
-    why = "is trained again"
+    damage = ""
     with open_database(url, create=False) as db:
         if row["weights_file"] is not None:
             path: Path = db.weights_dir / row["weights_file"]
             if is_sound(path, row["weights_sha256"]):
                 return path
-            if path.exists():
-                why = f"is trained again, because {path} is damaged"
+            damage = f": {path} is damaged" if path.exists() else ""
         if row["best_epoch"] is None:
             lack = "has no score" if row["outcome"] else "has not ended"
             raise ReproductionError(f"trial {number} of study {study!r} {lack}: no weights")
         with db.hold_study(study, holder=make_holder(datetime.now(UTC))):
             if on_start is not None:
                 epochs = sum(epochs for _, epochs in row["segments"])
-                on_start(f"trial {number} {why}: {epochs} epoch{'s'[: epochs > 1]}")
+                plural = "s"[: epochs > 1]
+                on_start(f"trial {number} is trained again, {epochs} epoch{plural}{damage}")
             return _train_again(db, settings, row)
 
 

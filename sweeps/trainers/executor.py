@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from objectives.api import DataError
 from objectives.interrupts import hold_interrupts
 from objectives.references import ObjectiveError
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.trainers.messages import (
     Answer,
     Broken,

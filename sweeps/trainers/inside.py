@@ -26,12 +26,12 @@ from objectives.metrics import (
 )
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
 from sweeps.trainers.repeating import repeat
 
 if TYPE_CHECKING:
-    from objectives.training.trainer import ModelTrainer
+    from objectives.lanes.trainer import ModelTrainer
 
 _LIBRARIES = ("bestepoch", "numpy", "optuna", "torch")
 #: Share of the free memory that trials which enter may take: other lanes, and what a step needs
@@ -66,7 +66,7 @@ def import_ahead() -> None:
     """Import what takes long, before anything is asked for."""
     import torch
 
-    from objectives.training import preflight, trainer
+    from objectives.lanes import preflight, trainer
 
     assert all((torch, preflight, trainer))
     # One thread a process: the cores are filled with trainers, and sums keep their order.
@@ -81,10 +81,9 @@ def load(order: Load) -> tuple[Work, Loaded]:
         DataError: If the data are not what the objective reads.
         ObjectiveError: If the objective or its model cannot be used.
     """
+    from objectives.lanes.preflight import check_model
+    from objectives.lanes.trainer import fingerprint
     from objectives.registry import find_objective
-    from objectives.training import precision
-    from objectives.training.preflight import check_model
-    from objectives.training.trainer import fingerprint
 
     devices = _list_devices(order)
     objective = find_objective(order.objective)
@@ -93,10 +92,8 @@ def load(order: Load) -> tuple[Work, Loaded]:
         make_metric(order.metric, data.class_names)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0], order.precision)
+    check_model(objective, data, order.model, devices[0])
     notes = [_describe_data(order, objective, data), *_describe_absent(data)]
-    drawback = precision.find_drawback(order.precision, devices[0])
-    notes += [] if drawback is None else [drawback]
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
@@ -221,7 +218,7 @@ class LaneKeeper:
 
     def _load_states(self, places: Sequence[Place]) -> dict[int, TrialState]:
         """Return what the files of states still have."""
-        from objectives.training.checkpoints import CheckpointError, load_states
+        from objectives.lanes.checkpoints import CheckpointError, load_states
 
         trials_of: dict[Path, list[int]] = {}
         for place in places:
@@ -252,7 +249,7 @@ class LaneKeeper:
         """Write states; return why they could not be: they can be had again from the record."""
         if command.checkpoint is None:
             return None
-        from objectives.training.checkpoints import save_states
+        from objectives.lanes.checkpoints import save_states
 
         try:
             save_states(lane.copy_states(command.checkpointed), command.checkpoint)
@@ -270,8 +267,8 @@ def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> byte
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":
     import torch
 
-    from objectives.training import precision
-    from objectives.training.trainer import ModelTrainer
+    from objectives.lanes import precision
+    from objectives.lanes.trainer import ModelTrainer
 
     torch.set_num_threads(1)
     if device.startswith("cuda"):
@@ -285,7 +282,6 @@ def _make_trainer(work: Work, device: str) -> "ModelTrainer":
         work.data,
         device=device,
         data_seed=work.order.seed,
-        precision=work.order.precision,
     )
 
 
@@ -297,15 +293,11 @@ def _list_devices(order: Load) -> list[str]:
     """
     import torch
 
-    from objectives.training import precision
-
     gpus = torch.cuda.device_count() if order.device != "cpu" else 0
     if order.device == "cuda" and not gpus:
         raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
-    kind = "cuda" if gpus else "cpu"
-    obstacle = precision.find_obstacle(order.precision, kind)
-    if obstacle is not None:
-        raise ConfigError([f"precision: {obstacle}"])
+    if order.precision == "tf32" and not gpus:
+        raise ConfigError(["precision: tf32 needs a CUDA device; take float32"])
     if gpus:
         return [f"cuda:{i % gpus}" for i in range(order.num_trainers or gpus)]
     has_affinity = hasattr(os, "sched_getaffinity")  # a container may allow fewer; not on macOS

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from objectives.api import DataError
 from objectives.places import describe_error
 from objectives.references import ObjectiveError
-from sweeps.config_errors import ConfigError
+from sweeps.config.errors import ConfigError
 from sweeps.trainers import inside
 from sweeps.trainers.messages import Broken, Load, Refused, Start, TrainerEnded
 

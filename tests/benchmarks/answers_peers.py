@@ -27,10 +27,10 @@ from tasks import TASKS
 from torch import nn
 
 from objectives.api import Counts, Data
+from objectives.lanes.batches import TensorSplit, on_device
+from objectives.layers import random
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
-from objectives.training import random
-from objectives.training.batches import TensorSplit, on_device
 from search_spaces.hparams import Hparams
 from search_spaces.space import SearchSpace, parse_space
 

@@ -37,10 +37,10 @@ import torch
 from tasks import SPACES, TASKS, Task
 
 from objectives.api import Counts, Data, Split, find_fusion_key
+from objectives.lanes.batches import on_device
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
-from objectives.training.batches import on_device
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from storage import queries
 

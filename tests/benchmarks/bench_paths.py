@@ -28,10 +28,10 @@ from plain_loops import PlainCnn, PlainGru, PlainMlp, repeated
 from torch import nn
 
 from objectives.api import Data, Objective, Split, find_fusion_key
+from objectives.lanes.batches import on_device
+from objectives.lanes.trainer import ModelTrainer
+from objectives.layers import random
 from objectives.registry import find_objective
-from objectives.training import random
-from objectives.training.batches import on_device
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from sweeps.trainers.executor import MALLOC
 

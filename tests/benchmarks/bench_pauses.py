@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 
 from objectives.api import Lane, find_fusion_key
+from objectives.lanes.checkpoints import load_states, save_states
+from objectives.lanes.trainer import ModelTrainer
 from objectives.registry import find_objective
-from objectives.training.checkpoints import load_states, save_states
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from search_spaces.presets import PRESETS
 

@@ -66,8 +66,8 @@ import numpy as np, torch
 from torch import nn
 import plain_loops
 from objectives.registry import find_objective
-from objectives.training import random
-from objectives.training.batches import on_device
+from objectives.layers import random
+from objectives.lanes.batches import on_device
 from objectives.metrics import make_metric
 from objectives.api import Counts
 torch.set_num_threads(1)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from objectives.api import Data, EpochReport, Split, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import class_scores, make_metric
 from objectives.registry import find_objective
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
 FOLDER = Path(__file__).parent.parent / "curves"

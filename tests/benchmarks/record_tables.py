@@ -25,9 +25,9 @@ import torch
 from tasks import SPACES, TASKS
 
 from objectives.api import Data, EpochReport, FusionKey, Objective, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
 

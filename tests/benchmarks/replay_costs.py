@@ -18,8 +18,8 @@ from record_tables import draw_settings
 from tasks import SPACES, TASKS, Task
 
 from objectives.api import FusionKey, find_fusion_key
+from objectives.lanes.trainer import ModelTrainer
 from objectives.registry import find_objective
-from objectives.training.trainer import ModelTrainer
 from search_spaces.hparams import Hparams
 
 COSTS = Path(__file__).parent / "replay_costs.json"

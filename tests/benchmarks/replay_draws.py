@@ -10,7 +10,7 @@ from tasks import TASKS
 
 from search_spaces.hparams import Hparams
 from search_spaces.space import parse_space
-from sweeps.config_choices import SamplerConfig
+from sweeps.config.sampler import SamplerConfig
 from sweeps.running.sampling import Known, Sampling, read_sampled
 
 #: Seconds of one core for a random trial, and for one of TPE beside none and beside 300 or more,

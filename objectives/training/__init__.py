@@ -1,1 +1,0 @@
-"""The training engine: many trials of one shape trained as one program."""
