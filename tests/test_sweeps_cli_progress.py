@@ -62,7 +62,7 @@ class Sweep:
 def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
     varying = ["optimizer", "learning_rate", "clip_norm", "schedule", "dropout"]
     state = Progress(Budget(3), varying=varying, now=lambda: 0.0)
-    adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
+    adam = {"optimizer": "adam", "schedule": "constant", "learning_rate": 0.01, "clip_norm": 1e6}
     shown = []
     armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
     for number, params in enumerate((adam, armijo)):
