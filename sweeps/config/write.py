@@ -95,12 +95,7 @@ def _write_table(
 
 def _write(value: Any) -> str:
     if isinstance(value, Mapping):
-        kept = [f"{name} = {_write(each)}" for name, each in value.items() if _is_told(each)]
-        return f"{{ {', '.join(kept)} }}"
+        return f"{{ {', '.join(f'{name} = {_write(each)}' for name, each in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_write(each) for each in value)}]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _is_told(value: Any) -> bool:
-    return value is not None and value is not False and value != {}
