@@ -40,10 +40,9 @@ def has_tables(connection: Connection, where: str) -> bool:
 
 
 def create_tables(connection: Connection) -> None:
-    """Create our tables and views, and write their version; the caller has looked."""
+    """Create our tables and the view, and write their version; the caller has looked."""
     schema.METADATA.create_all(connection)
-    for statement in schema.create_views(connection.dialect.name):
-        connection.execute(text(statement))
+    connection.execute(text(schema.create_view(connection.dialect.name)))
     row = {"version": schema.VERSION, "applied_at": func.current_timestamp()}
     connection.execute(insert(schema.SCHEMA).values(row))
 
