@@ -3,7 +3,7 @@
 from storage.locations import resolve_url
 from sweeps.cli.console import console
 from sweeps.read.words import clean
-from sweeps.running.reproduction import find_weights
+from sweeps.running.weights import find_weights
 
 
 def weights(*, study: str, trial: int, storage: str | None) -> None:
