@@ -295,8 +295,7 @@ def _parse(url: str) -> URL:
         parsed = make_url(resolved)
     except (ArgumentError, ValueError):
         raise StorageError(
-            f"{redact(resolved)}: not a URL of a database; a password's special characters must be"
-            " percent-encoded (@ is %40, / is %2F)"
+            f"{redact(resolved)}: not a URL of a database; {locations.NOT_ENCODED}"
         ) from None
     if parsed.get_backend_name() != "sqlite":
         return parsed

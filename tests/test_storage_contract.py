@@ -371,6 +371,14 @@ def test_study_of_a_strange_name_is_refused(db: Database) -> None:
         recorder.create_study(db, replace(ROW, uuid="other", name="a/b"))
 
 
+def test_password_in_the_error_of_a_trial_is_not_stored(db: Database, storage_url: str) -> None:
+    begin(db, 0)
+    ended = end(0, outcome="failed", reason="cannot reach mysql://me:hunter2@host/x", value=None)
+    recorder.record(db, STUDY, stopped=[ended], now=LATER)
+    reason = queries.trial(storage_url, "relation", 0)["reason"]
+    assert reason == "cannot reach mysql://me:***@host/x"
+
+
 def test_person_reads_the_view_with_plain_pandas(db: Database, storage_url: str) -> None:
     begin(db, 0, 1)
     record(db, *(epoch(0, i, score) for i, score in enumerate([0.5, 0.8, 0.8, NAN], start=1)))
