@@ -25,8 +25,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from search_spaces.hparams import Hparams
 from storage import records
 
-#: Version of the tables; a database of another version is refused.
-VERSION = 9
 #: The user attribute of the Optuna study that holds our UUID.
 UUID_ATTRIBUTE = "bestepoch:uuid"
 

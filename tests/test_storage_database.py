@@ -24,7 +24,7 @@ from storage.locations import (
     redact,
     resolve_url,
 )
-from storage.schema import VERSION
+from storage.records import VERSION
 
 ROOT = Path(__file__).parent.parent
 CANARY = "kAn4ry-Wrd7"

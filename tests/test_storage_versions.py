@@ -14,7 +14,7 @@ from cuts import Killed, cut_before
 from sqlalchemy import create_engine, inspect, text
 
 from search_spaces.hparams import Hparams
-from storage import queries, recorder, schema, versions
+from storage import queries, recorder, records, schema, versions
 from storage.database import Database, StorageError, open_database
 from storage.locations import resolve_url
 from storage.records import (
@@ -70,15 +70,18 @@ def test_fresh_database_has_every_table_and_view(storage_url: str) -> None:
                 names = [each["name"] for each in inspect(connection).get_columns("best_epochs")]
                 assert names == list(schema.BEST_EPOCHS.c.keys())
                 row = connection.execute(schema.SCHEMA.select()).one()
-                assert row.version == schema.VERSION
+                assert row.version == records.VERSION
                 assert row.applied_at.tzinfo is not None
 
 
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (schema.VERSION - 1, "an older bestepoch (tables of version 8, this one has 9); start in"),
-        (schema.VERSION + 1, "a newer bestepoch (tables of version 10, this one has 9); update"),
+        (
+            records.VERSION - 1,
+            "an older bestepoch (tables of version 8, this one has 9); ",
+        ),
+        (records.VERSION + 1, "a newer bestepoch (tables of version 10, this one has 9); update"),
     ],
 )
 def test_database_of_another_version_is_refused_in_one_line(
@@ -208,7 +211,7 @@ def test_every_column_and_table_is_explained() -> None:
 
 
 def test_tables_have_the_fields_of_the_records_and_what_only_the_recorder_knows() -> None:
-    records = {
+    stored = {
         schema.STUDIES: ((StudyRow,), set[str]()),
         schema.TRIAL_RESULTS: (
             (NewTrial, Placed, Checkpoint, TrialEnd, Weights, HeldStop),
@@ -216,7 +219,7 @@ def test_tables_have_the_fields_of_the_records_and_what_only_the_recorder_knows(
         ),
         schema.EPOCH_RECORDS: ((EpochRecord,), {"study_uuid", "trial"}),
     }
-    for table, (kinds, own) in records.items():
+    for table, (kinds, own) in stored.items():
         fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
         elsewhere = {"class_scores", "predictions"}  # have tables of their own
         assert set(table.c.keys()) == (fields - elsewhere) | own
