@@ -183,7 +183,7 @@ def to_end(
 ) -> TrialEnd:
     """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
     curve = trial.curve
-    best_score, epochs = curve.best_score, trial.epochs
+    best_score, epochs = curve.best_score, len(curve.scores)
     values = {
         Outcome.DIVERGED: lowest,
         Outcome.FAILED: None,
