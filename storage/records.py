@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+#: Version of the tables, one more with each change of a column; another one is refused.
+VERSION = 9
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:

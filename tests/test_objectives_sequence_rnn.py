@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from objectives.api import Data, EpochReport, find_fusion_key
 from objectives.lanes.trainer import ModelTrainer, fingerprint
@@ -105,7 +105,7 @@ def test_slots_equal_pytorch_each_with_its_own_weights(cell: str, batch: int) ->
         result: torch.Tensor = functional_call(model, tensors, (steps, lengths))
         return result
 
-    states_SBH = vmap(call)(leaves)
+    states_SBH = call(leaves)
     gradients = torch.autograd.grad(states_SBH.square().sum(), list(leaves.values()))
     for s, layer in enumerate(plain):
         reference = reference_of(layer)

@@ -153,6 +153,14 @@ def test_shown_lines_load_the_best_epochs_weights(
     assert sorted(state) == sorted(saved)
     assert all(bool((state[name] == saved[name]).all()) for name in saved)
     assert not names["model"].training
+    with Path("bestepoch-weights/here/trial-0-1.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x3f")
+    assert call("show", "relation", "0") == 0
+    out = capsys.readouterr().out
+    assert "its best epoch's weights are damaged: " in out
+    assert "to train it again: bestepoch weights relation 0\n" in out
+    assert "load_file" not in out
 
 
 def test_unknown_objective_is_answered_with_the_nearest() -> None:

@@ -1,5 +1,6 @@
 """Studies of known curves, written as a run writes them; nothing is trained."""
 
+import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,7 +134,10 @@ def write_study(
                 end = replace(end, best_val_loss=loss, **(ends or {}).get(number, {}))
                 recorder.record(db, key, stopped=[end], now=NOW)
             if weights and number in weights:
-                recorder.record(db, key, weights=[Weights(number, weights[number], "")], now=NOW)
+                path = db.weights_dir / weights[number]
+                sha256 = hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
+                kept = Weights(number, weights[number], sha256)
+                recorder.record(db, key, weights=[kept], now=NOW)
 
 
 def write_each_outcome(
