@@ -232,6 +232,34 @@ def list_studies(
     """List the studies of a database, oldest first."""
 
 
+@_command("check")
+def check(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECTIVE_OR_FILE",
+            help="Your training loop (FILE.py:FUNCTION), an objective, or a sweep file (.toml).",
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any key of a sweep file: space.learning_rate=0.01. May be repeated.",
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(help="Seconds after which the check ends with what it has seen.")
+    ] = 60.0,
+    is_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Run a training loop for two epochs and find its bugs: each with evidence, line and fix.
+
+    Exit codes: 0 nothing that wastes a sweep, 2 a fatal finding, or another mistake of yours.
+    """
+
+
 @_command("results")
 def results(
     study: StudyArgument,

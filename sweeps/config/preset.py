@@ -56,6 +56,8 @@ def find_preset(objective: str) -> Preset:
         arguments = {name: Row(name=f"{MODEL}{name}") for name in own.model_names}
     # What the person gave of a hyperparameter stands alone: no range of ours is laid under it.
     space = {**merge_space(OWN_SPACE, own.default_space), **own.default_space}
+    if own.is_loop:  # it reads the names that its own space gives, and no others
+        space = dict(own.default_space)
     try:
         parse_space(space, arguments)
     except Mistakes as error:
