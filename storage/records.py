@@ -49,7 +49,7 @@ class NewTrial:
 
     trial: Annotated[int, "number of the trial, from 0"]
     seed: Annotated[int, "seed of the weights and the dropout masks, 0 to 2^63 - 1"]
-    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object; betas as betas"]
+    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,9 +225,6 @@ def _list_hyperparameters() -> dict[str, tuple[str, Any]]:
         while get_origin(kind) not in (None, Literal, dict):
             kind = get_args(kind)[0]
         found[name] = (name, kinds.get(kind, Text()))
-        if name == "betas":
-            del found[name]
-            found |= {f"beta{i + 1}": (f"betas[{i}]", Real()) for i in range(2)}
     return found
 
 

@@ -31,7 +31,8 @@ STUDY = "4c0f1f0e-0000-4000-8000-000000000001"
 PARAMS = {
     "optimizer": "adam",
     "learning_rate": 0.003,
-    "betas": [0.9, 0.995],
+    "beta1": 0.9,
+    "beta2": 0.995,
     "batch_size": 50,
     "class_weights": "none",
     "model": {"filters": 150},

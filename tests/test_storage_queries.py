@@ -72,7 +72,9 @@ def create(db: Database, name: str, uuid: str, later_h: int = 0) -> None:
 
 
 def begin(db: Database, number: int, optimizer: str = "adam") -> None:
-    own: dict[str, Any] = {"adam": {"betas": [0.9, 0.99]}, "sgd": {"momentum": 0.5}}[optimizer]
+    own: dict[str, Any] = {"adam": {"beta1": 0.9, "beta2": 0.99}, "sgd": {"momentum": 0.5}}[
+        optimizer
+    ]
     params = {"optimizer": optimizer, "learning_rate": 1, "batch_size": 50, "model": {}} | own
     recorder.begin_trials(db, "u-s", [NewTrial(number, number * 7919, params)], now=NOW)
 
@@ -280,7 +282,7 @@ def test_trials_of_several_studies_are_ranked_together(full_url: str) -> None:
 def test_one_trial_is_decoded(full_url: str) -> None:
     row = queries.trial(full_url, "s", 2)
     assert (row["outcome"], row["best_score"], row["value"]) == ("diverged", 0.9, 0.0)
-    assert row["params"]["betas"] == [0.9, 0.99]
+    assert (row["params"]["beta1"], row["params"]["beta2"]) == (0.9, 0.99)
     assert row["confusion"] == [[3, 2], [1, 7]]
     assert row["finished_at"] == NOW
     with pytest.raises(queries.UnknownTrialError, match="no trial 7; trials count from 0 to 6"):
