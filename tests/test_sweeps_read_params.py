@@ -9,7 +9,6 @@ from sweeps.read.params import (
     describe_trial,
     fill_unstored,
     list_varying,
-    name_values,
 )
 
 SPACE = {
@@ -73,7 +72,6 @@ def test_what_varies_is_ordered_and_conditional_constants_do_not_vary() -> None:
     )
     varying = list_varying(trials)
     assert varying == ["optimizer", "learning_rate", "dropout", "schedule", "batch_size"]
-    assert list(name_values(trials[1], ["dropout"])) == ["optimizer", "learning_rate", "dropout"]
 
 
 def test_trial_is_described_by_what_differs_and_the_only_one_by_what_was_sampled() -> None:

@@ -70,7 +70,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Hyperparameter sweeps for PyTorch classifiers, compared by their best epoch.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 new = typer.Typer(help="Write a file to begin with.", no_args_is_help=True)
@@ -151,6 +150,7 @@ _command(
     _option("--data", Path, "Data file. (the one that ships with it)", metavar="FILE"),
     _option("--workers", int, "Worker processes. (one a core)"),
     _option("--slots", int, "Trials that train together. (as many as pay, measured)"),
+    _option("--device", str, "Where to train: auto, cpu or cuda. (auto)", metavar="NAME"),
     _option("--seed", int, "Seed of the whole study."),
     _option("--precision", str, "Matrix products: float32 or tf32. (float32)", metavar="NAME"),
     _option("--max-minutes", float, "Minutes after which no further epoch starts."),

@@ -84,12 +84,6 @@ def list_varying(params: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted((name for name in values if distinct[name] > 1), key=weight)
 
 
-def name_values(params: Mapping[str, Any], varying: Sequence[str]) -> dict[str, Any]:
-    """Return a trial's optimizer, its learning rate, and what varies of the others, in order."""
-    names = dict.fromkeys([*_FIRST, *varying])
-    return {name: params[name] for name in names if name in params}
-
-
 def describe_trial(results: "pd.DataFrame", trial: int, space: Mapping[str, Any]) -> str:
     """Return a trial's optimizer, learning rate and what varies of the others, on one line.
 
@@ -103,4 +97,5 @@ def describe_trial(results: "pd.DataFrame", trial: int, space: Mapping[str, Any]
     params = read_shown_params(results)
     named = parse_space(space).varying if len(params) == 1 else list_varying(params)
     own = params[results["trial"].tolist().index(trial)]
-    return configuration(name_values(own, named))
+    names = dict.fromkeys([*_FIRST, *named])
+    return configuration({name: own[name] for name in names if name in own})
