@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import Data, DataError, Split
-from objectives.data.targets import Targets, check_targets, find_classes
+from objectives.data.targets import Targets, check_targets
+from objectives.metrics import find_classes
 
 _SPLITS = ("train", "validation", "test")
 

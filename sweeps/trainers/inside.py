@@ -20,9 +20,9 @@ from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective
 from objectives.metrics import (
     count_predictions,
     find_absent,
+    find_classes,
     make_metric,
     measure_data,
-    true_classes,
 )
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
@@ -100,7 +100,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
-        targets=_as_bytes(true_classes(data.validation), len(data.class_names)),
+        targets=_as_bytes(find_classes(data.validation.targets), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
@@ -125,7 +125,7 @@ class LaneKeeper:
         self._on_step = on_step
         self._lanes: dict[int, Lane] = {}
         self._present: set[int] = set()
-        self._true_N = true_classes(work.data.validation)
+        self._true_N = find_classes(work.data.validation.targets)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
