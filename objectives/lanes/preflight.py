@@ -11,11 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives import precision
 from objectives.api import Data, Objective
 from objectives.lanes.batches import on_device
 from objectives.own import explain
-from objectives.precision import Precision
 from objectives.references import ObjectiveError
 
 _EXAMPLES = 5
@@ -26,7 +24,6 @@ def check_model(
     data: Data,
     model: Mapping[str, Any],
     device: str,
-    products: Precision = "float32",
 ) -> None:
     """Build the model once and run one small training batch through it.
 
@@ -37,7 +34,6 @@ def check_model(
         data: Its data.
         model: Arguments of ``build_model``.
         device: Where it will be trained.
-        products: In which precision it will take its matrix products.
 
     Raises:
         ObjectiveError: If the model cannot be built or run, has nothing to train, or if its
@@ -47,11 +43,11 @@ def check_model(
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
-            _check_on(objective, data, model, device="cpu", products=products, place=place)
+            _check_on(objective, data, model, device="cpu", place=place)
         except ObjectiveError:
             if device == "cpu":
                 raise
-            _check_on(objective, data, model, device=device, products=products, place=place)
+            _check_on(objective, data, model, device=device, place=place)
 
 
 @contextmanager
@@ -71,7 +67,6 @@ def _check_on(
     model: Mapping[str, Any],
     *,
     device: str,
-    products: Precision,
     place: str,
 ) -> None:
     arguments = ", ".join(["data", *(f"{name}={value!r}" for name, value in model.items())])
@@ -89,8 +84,7 @@ def _check_on(
     train = on_device(data.train, torch.device(device))
     inputs, _ = train.batch(np.arange(min(_EXAMPLES, len(train))))
     try:
-        with precision.products(products, train.targets.device.type):
-            logits = module.to(device).train()(*inputs)
+        logits = module.to(device).train()(*inputs)
     except (Exception, SystemExit) as error:
         raise explain(f"forward of {built}", error, place=place) from error
     _check_logits(logits, inputs, num_classes=len(data.class_names), place=place)

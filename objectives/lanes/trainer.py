@@ -3,21 +3,18 @@
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from objectives import precision
 from objectives.api import Data, FusionKey, Objective
-from objectives.lanes import recording
+from objectives.lanes import precision, recording
 from objectives.lanes.batches import on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.validation import Validation
 from objectives.layers import fusion
-from objectives.precision import Precision
 
 _PROBE_EXAMPLES = 5
 
@@ -30,7 +27,6 @@ class ModelTrainer:
         data: Its data set.
         device: Where to train; "cpu" or "cuda".
         data_seed: Decides the order of batches, with the data epoch.
-        precision: In which matrix products are taken; see ``precision.use`` for TF32.
     """
 
     def __init__(
@@ -40,7 +36,6 @@ class ModelTrainer:
         *,
         device: str = "cpu",
         data_seed: int = 0,
-        precision: Precision = "float32",
     ) -> None:
         self.class_names = data.class_names
         self.num_train = len(data.train.targets)
@@ -49,7 +44,6 @@ class ModelTrainer:
         self._data = data
         self._device = torch.device(device)
         self._data_seed = data_seed
-        self._precision = precision
         self._train = on_device(data.train, self._device)
         self._validation = Validation(
             on_device(data.validation, self._device), len(data.class_names)
@@ -76,7 +70,7 @@ class ModelTrainer:
                 note = "on a CPU its layers take trials one by one at least as fast"
             if note is not None:
                 program = fusion.as_plain(program, build, note)
-            self._programs[key.model] = replace(program, precision=self._precision)
+            self._programs[key.model] = program
         return ModelLane(
             self._programs[key.model],
             build,

@@ -16,11 +16,9 @@ from torch import nn
 from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
-from objectives import precision
 from objectives.layers import random, stacked
 from objectives.layers.chain import Chain, Tape, Tensors
 from objectives.layers.masks import Masks
-from objectives.precision import Precision
 
 Inputs = tuple[torch.Tensor, ...]
 
@@ -44,7 +42,6 @@ class Program:
         is_stackable: The model takes stacked weights as they are: given (S, *shape) for each of
             its own tensors, its ``forward`` returns (S, B, C), without ``vmap``.
         is_binary: The model has one output z for two classes, and its logits are (0, z).
-        precision: In which the products of ``forward`` are taken; the logits are float32.
         chain: The model as a chain of plain layers, or None if it is not one.
     """
 
@@ -57,7 +54,6 @@ class Program:
     places: tuple[tuple[dict[str, Any], str, str], ...]
     is_stackable: bool = False
     is_binary: bool = False
-    precision: Precision = "float32"
     chain: Chain | None = None
 
     @property
@@ -72,25 +68,34 @@ class Program:
             rows: Every trained parameter and own buffer, (S, *shape).
             inputs: The arguments of ``forward``, the same for all slots.
         """
-        with precision.products(self.precision, inputs[0].device.type):
-            logits_SBC = self._logits(rows, inputs)
-        return self._as_float32(logits_SBC)
+        if self.chain is not None:
+            (x,) = inputs
+            logits_SBC, _ = self.chain.run(dict(rows), (x,), None)
+            return widen(logits_SBC) if self.is_binary else logits_SBC
+        if self.is_stackable:
+            return self._call(dict(rows), inputs)
+        if self.note is None:
+            forward = vmap(self._call, in_dims=(0, None), randomness="error")
+            return forward(dict(rows), inputs)
+        alone = [
+            self._call({name: rows[name][s] for name in rows}, inputs)
+            for s in range(next(iter(rows.values())).shape[0])
+        ]
+        return torch.stack(alone)
 
     def run_chain(
         self, rows: Tensors, inputs: Inputs, masks: Masks | None
     ) -> tuple[torch.Tensor, Tape]:
         """Return what ``Chain.run`` does, its logits widened."""
         assert self.chain is not None, "the model is no chain"
-        with precision.products(self.precision, inputs[0].device.type):
-            logits_SBC, tape = self.chain.run(rows, inputs, masks)
-        return self._as_float32(widen(logits_SBC) if self.is_binary else logits_SBC), tape
+        logits_SBC, tape = self.chain.run(rows, inputs, masks)
+        return widen(logits_SBC) if self.is_binary else logits_SBC, tape
 
     def chain_gradients(self, rows: Tensors, tape: Tape, gradient_SBC: torch.Tensor) -> Tensors:
         """Return the gradients of the weights, given that of the logits."""
         assert self.chain is not None, "the model is no chain"
         grad = gradient_SBC[..., 1:] if self.is_binary else gradient_SBC
-        with precision.products(self.precision, grad.device.type):
-            return self.chain.gradients(rows, tape, grad)
+        return self.chain.gradients(rows, tape, grad)
 
     @contextmanager
     def bound(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
@@ -107,36 +112,14 @@ class Program:
 
     def bound_logits(self, inputs: Inputs) -> torch.Tensor:
         """Return the logits of what the module holds: (S, B, C), or one trial's, (B, C)."""
-        with precision.products(self.precision, inputs[0].device.type):
-            result = self.model(*inputs)
+        result = self.model(*inputs)
         assert isinstance(result, torch.Tensor)
-        return self._as_float32(widen(result) if self.is_binary else result)
-
-    def _as_float32(self, logits: torch.Tensor) -> torch.Tensor:
-        return logits.float() if self.precision == "bf16" else logits
-
-    def _logits(self, rows: Mapping[str, torch.Tensor], inputs: Inputs) -> torch.Tensor:
-        if self.chain is not None:
-            (x,) = inputs
-            logits_SBC, _ = self.chain.run(dict(rows), (x,), None)
-            return widen(logits_SBC) if self.is_binary else logits_SBC
-        if self.is_stackable:
-            return self._call(dict(rows), inputs)
-        if self.note is None:
-            forward = vmap(self._call, in_dims=(0, None), randomness="error")
-            return forward(dict(rows), inputs)
-        alone = [
-            self._call({name: rows[name][s] for name in rows}, inputs)
-            for s in range(next(iter(rows.values())).shape[0])
-        ]
-        return torch.stack(alone)
+        return widen(result) if self.is_binary else result
 
     def _call(self, tensors: Tensors, inputs: Inputs) -> torch.Tensor:
         # As torch.func.functional_call, which takes 0.2 ms to find the places anew in each call.
         with self.bound(tensors):
-            result = self.model(*inputs)
-        assert isinstance(result, torch.Tensor)
-        return widen(result) if self.is_binary else result
+            return self.bound_logits(inputs)
 
 
 def widen(z: torch.Tensor) -> torch.Tensor:
@@ -150,8 +133,6 @@ def widen(z: torch.Tensor) -> torch.Tensor:
 
 def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) -> Program:
     """Return the model as a program, fused if two slots agree with the plain module.
-
-    They are compared in float32: a coarser precision would hide what differs.
 
     Args:
         build: Returns a fresh module; its initial weights come from torch's generator.

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives import precision
 from objectives.layers import stacked
 
 CellName = Literal["gru", "lstm"]
@@ -80,12 +79,11 @@ class _LastState(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         ctx.cell = inputs[0]
         ctx.save_for_backward(*inputs[1:])
-        ctx.is_bf16 = precision.is_reduced(output.device.type)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         *slotted, lengths = ctx.saved_tensors
-        with torch.enable_grad(), precision.resumed(ctx.is_bf16, lengths.device.type):
+        with torch.enable_grad():
             leaves = [tensor.detach().unsqueeze(0).requires_grad_() for tensor in slotted]
             states = _last_state(ctx.cell, *leaves, lengths)
         gradients = torch.autograd.grad(states, leaves, grads[0].unsqueeze(0))
@@ -135,7 +133,6 @@ class _GruOfSlots(torch.autograd.Function):
         halves = _halves_of_sigmoids("gru", weight)
         inputs_L = _by_step(projected, halves)
         turned, bias = (weight * halves.unsqueeze(-1)).mT, (bias * halves).unsqueeze(1)
-        weight, turned = precision.rounded(precision.is_reduced(bias.device.type), weight, turned)
         num_steps, slots, batch, _ = inputs_L.shape
         states_L = projected.new_zeros(num_steps + 1, slots, batch, hidden)
         both_L = projected.new_empty(num_steps, slots, batch, 2 * hidden)
@@ -143,7 +140,7 @@ class _GruOfSlots(torch.autograd.Function):
         from_state_L = torch.empty_like(inputs_L)
         for t in range(num_steps):
             state, n = states_L[t], n_L[t]
-            from_state = _bmm(state, turned, out=from_state_L[t]).add_(bias)
+            from_state = torch.bmm(state, turned, out=from_state_L[t]).add_(bias)
             both = torch.add(
                 inputs_L[t, ..., : 2 * hidden], from_state[..., : 2 * hidden], out=both_L[t]
             )
@@ -171,11 +168,11 @@ class _GruOfSlots(torch.autograd.Function):
             grad_state = grad_states_L[t]
             torch.mul(factors_L[t], grad_state.unsqueeze(-2), out=gate_grads_L[t])
             if t > 0:
-                earlier = _bmm(gate_grads_L[t].flatten(-2), weight)
+                earlier = torch.bmm(gate_grads_L[t].flatten(-2), weight)
                 grad_states_L[t - 1].add_(earlier.add_(grad_state * z_L[t]))
         from_state = gate_grads_L.flatten(-2)
         from_inputs = torch.cat((from_state[..., : 2 * hidden], grad_states_L * to_n), dim=-1)
-        return _gradients(from_inputs, from_state, states_L, weight.dtype)
+        return _gradients(from_inputs, from_state, states_L)
 
 
 class _LstmOfSlots(torch.autograd.Function):
@@ -195,13 +192,12 @@ class _LstmOfSlots(torch.autograd.Function):
         shift = 1 - halves
         gates_L = _by_step(projected, halves)
         turned, bias = (weight * halves.unsqueeze(-1)).mT, (bias * halves).unsqueeze(1)
-        weight, turned = precision.rounded(precision.is_reduced(bias.device.type), weight, turned)
         num_steps, slots, batch, _ = gates_L.shape
         states_L = projected.new_zeros(num_steps + 1, slots, batch, hidden)
         cells_L = torch.zeros_like(states_L)
         shown_L = projected.new_empty(num_steps, slots, batch, hidden)
         for t in range(num_steps):
-            gates = gates_L[t].add_(_bmm(states_L[t], turned).add_(bias))
+            gates = gates_L[t].add_(torch.bmm(states_L[t], turned).add_(bias))
             i, f, g, o = torch.split(gates.tanh_().mul_(halves).add_(shift), hidden, dim=-1)
             torch.mul(f, cells_L[t], out=cells_L[t + 1]).add_(i * g)
             torch.mul(o, torch.tanh(cells_L[t + 1], out=shown_L[t]), out=states_L[t + 1])
@@ -227,9 +223,9 @@ class _LstmOfSlots(torch.autograd.Function):
             torch.mul(to_o[t], grad_state, out=gate_grads_L[t, ..., 3, :])
             grad_cell = grad_cell * f_L[t]
             if t > 0:
-                grad_states_L[t - 1].add_(_bmm(gate_grads_L[t].flatten(-2), weight))
+                grad_states_L[t - 1].add_(torch.bmm(gate_grads_L[t].flatten(-2), weight))
         from_gates = gate_grads_L.flatten(-2)
-        return _gradients(from_gates, from_gates, states_L, weight.dtype)
+        return _gradients(from_gates, from_gates, states_L)
 
 
 def _halves_of_sigmoids(cell: str, weight: torch.Tensor) -> torch.Tensor:
@@ -266,25 +262,11 @@ def _gradients(
     from_inputs_L: torch.Tensor,
     from_state_L: torch.Tensor,
     states_L: torch.Tensor,
-    operand: torch.dtype,
 ) -> tuple[torch.Tensor | None, ...]:
-    """Return the gradients of projected inputs, weight, bias and lengths.
-
-    The weight's is a product of operands of the type ``operand``.
-    """
+    """Return the gradients of projected inputs, weight, bias and lengths."""
     # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
     rows, before = (
         tensor.movedim(1, 0).flatten(1, 2).contiguous() for tensor in (from_state_L, states_L[:-1])
     )
-    from_weight = _bmm(rows.mT, before.to(operand))
+    from_weight = torch.bmm(rows.mT, before)
     return from_inputs_L.permute(1, 2, 0, 3), from_weight, rows.sum(1), None
-
-
-def _bmm(
-    left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Return the products of left (S, N, K), float32, and right (S, K, M), whose type counts."""
-    if left.dtype == right.dtype:
-        return torch.bmm(left, right, out=out)
-    product = torch.bmm(left.to(right.dtype), right)
-    return product.to(left.dtype) if out is None else out.copy_(product)

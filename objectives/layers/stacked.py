@@ -16,7 +16,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives import precision
 from objectives.layers import random
 from objectives.layers.masks import Masks
 
@@ -154,13 +153,12 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return functional.linear(x, weight, bias).to(weight.dtype)
+        return functional.linear(x, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         ctx.save_for_backward(*inputs[:2])
         ctx.has_bias = inputs[2] is not None
-        ctx.is_bf16 = precision.is_reduced(output.device.type)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -168,9 +166,7 @@ class _Affine(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         grad_bias = rows.sum(0) if ctx.has_bias else None
-        with precision.resumed(ctx.is_bf16, grad.device.type):
-            grad_x, grad_weight = grad @ weight, rows.mT @ x.reshape(-1, x.shape[-1])
-        return grad_x.to(x.dtype), grad_weight.to(weight.dtype), grad_bias
+        return grad @ weight, rows.mT @ x.reshape(-1, x.shape[-1]), grad_bias
 
     @staticmethod
     def vmap(
@@ -210,7 +206,6 @@ class _AffineOfSlots(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.has_bias = bias is not None
-        ctx.is_bf16 = precision.is_reduced(x.device.type)
         result = affine(x, weight, bias)
         # A copy of a part: what autograd is given may be written over by the next layer.
         return result.clone() if result._is_view() else result
@@ -218,10 +213,9 @@ class _AffineOfSlots(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        with precision.resumed(ctx.is_bf16, x.device.type):
-            grad_x, grad_weight, grad_bias = affine_gradients(
-                grads[0], x, weight, needs_x=ctx.needs_input_grad[0]
-            )
+        grad_x, grad_weight, grad_bias = affine_gradients(
+            grads[0], x, weight, needs_x=ctx.needs_input_grad[0]
+        )
         return grad_x, grad_weight, grad_bias if ctx.has_bias else None
 
 
@@ -241,14 +235,10 @@ def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     x, weight = _widened(x), _widened(weight)
     if bias is not None and outputs < NARROW:
         bias = functional.pad(bias, (0, NARROW - outputs))
-    if not precision.is_reduced(x.device.type):
-        if bias is None:
-            result = torch.bmm(x, weight.mT)
-        else:
-            result = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    if bias is None:
+        result = torch.bmm(x, weight.mT)
     else:
-        result = torch.bmm(x, weight.mT).to(weight.dtype)
-        result = result if bias is None else result.add_(bias.unsqueeze(1))
+        result = torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
     is_wider = result.shape[1:] != (num_rows, outputs)
     return result[:, :num_rows, :outputs] if is_wider else result
 
@@ -271,14 +261,10 @@ def affine_gradients(
         return grad_x, grad_weight, grad_bias
     grad, x, weight = _widened(grad), _widened(x), _widened(weight)
     grad_weight = torch.bmm(grad.mT, x)
-    if grad_weight.dtype != weight.dtype:
-        grad_weight = grad_weight.to(weight.dtype)
     if grad_weight.shape[1:] != (outputs, num_inputs):
         grad_weight = grad_weight[:, :outputs, :num_inputs]
     if needs_x:
         grad_x = torch.bmm(grad, weight)
-        if grad_x.dtype != x.dtype:
-            grad_x = grad_x.to(x.dtype)
         if grad_x.shape[1:] != (num_rows, num_inputs):
             grad_x = grad_x[:, :num_rows, :num_inputs]
     return grad_x, grad_weight, grad_bias

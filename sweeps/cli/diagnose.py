@@ -305,7 +305,6 @@ def _write_json(summary: "Summary", trial: int | None) -> None:
 
 
 def _describe_study(summary: "Summary", study: "Study") -> dict[str, Any]:
-    importance = summary.importance
     return {
         "answer": summary.answer,
         "findings": summary.findings,
@@ -315,7 +314,6 @@ def _describe_study(summary: "Summary", study: "Study") -> dict[str, Any]:
         "budget": asdict(study.budget),
         "advice": [{**asdict(each), "kind": each.kind.name.lower()} for each in summary.advice],
         "command": summary.command,
-        "importance": None if importance is None else importance.shares,
         "stopping": asdict(summary.audit),
     }
 

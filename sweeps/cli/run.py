@@ -82,7 +82,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Matrix products: float32, bf16, tf32. (float32)"),
+        typer.Option(metavar="NAME", help="Matrix products: float32 or tf32. (float32)"),
     ] = None,
     max_minutes: Annotated[
         float | None, typer.Option(help="Minutes after which no further epoch starts.")

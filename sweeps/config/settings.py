@@ -100,8 +100,8 @@ class SweepConfig(BaseModel):
     slots: Positive | None = None
     """Most trials that a lane trains at once; None: as many as its epochs show to pay."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["float32", "bf16", "tf32"] = "float32"
-    """Of matrix products, forward and backward; all else is float32. tf32 is for CUDA alone."""
+    precision: Literal["float32", "tf32"] = "float32"
+    """Of matrix products and convolutions; all else is float32. tf32 is for CUDA alone."""
     space: SearchSpace = Field(default_factory=SearchSpace)
     sampler: SamplerConfig = SamplerConfig()
     pruner: PrunerConfig = PrunerConfig()

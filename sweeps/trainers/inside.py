@@ -81,7 +81,6 @@ def load(order: Load) -> tuple[Work, Loaded]:
         DataError: If the data are not what the objective reads.
         ObjectiveError: If the objective or its model cannot be used.
     """
-    from objectives import precision
     from objectives.lanes.preflight import check_model
     from objectives.lanes.trainer import fingerprint
     from objectives.registry import find_objective
@@ -93,10 +92,8 @@ def load(order: Load) -> tuple[Work, Loaded]:
         make_metric(order.metric, data.class_names)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0], order.precision)
+    check_model(objective, data, order.model, devices[0])
     notes = [_describe_data(order, objective, data), *_describe_absent(data)]
-    drawback = precision.find_drawback(order.precision, devices[0])
-    notes += [] if drawback is None else [drawback]
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
@@ -270,7 +267,7 @@ def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> byte
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":
     import torch
 
-    from objectives import precision
+    from objectives.lanes import precision
     from objectives.lanes.trainer import ModelTrainer
 
     torch.set_num_threads(1)
@@ -285,7 +282,6 @@ def _make_trainer(work: Work, device: str) -> "ModelTrainer":
         work.data,
         device=device,
         data_seed=work.order.seed,
-        precision=work.order.precision,
     )
 
 
@@ -297,15 +293,11 @@ def _list_devices(order: Load) -> list[str]:
     """
     import torch
 
-    from objectives import precision
-
     gpus = torch.cuda.device_count() if order.device != "cpu" else 0
     if order.device == "cuda" and not gpus:
         raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
-    kind = "cuda" if gpus else "cpu"
-    obstacle = precision.find_obstacle(order.precision, kind)
-    if obstacle is not None:
-        raise ConfigError([f"precision: {obstacle}"])
+    if order.precision == "tf32" and not gpus:
+        raise ConfigError(["precision: tf32 needs a CUDA device; take float32"])
     if gpus:
         return [f"cuda:{i % gpus}" for i in range(order.num_trainers or gpus)]
     has_affinity = hasattr(os, "sched_getaffinity")  # a container may allow fewer; not on macOS

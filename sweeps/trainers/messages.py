@@ -24,7 +24,7 @@ class Load:
     device: str
     num_trainers: int | None
     """Trainers that are wanted; None: one a GPU, or one a core."""
-    precision: Literal["float32", "bf16", "tf32"]
+    precision: Literal["float32", "tf32"]
     seed: int
     """Decides the order of batches."""
     metric: str

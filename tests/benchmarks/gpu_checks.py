@@ -24,8 +24,8 @@ import torch
 from plain_loops import CASES, Case, few_examples, measure, open_lane
 from torch import nn
 
-from objectives import precision
 from objectives.api import Data, Objective, find_fusion_key
+from objectives.lanes import precision
 from objectives.lanes.batches import on_device
 from objectives.lanes.trainer import ModelTrainer
 from objectives.layers import fusion, random
@@ -49,7 +49,6 @@ class Size:
     examples: int
     steps: int
     rounds: int
-    coarse: precision.Precision
     sweeps: tuple[tuple[str, int, int], ...]
     """Case, our trials, its trials."""
     processes: int
@@ -63,7 +62,6 @@ SIZES = {
         examples=103,
         steps=50,
         rounds=5,
-        coarse="tf32",
         sweeps=(("mlp-200", 256, 16), ("gru-8", 64, 16)),
         processes=8,
     ),
@@ -74,7 +72,6 @@ SIZES = {
         examples=43,
         steps=5,
         rounds=1,
-        coarse="bf16",
         sweeps=(("mlp-200", 2, 2),),
         processes=2,
     ),
@@ -271,9 +268,8 @@ def step_times(device: str, seconds: float) -> Iterator[Item]:
 
     def run(name: str, batch: int) -> list[Row]:
         found = measure(
-            name, batch, list(size.slots), device, ["float32"],
-            steps=size.steps, rounds=size.rounds,
-        )  # fmt: skip
+            name, batch, list(size.slots), device, steps=size.steps, rounds=size.rounds
+        )
         plain = next(row["us_a_trial_step"] for row in found if row["loop"] == "plain")
         return [
             (f"{name}, batch {batch}, {row['slots']} slots",
@@ -288,29 +284,29 @@ def step_times(device: str, seconds: float) -> Iterator[Item]:
 
 
 def precisions(device: str, seconds: float) -> Iterator[Item]:
-    """The coarser products against float32: how much faster, and how far off."""
+    """TF32 against float32: how much faster, and how far off."""
     size = SIZES[device]
 
     def run(name: str, batch: int) -> list[Row]:
-        both: list[precision.Precision] = ["float32", size.coarse]
         slots = sorted({size.company, size.slots[-1]})
-        found = measure(name, batch, slots, device, both, steps=size.steps, rounds=size.rounds)
         data = few_examples(CASES[name], size.steps * batch, 1)
-        losses = []
+        losses, times = [], []
+        both: tuple[precision.Precision, ...] = ("float32", "tf32")
         for products in both:
             precision.use(products)
-            lane = open_lane(data, CASES[name], batch, size.company, device, products)
+            found = measure(name, batch, slots, device, steps=size.steps, rounds=size.rounds)
+            times.append({row["slots"]: row["us_a_trial_step"] for row in found
+                          if row["loop"] == "lane"})  # fmt: skip
+            lane = open_lane(data, CASES[name], batch, size.company, device)
             epochs = [lane.train_epoch() for _ in range(3)]
             losses.append(np.array([report.train_loss for report in epochs[-1]]))
         precision.use("float32")
         apart = float(abs(losses[1] / losses[0] - 1).max())
-        times = {(row["precision"], row["slots"]): row["us_a_trial_step"] for row in found
-                 if row["loop"] == "lane"}  # fmt: skip
         return [
             (f"{name}, batch {batch}, {count} slots",
-             f"{size.coarse}: {times[size.coarse, count]:.1f} us a trial-step",
-             f"float32: {times['float32', count]:.1f} us",
-             f"{times['float32', count] / times[size.coarse, count]:.2f} x, "
+             f"tf32: {times[1][count]:.1f} us a trial-step",
+             f"float32: {times[0][count]:.1f} us",
+             f"{times[0][count] / times[1][count]:.2f} x, "
              f"losses {apart:.0e} apart{'' if apart < 0.1 else f': {FAILED}'}")
             for count in slots
         ]  # fmt: skip

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives import precision
 from objectives.api import Data, Split, find_fusion_key
 from objectives.lanes.batches import TensorSplit, on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
 from objectives.layers import random
-from objectives.precision import Precision
 from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
 
@@ -123,11 +121,9 @@ def few_examples(case: Case, train: int, validation: int) -> Data:
     )
 
 
-def open_lane(
-    data: Data, case: Case, batch: int, slots: int, device: str, products: Precision = "float32"
-) -> ModelLane:
+def open_lane(data: Data, case: Case, batch: int, slots: int, device: str) -> ModelLane:
     """Return a lane with so many trials."""
-    trainer = ModelTrainer(find_objective(case.objective), data, device=device, precision=products)
+    trainer = ModelTrainer(find_objective(case.objective), data, device=device)
     hparams = Hparams(batch_size=batch, dropout=case.dropout, model=case.model)
     lane = trainer.open_lane(find_fusion_key(hparams), 0)
     assert lane.note is None, lane.note
@@ -170,7 +166,6 @@ def measure(
     batch: int,
     slots: list[int],
     device: str,
-    precisions: list[Precision],
     *,
     steps: int = STEPS,
     rounds: int = ROUNDS,
@@ -178,29 +173,24 @@ def measure(
     """Return a row a loop: the plain ones, and the lanes; timed in turn, an epoch each."""
     case = CASES[name]
     data = few_examples(case, steps * batch, 1)
-    plain = ("plain", "float32", 1)
+    plain = ("plain", 1)
     loops = {plain: plain_epoch(data, case, batch, device, padded=False)}
     if data.train.lengths is not None:
-        loops["padded", "float32", 1] = plain_epoch(data, case, batch, device, padded=True)
-    loops |= {
-        ("lane", products, s): open_lane(data, case, batch, s, device, products).train_epoch
-        for s in slots
-        for products in precisions
-    }
-    times: dict[tuple[str, str, int], list[float]] = {key: [] for key in loops}
+        loops["padded", 1] = plain_epoch(data, case, batch, device, padded=True)
+    loops |= {("lane", s): open_lane(data, case, batch, s, device).train_epoch for s in slots}
+    times: dict[tuple[str, int], list[float]] = {key: [] for key in loops}
     for _ in range(rounds + 1):
         for key, epoch in loops.items():
-            precision.use("tf32" if key[1] == "tf32" else "float32")
             started = time.perf_counter()
             epoch()
             if device != "cpu":
                 torch.cuda.synchronize()
-            times[key].append((time.perf_counter() - started) / steps / key[2])
+            times[key].append((time.perf_counter() - started) / steps / key[1])
     # The first round warms up.
     medians = {key: statistics.median(values[1:]) for key, values in times.items()}
     return [
-        {"model": name, "batch": batch, "loop": loop, "precision": products, "slots": count}
+        {"model": name, "batch": batch, "loop": loop, "slots": count}
         | {"us_a_trial_step": round(median * 1e6, 1)}
         | {"times_plain": round(medians[plain] / median, 2)}
-        for (loop, products, count), median in medians.items()
+        for (loop, count), median in medians.items()
     ]
