@@ -104,7 +104,9 @@ def find_absent(data: Data) -> tuple[str, ...]:
     They count nowhere in a score. Of a soft label the likeliest class counts, the earliest on
     ties.
     """
-    present = [set(find_classes(split.targets).tolist()) for split in (data.train, data.validation)]
+    present = [
+        set(find_classes(split.targets).tolist()) for split in (data.train, data.validation)
+    ]
     return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
 
 

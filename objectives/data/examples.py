@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,14 +52,30 @@ class Examples:
     @property
     def is_train(self) -> npt.NDArray[np.bool_]:
         """Whether each example is trained on, (N,)."""
-        return self.splits == "train"
+        is_train: npt.NDArray[np.bool_] = self.splits == "train"
+        return is_train
 
-    def make_data(self, make_split: Callable[[npt.NDArray[np.int64]], Split]) -> Data:
-        """Return the data set whose splits ``make_split`` makes of the indexes of examples."""
-        train, validation, test = (
-            make_split(np.flatnonzero(self.splits == name)) for name in SPLITS
-        )
-        return Data(train, validation, test, self.class_names)
+    def make_data(
+        self,
+        make_inputs: Callable[[npt.NDArray[np.int64]], tuple[npt.NDArray[Any], ...]],
+        lengths: npt.NDArray[np.int64] | None = None,
+        **more: Any,
+    ) -> Data:
+        """Return the data set of the examples.
+
+        Args:
+            make_inputs: Returns the inputs of the examples with these indexes.
+            lengths: Real steps of each example, (N,).
+            more: Other fields of ``Data``.
+        """
+
+        def make_split(name: str) -> Split:
+            chosen = np.flatnonzero(self.splits == name)
+            chosen_lengths = None if lengths is None else lengths[chosen]
+            return Split(make_inputs(chosen), self.targets[chosen], chosen_lengths)
+
+        train, validation, test = map(make_split, SPLITS)
+        return Data(train, validation, test, self.class_names, **more)
 
 
 def read_examples(

@@ -21,7 +21,7 @@ MAX_VALUES = 64
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([ T]\d{1,2}:\d\d.*)?")
+_DATE = re.compile(r"(\d{1,4}[-./]\d{1,2}[-./]\d{1,4})?([ T]?\d{1,2}:\d\d.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +139,11 @@ def fit_preparation(
     for name in names:
         try:
             numbers = read_numbers(rows, name)
-            if numbers is None:
-                column = _fit_text(rows, name, is_train)
-            else:
-                column = _fit_number(rows, name, numbers, is_train)
+            column = (
+                _fit_text(rows, name, is_train)
+                if numbers is None
+                else _fit_number(rows, name, numbers, is_train)
+            )
         except DataError as error:
             mistakes.append(str(error))
             continue
@@ -183,7 +184,7 @@ def read_numbers(rows: Rows, name: str) -> Numbers | None:
     others = [row for row in filled if not _NUMBER.fullmatch(texts[row])]
     if len(others) * 2 <= len(filled):
         text = f"column {name!r} holds {texts[others[0]][:40]!r} among numbers"
-        raise rows.error(others, f"{text}; expected a number, or an empty cell where none is known")
+        raise rows.error(others, f"{text}; expected a number, or an empty cell")
     return None
 
 

@@ -161,10 +161,11 @@ def rows_of_arrays(
         DataError: If an array has another shape, or another number of rows than the first.
     """
     arrays = _unfold_distributions(source, dict(arrays), label)
-    num_rows = max((len(array) for array in arrays.values() if array.ndim), default=0)
+    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    num_rows = sizes.get(label, max(sizes.values(), default=0))
     columns = {}
     for name, array in arrays.items():
-        if array.ndim not in (1, 2) or len(array) != num_rows:
+        if array.ndim not in (1, 2) or sizes[name] != num_rows:
             raise DataError(
                 f"{source}: array {name!r} has the shape {array.shape}; expected ({num_rows},) or "
                 f"({num_rows}, features), as many rows as in the others"
@@ -239,7 +240,8 @@ def find_numbers(column: Any) -> Numbers | None:
     # Neither to_numpy nor a constant without need: both import pandas, which takes 0.4 s.
     if column.null_count:
         column = compute.fill_null(column, float("nan"))
-    return np.from_dlpack(column.combine_chunks())
+    numbers: Numbers = np.from_dlpack(column.combine_chunks()).astype(np.float64, copy=False)
+    return numbers
 
 
 def _read_text(path: Path, content: bytes, texts: Sequence[str], *, is_tsv: bool) -> Rows:
@@ -305,9 +307,11 @@ def _records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the record begins, fields); quoted line ends belong to the field."""
     # Strict: without it a quote that is never closed swallows the rest of the file in silence.
-    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE,
+        strict=True,
     )
     number = 1
     try:
@@ -363,7 +367,8 @@ def _check_names(place: str, names: Sequence[str]) -> None:
                 "expected a name for each column (to_csv(..., index=False))"
             )
         if names.count(name) > 1:
-            raise DataError(f"{place}: column {name!r} stands {names.count(name)} times")
+            text = f"column {name!r} stands {names.count(name)} times; expected it once"
+            raise DataError(f"{place}: {text}")
 
 
 def _show(value: object) -> str:

@@ -43,7 +43,7 @@ def read_targets(rows: Rows, label: str) -> tuple[tuple[str, ...], Targets]:
         raise rows.error(empty, "the label is empty; expected the name of a class")
     names, targets = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
     if len(names) < 2:
-        text = f"only one class, {names[0]!r}; expected at least two labels"
+        text = f"only one class, {str(names[0])!r}; expected at least two labels"
         raise DataError(f"{rows.source}: {text}")
     if len(names) > max(_MANY, len(labels) / 2):
         text = f"{label!r} holds {len(names):,} different values in {len(labels):,} rows"
