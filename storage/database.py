@@ -3,10 +3,12 @@
 A ``Database`` belongs to the process that opened it: give another process the URL.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from storage import locations, versions
+from storage import locations, schema, versions
 from storage.holding import HOLD_POLL_S, FileLock, ServerLock, StudyHeldError, StudyHold
 from storage.locations import StorageError, StorageUnavailableError, redact, resolve_url
 from storage.records import Holder
@@ -23,7 +25,7 @@ from storage.schema import HOLDERS
 __all__ = ["Database", "StorageError", "StudyHeldError", "StudyHold", "open_database"]
 
 #: Seconds that a writer waits for another one; SQLite's lock is not fair.
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 5
 CONNECT_TIMEOUT_S = 10
 WEIGHTS_FOLDER = "bestepoch-weights"
 
@@ -58,6 +60,7 @@ class Database:
         )
         self._at_close = ExitStack()
         self._at_close.callback(self._engine.dispose)
+        self._file: os.stat_result | None = None
 
     @property
     def url(self) -> str:
@@ -149,6 +152,38 @@ class Database:
         finally:
             lock.release()
 
+    def note_file(self) -> None:
+        """Remember which SQLite file this is."""
+        if self.path is not None:
+            with suppress(OSError):
+                self._file = os.stat(self.path)
+
+    def is_replaced(self) -> bool:
+        """Return whether the SQLite file has been deleted or replaced since it was opened."""
+        if self.path is None or self._file is None:
+            return False
+        try:
+            return not os.path.samestat(os.stat(self.path), self._file)
+        except FileNotFoundError:
+            return True
+
+    def rescue(self) -> Path:
+        """Write all that a file that was deleted or replaced still holds to a new file beside it.
+
+        Raises:
+            StorageError: If that cannot be written either.
+        """
+        assert self.path is not None, "a server's database is no file"
+        taken = (self.path.with_suffix(f".rescued-{i}.db") for i in count(1))
+        path = next(each for each in taken if not each.exists())
+        try:
+            # Its open connections still read the file that has lost its name.
+            with closing(self._engine.raw_connection()) as raw:
+                raw.cursor().execute("VACUUM INTO ?", (str(path),))
+        except (DBAPIError, sqlite3.Error) as error:
+            raise StorageError(_error_line(self.where, error, self._url)) from None
+        return path
+
     def make_lock(self, what: str) -> FileLock | ServerLock:
         """Return a lock of this database, not yet taken."""
         if self.path is None:
@@ -207,10 +242,31 @@ def open_database(url: str, *, create: bool) -> Database:
         ) from None
     try:
         _prepare(database, create=create)
+        database.note_file()
     except BaseException:
         database.close()
         raise
     return database
+
+
+def check_integrity(url: str) -> str:
+    """Return what a person is told of a sound database; a missing file is sound too.
+
+    Raises:
+        StorageError: If it is damaged, cannot be opened, or is another program's.
+    """
+    parsed = _parse(url)
+    path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+    if path is not None and path.parent.is_dir() and not path.exists():
+        return f"{path}: not there yet; the first run creates it"
+    with open_database(url, create=False) as database, database.read() as connection:
+        if path is not None:
+            # Of a file of 100 MB this takes a second.
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+            if found != "ok":
+                reason = " ".join(str(found).split())
+                raise StorageError(f"{path}: damaged ({reason}); restore it from a copy")
+    return f"{database.where}: sound, tables of version {schema.VERSION}"
 
 
 def _prepare(database: Database, *, create: bool) -> None:

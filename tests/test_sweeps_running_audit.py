@@ -9,15 +9,11 @@ from scripted import make_config, run_scripted
 
 import sweeps
 from storage import queries
-from storage.records import HeldStop
 from sweeps.cli import main
 from sweeps.config.changes import describe_changes
 from sweeps.config.load import load_config
-from sweeps.config.pruner import PrunerConfig
 from sweeps.config.settings import SweepConfig
-from sweeps.outcomes import Outcome
-from sweeps.running.audit import find_held_stop, is_audited, make_audit_rule
-from sweeps.running.stopping import Peers, StopRule
+from sweeps.running.judge import is_audited
 from sweeps.running.sweep import SweepEnd
 
 STUDY = "relation-cnn"
@@ -44,40 +40,6 @@ def test_share_of_audited_trials_is_the_one_asked_for() -> None:
 
 def test_larger_share_audits_those_of_a_smaller_one_too() -> None:
     assert set(find_audited(5, 0.05, 997)) < set(find_audited(5, 0.1, 997))
-
-
-@pytest.mark.parametrize(
-    ("outcome", "epochs", "is_held"),
-    [
-        (Outcome.STALLED, 7, True),
-        (Outcome.BEHIND, 7, True),
-        (Outcome.EXHAUSTED, 12, False),
-        (Outcome.DIVERGED, 7, False),
-        (Outcome.FAILED, 7, False),
-        (Outcome.STALLED, 12, False),  # nothing is left to run
-    ],
-)
-def test_only_stops_with_epochs_left_are_held_back(
-    outcome: Outcome, epochs: int, is_held: bool
-) -> None:
-    held = find_held_stop(7, outcome, STALLS[:epochs], max_epochs=MAX_EPOCHS)
-    assert held == (HeldStop(7, outcome.value, epochs, 0.70) if is_held else None)
-
-
-def test_trial_that_runs_on_ends_at_the_last_epoch_or_where_it_diverges() -> None:
-    rule = StopRule(MAX_EPOCHS, 2, 2, 0.001, 3, PrunerConfig(name="median", n_startup_trials=1))
-    losses = [0.5] * MAX_EPOCHS
-    peers = Peers(MAX_EPOCHS)
-    audit = make_audit_rule(rule)
-    for epochs in range(1, MAX_EPOCHS):
-        some = losses[:epochs]
-        assert audit.decide(some, some, scores=STALLS[:epochs], peers=peers) is None
-    ended = audit.decide(losses, losses, scores=STALLS, peers=peers)
-    assert ended is not None
-    assert ended.outcome is Outcome.EXHAUSTED
-    broken = audit.decide([0.5, float("nan")], [0.5, 0.5], scores=STALLS[:2], peers=peers)
-    assert broken is not None
-    assert broken.outcome is Outcome.DIVERGED
 
 
 def run(url: str, audit: float, curves: Sequence[Sequence[float]], *options: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scripted import ScriptedExecutor, make_config, run_scripted
 
 from storage import queries
-from sweeps.running.deaths import MAX_IDLE_DEATHS
+from sweeps.running.answers import MAX_IDLE_DEATHS
 from sweeps.running.events import EpochDone, Event, Note, TrialEnded
 from sweeps.running.run_state import MAX_FAILURES_IN_A_ROW
 from sweeps.running.trial import MAX_KILLS
@@ -60,7 +60,7 @@ def test_trial_that_kills_its_process_fails_and_its_neighbours_go_on(sqlite_url:
     assert more == [again] * MAX_KILLS
 
 
-def test_suspects_are_tried_alone_and_only_as_long_as_they_are_suspects(sqlite_url: str) -> None:
+def test_trials_of_a_dead_process_train_alone_until_they_pass_its_epoch(sqlite_url: str) -> None:
     executor = ScriptedExecutor(lambda n: RISING, killers={1: (3, 1)})
     run_scripted(make_config(sqlite_url, "trials=4"), executor)
     assert_all_end_alike(sqlite_url, range(4))
@@ -78,7 +78,7 @@ def test_suspects_are_tried_alone_and_only_as_long_as_they_are_suspects(sqlite_u
     assert queries.trial(sqlite_url, STUDY, 1)["kills"] == 0
 
 
-def test_other_trainer_goes_on_while_suspects_are_tried(sqlite_url: str) -> None:
+def test_other_trainer_goes_on_while_trials_are_tried_alone(sqlite_url: str) -> None:
     executor = ScriptedExecutor(lambda n: RISING, killers={0: (2, 99)})
     config = make_config(sqlite_url, "trials=11", "workers=2")
     end, events = run_scripted(config, executor)

@@ -12,6 +12,7 @@ from objectives.metrics import make_metric
 from search_spaces.hparams import Hparams
 from storage.records import HeldStop
 from sweeps.config.settings import SweepConfig
+from sweeps.curves import best_epoch
 from sweeps.outcomes import Outcome
 from sweeps.running.judge import Judge
 from sweeps.running.sampling import Sampled
@@ -35,7 +36,8 @@ def make_trial(number: int, scores: Sequence[float] = (), outcome: Outcome | Non
     params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99]}
     params |= {"batch_size": 50, "class_weights": "none", "model": {}}
     hparams = Hparams.model_validate(params)
-    curve = Curve([0.5] * len(scores), [0.6] * len(scores), list(scores))
+    losses = [0.5] * len(scores), [0.6] * len(scores)
+    curve = Curve(*losses, list(scores), best_epoch=best_epoch(scores))
     key = find_fusion_key(hparams)
     return Trial(number, 7, hparams, Sampled({}, {}), key, curve, outcome)
 
@@ -185,3 +187,42 @@ def test_held_back_trial_counts_as_it_would_have_ended() -> None:
     middling = make_trial(5, [0.71, 0.72, 0.73, 0.74, 0.75, 0.76, 0.77, 0.78, 0.79])
     assert judge.decide(middling) is None  # above 0.7, below 0.95
     assert middling.held is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "epochs", "is_held"),
+    [
+        (Outcome.STALLED, 7, True),
+        (Outcome.BEHIND, 7, True),
+        (Outcome.EXHAUSTED, 12, False),
+        (Outcome.DIVERGED, 7, False),
+        (Outcome.FAILED, 7, False),
+        (Outcome.STALLED, 12, False),  # nothing is left to run
+    ],
+)
+def test_only_stops_with_epochs_left_are_held_back(
+    outcome: Outcome, epochs: int, is_held: bool
+) -> None:
+    _, judge = make_judge("audit=0.999")
+    trial = make_trial(7, [0.30, 0.70, *[0.60] * 10][:epochs])
+    assert judge.hold_back(trial, outcome) is is_held
+    assert trial.held == (HeldStop(7, outcome.value, epochs, 0.70) if is_held else None)
+
+
+@pytest.mark.parametrize(
+    ("last", "epoch", "outcome"), [(0.6, 12, Outcome.EXHAUSTED), (NAN, 8, Outcome.DIVERGED)]
+)
+def test_trial_that_is_held_back_ends_at_the_last_epoch_or_where_it_diverges(
+    last: float, epoch: int, outcome: Outcome
+) -> None:
+    _, judge = make_judge("audit=0.999", "pruner.n_startup_trials=1")
+    scores = [0.30, 0.70, *[0.60] * 10]
+    trial = make_trial(7)
+    for i in range(1, epoch + 1):
+        trial.curve.scores.append(scores[i - 1])
+        trial.curve.train_losses.append(0.5 if i < 8 else last)
+        trial.curve.val_losses.append(0.5)
+        decision = judge.decide(trial)
+        assert (decision is None) == (i < epoch)
+    assert decision is not None
+    assert decision.outcome is outcome

@@ -26,7 +26,7 @@ from search_spaces.hparams import Hparams
 from storage import queries
 from storage.database import WEIGHTS_FOLDER, open_database
 from storage.optuna_mirror import optuna_storage
-from sweeps.running.closing import NUM_WEIGHTS
+from sweeps.running.paused import NUM_WEIGHTS
 from sweeps.running.trial import MAX_KILLS
 
 STUDY = "small_one"

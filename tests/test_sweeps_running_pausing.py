@@ -15,7 +15,6 @@ from storage import queries
 from storage.database import WEIGHTS_FOLDER
 from sweeps.config.settings import SweepConfig
 from sweeps.running import sweep
-from sweeps.running.closing import NUM_WEIGHTS
 from sweeps.running.events import (
     EpochDone,
     Event,
@@ -24,6 +23,7 @@ from sweeps.running.events import (
     TrialPromoted,
     TrialStarted,
 )
+from sweeps.running.paused import NUM_WEIGHTS
 
 EPOCHS = 12
 

@@ -196,15 +196,15 @@ def test_trial_that_memory_has_no_room_for_waits_and_its_lane_grows_no_more() ->
     assert train(scheduler).entering == (2,)
 
 
-def test_suspect_trains_alone_in_its_trainer_until_it_is_cleared() -> None:
+def test_trial_trains_alone_in_its_trainer_until_it_is_cleared() -> None:
     scheduler: Scheduler[str] = Scheduler(capacity=5)
     add(scheduler, 0, 1)
     assert train(scheduler).entering == (0, 1)
     scheduler.lose(0)
     for trial in (0, 1):
-        scheduler.add(Waiting(trial, "wide", is_suspect=True))
+        scheduler.add(Waiting(trial, "wide", is_alone=True))
     add(scheduler, 2)
-    # The other trainer takes what is above suspicion, this one a suspect at a time.
+    # The other trainer takes the others, this one a trial at a time.
     assert train(scheduler, trainer=0).entering == (0,)
     assert train(scheduler, trainer=1).entering == (2,)
     assert train(scheduler, trainer=0).entering == ()
@@ -215,11 +215,11 @@ def test_suspect_trains_alone_in_its_trainer_until_it_is_cleared() -> None:
     assert len(set(turns)) == 2  # both lanes, in turn
 
 
-def test_suspects_are_tried_although_their_trainer_is_gone() -> None:
+def test_trials_are_tried_alone_although_their_trainer_is_gone() -> None:
     scheduler: Scheduler[str] = Scheduler(capacity=5)
     add(scheduler, 3)
     train(scheduler, trainer=1)
-    scheduler.add(Waiting(0, "wide", is_suspect=True))
+    scheduler.add(Waiting(0, "wide", is_alone=True))
     assert train(scheduler, trainer=1).entering == (0,)
 
 
@@ -255,7 +255,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.num_trials = 0
         self.waiting: set[int] = set()
         self.running: dict[int, tuple[int, int]] = {}
-        self.suspects: set[int] = set()
+        self.single: set[int] = set()
         self.keys: dict[int, str] = {}
         self.ended: set[int] = set()
         self.leaving: set[int] = set()
@@ -288,10 +288,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.running[trial] = (trainer, turn.lane)
         trials = [each for each, place in self.running.items() if place == (trainer, turn.lane)]
         assert {self.keys[each] for each in trials} == {turn.key}
-        assert len(trials) == 1 or not self.suspects.intersection(trials)
+        assert len(trials) == 1 or not self.single.intersection(trials)
         self.scheduler.advance(turn.lane, trained=len(trials), seconds=1.0)
-        for each in self.suspects.intersection(trials):
-            self.suspects.remove(each)
+        for each in self.single.intersection(trials):
+            self.single.remove(each)
             self.scheduler.clear(each)
         if ends:
             ended = trials[pick % len(trials)]
@@ -303,7 +303,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 99))
     def pause(self, pick: int) -> None:
         placed = [each for trainer in range(3) for each in self.scheduler.placed_with(trainer)]
-        if not placed or self.suspects:
+        if not placed or self.single:
             return
         trial = placed[pick % len(placed)]
         has_entered = trial in self.running
@@ -327,9 +327,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         for each in self.scheduler.lose(trainer):
             place = self.running.pop(each, None)
             if place is not None and place[1] % 2 == lane % 2:
-                self.suspects.add(each)
-            is_suspect = each in self.suspects
-            self.scheduler.add(Waiting(each, self.keys[each], is_suspect=is_suspect))
+                self.single.add(each)
+            is_alone = each in self.single
+            self.scheduler.add(Waiting(each, self.keys[each], is_alone=is_alone))
             self.waiting.add(each)
 
     @invariant()

@@ -155,8 +155,8 @@ def test_trials_are_found_as_they_ended_or_as_their_last_epoch_left_them(
     assert (interrupted.kills, interrupted.seed) == (2, 12)
     assert interrupted.held == HeldStop(1, "behind", 2, 0.2)
     assert (interrupted.state_file, interrupted.state_epochs) == ("mine/states-3.safetensors", 2)
-    assert (behind.outcome, behind.has_ended_paused) == (Outcome.PAUSED, True)
-    assert (paused.outcome, paused.has_ended_paused) == (Outcome.PAUSED, False)
+    assert (behind.outcome, behind.ended_as) == (Outcome.PAUSED, Outcome.BEHIND)
+    assert (paused.outcome, paused.ended_as) == (Outcome.PAUSED, None)
     assert (waiting.outcome, waiting.epochs, waiting.segments) == (None, 0, [])
     assert ended.hparams.to_params()["learning_rate"] == 0.01
     assert ended.sampled.params["learning_rate"] == 0.01
@@ -168,7 +168,7 @@ def test_trials_are_found_as_they_ended_or_as_their_last_epoch_left_them(
 def test_trial_that_was_left_behind_has_ended_where_no_pruner_pauses(db: Database) -> None:
     write_trials(db, prepare(db, "pruner.name=median").uuid)
     behind = study.restore_trials(prepare(db, "pruner.name=median"))[2]
-    assert (behind.outcome, behind.has_ended_paused) == (Outcome.BEHIND, False)
+    assert (behind.outcome, behind.ended_as) == (Outcome.BEHIND, None)
 
 
 def test_needs_of_a_study_that_nobody_runs_are_met(db: Database) -> None:

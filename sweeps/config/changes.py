@@ -9,6 +9,7 @@ from search_spaces.space import Range, describe_spec
 _WITHOUT_EFFECT = frozenset(
     {
         *("study", "try", "warm_start", "audit", "workers", "slots", "device"),
+        *("checkpoint_seconds", "db_wait"),
         *("trials", "max_total_epochs", "max_minutes"),
     }
 )

@@ -99,6 +99,10 @@ class SweepConfig(BaseModel):
     """Worker processes; None: one a core."""
     slots: Positive | None = None
     """Most trials that a lane trains at once; None: as many as its epochs show to pay."""
+    checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0
+    """Seconds of training after which a lane's states are written: what a dead trainer costs."""
+    db_wait: Annotated[float, Field(ge=0.0)] = 10.0
+    """Minutes for which a run waits for a database that does not answer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["float32", "tf32"] = "float32"
     """Of matrix products and convolutions; all else is float32. tf32 is for CUDA alone."""

@@ -1,38 +1,41 @@
-"""Takes in what a trainer answers: states, weights, epochs, and the pauses and ends they bring."""
+"""Takes in what trainers report: states, weights, epochs and what these end, and deaths."""
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from objectives.api import EpochReport
-from storage.records import Weights
 from sweeps.outcomes import Outcome
-from sweeps.running.news import News
+from sweeps.running.events import Note
 from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Waiting
 from sweeps.running.stopping import Decision
-from sweeps.running.trial import Trial
-from sweeps.trainers.messages import Answer, Command
+from sweeps.running.trial import MAX_KILLS, Trial
+from sweeps.trainers.executor import ExecutorError
+from sweeps.trainers.messages import Answer, Command, Loaded
+
+#: Processes in a row that die before a trial has had an epoch in one of them.
+MAX_IDLE_DEATHS = 3
 
 
 def take_answer(run: Run, index: int, answer: Answer) -> None:
     """Take in the answer of a trainer, which is free from now on, and write what it brings."""
     command = run.busy.pop(index)
     run.free_since[index] = time.monotonic()
-    news = run.make_news()
     if answer.note is not None and answer.note not in run.notes:
         run.notes.add(answer.note)
-        news.add_note(answer.note)
+        run.changes.events.append(Note(answer.note))
     if command.checkpoint is not None:
-        _take_states(run, command, answer, news)
+        _take_states(run, command, answer)
     for number, counts in answer.best_counts:
         run.trials[number].curve.best_counts = counts
     for saved in answer.saved:
         trial = run.trials[saved.trial]
         assert trial.ending is not None, "weights are written of trials that end"
-        run.take_weights(saved, news)
-        run.end_trial(trial, trial.ending, news)
+        run.add_weights(saved)
+        run.end_trial(trial, trial.ending)
     for number, reason in answer.refused:
-        _refuse(run, run.trials[number], reason, news)
+        _refuse(run, run.trials[number], reason)
     if command.is_trained:
         run.scheduler.advance(command.lane, trained=len(answer.reports), seconds=answer.seconds)
         unwritten_s = run.unwritten_s.get(command.lane, 0.0)
@@ -48,90 +51,131 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
         if trial.ending is not None and trial.lane == command.lane:
             run.scheduler.leave(number, is_saved=True)
     if answer.reports:
-        _take_epoch(run, command, answer, news)
+        _take_epoch(run, command, answer)
         run.idle_deaths = 0
-    run.write(news)
+    run.write()
 
 
-def _take_states(run: Run, command: Command, answer: Answer, news: News) -> None:
+def replace_trainer(run: Run, index: int, how: str) -> None:
+    """Start another trainer for one that has died; each trial it trained is tried alone.
+
+    Args:
+        run: The run.
+        index: The trainer.
+        how: How it ended.
+    """
+    command = run.busy.pop(index, None)
+    run.free_since.pop(index, None)
+    blamed: set[int] = set()
+    if command is not None and command.is_trained:
+        blamed = {
+            each.number
+            for each in run.unfinished.values()
+            if (each.trainer, each.lane) == (index, command.lane)
+            and each.number not in run.awaiting_state
+        }
+    elif command is not None:
+        blamed = {each.trial for each in command.save} | {each.trial for each in command.place}
+    _lose_trainer(run, index, blamed, how)
+    if run.ending is not None:
+        return
+    if not blamed:
+        run.idle_deaths += 1
+    if run.idle_deaths >= MAX_IDLE_DEATHS:
+        run.fail(f"{run.idle_deaths} trainers in a row died, the last of {how}")
+        return
+    again = "its trials go on in another"
+    if len(blamed) > 1:
+        again = f"the {len(blamed)} trials that it trained are tried alone"
+    run.writer.tell(Note(f"trainer {index} died ({how}); {again}"))
+    run.start(index)
+
+
+def replace_all(run: Run) -> None:
+    """Start the process that loads the data anew, and all trainers with it."""
+    for index in range(len(run.loaded.devices)):
+        _lose_trainer(run, index, set(), "the process that loads the data died")
+    run.busy.clear()
+    run.free_since.clear()
+    if run.ending is not None:
+        return
+    run.writer.tell(Note("the process that loads the data died; all trials go on in another"))
+    loaded = _load_again(run)
+    if loaded is None:
+        run.fail("the process that loads the data died again and again")
+    elif loaded.fingerprint != run.loaded.fingerprint:
+        run.fail("load() returned other data in another process; seed its random generator")
+    else:
+        for index in range(len(run.loaded.devices)):
+            run.start(index)
+
+
+def _take_states(run: Run, command: Command, answer: Answer) -> None:
     """Take in that states were written; those of trials that had left their lane go on."""
     assert command.checkpoint is not None, "the command names a file"
     name = f"{run.folder}/{command.checkpoint.name}"
     for number in command.checkpointed:
         trial = run.trials[number]
         if answer.is_written:
-            run.files.move(trial, name)
-            news.add_checkpoint(trial)
+            run.move_state(trial, name)
         if number in command.drop:
             trial.leave_trainer()
-        if number in run.promised:
-            run.promised.remove(number)
+        if number in run.awaiting_state:
+            run.awaiting_state.remove(number)
             run.wait(trial)
     for number in run.files.find_surplus():
-        run.files.move(run.trials[number], None)
-        news.add_checkpoint(run.trials[number])
+        run.move_state(run.trials[number], None)
 
 
-def _take_epoch(run: Run, command: Command, answer: Answer, news: News) -> None:
+def _take_epoch(run: Run, command: Command, answer: Answer) -> None:
     """Judge the trials of a lane by the epoch that they have trained together."""
     trials = [run.trials[each.slot] for each in answer.reports]
     held = [each.held for each in trials]
+    sound = []
     for trial, report in zip(trials, answer.reports, strict=True):
-        _take_report(run, trial, report, command.data_epoch, answer.path, news)
-    sound = [
-        trial for trial, report in zip(trials, answer.reports, strict=True) if report.error is None
-    ]
-    _pause(run, sound, news)
-    news.held += [
-        trial.held
-        for trial, before in zip(trials, held, strict=True)
-        if trial.held is not None and trial.held is not before
-    ]
+        if report.error is None:
+            sound.append(trial)
+            _take_report(run, trial, report, command.data_epoch, answer.path)
+        else:
+            _leave(run, trial, Decision(Outcome.FAILED, report.error))
+    _pause(run, sound)
+    for trial, before in zip(trials, held, strict=True):
+        if trial.held is not None and trial.held is not before:
+            run.changes.held.append(trial.held)
 
 
-def _take_report(
-    run: Run, trial: Trial, report: EpochReport, data_epoch: int, path: str, news: News
-) -> None:
-    """Judge a trial by its epoch."""
-    if report.error is not None:
-        _leave(run, trial, Decision(Outcome.FAILED, report.error), news)
-        return
+def _take_report(run: Run, trial: Trial, report: EpochReport, data_epoch: int, path: str) -> None:
+    """Add an epoch to a trial, and judge it."""
     run.failures_in_a_row = 0
     trial.path = path
     trial.note_clock(data_epoch)
-    score = run.judge.score(report)
-    if trial.curve.add(report, score):
-        run.scheduler.keep(trial.number)
-        if trial.has_weights:
-            trial.has_weights = False
-            news.weights.append(Weights(trial.number, None, None))
-    news.add_epoch(trial, report, score)
-    if trial.suspect_until is not None and trial.epochs >= trial.suspect_until:
-        trial.suspect_until = None
+    run.add_epoch(trial, report, run.judge.score(report))
+    if trial.alone_until is not None and trial.epochs >= trial.alone_until:
+        trial.alone_until = None
         run.scheduler.clear(trial.number)
     decision = run.judge.decide(trial)
     if decision is not None:
-        _leave(run, trial, decision, news)
+        _leave(run, trial, decision)
 
 
-def _pause(run: Run, trials: Sequence[Trial], news: News) -> None:
+def _pause(run: Run, trials: Sequence[Trial]) -> None:
     """Take those trials out of their lane that pause at their rung."""
     for trial in run.judge.pause(trials, is_first_held=run.is_first_held):
         run.scheduler.pause(trial.number)
-        news.add_pause(trial, run.judge.explain_pause(trial))
+        run.pause_trial(trial, run.judge.explain_pause(trial))
 
 
-def _refuse(run: Run, trial: Trial, reason: str, news: News) -> None:
+def _refuse(run: Run, trial: Trial, reason: str) -> None:
     """End a trial that could not be placed; one that was trained keeps its score."""
     run.scheduler.leave(trial.number, is_saved=False)
     run.failures_in_a_row += 1
     decision = trial.ending or Decision(Outcome.FAILED, reason)
     if trial.ending is None and trial.curve.best_score is not None:
         decision = Decision(Outcome.BEHIND, f"it could not go on: {reason}")
-    run.end_trial(trial, decision, news)
+    run.end_trial(trial, decision)
 
 
-def _leave(run: Run, trial: Trial, decision: Decision, news: News) -> None:
+def _leave(run: Run, trial: Trial, decision: Decision) -> None:
     """Take a trial out of its lane; if it has weights to keep, they are written first."""
     has_best = trial.curve.best_epoch is not None
     run.scheduler.leave(trial.number, is_saved=has_best)
@@ -140,4 +184,47 @@ def _leave(run: Run, trial: Trial, decision: Decision, news: News) -> None:
     if has_best:
         trial.ending = decision
     else:
-        run.end_trial(trial, decision, news)
+        run.end_trial(trial, decision)
+
+
+def _lose_trainer(run: Run, index: int, blamed: set[int], how: str) -> None:
+    """Let the trials of a dead trainer wait again, or fail where they killed it too often.
+
+    Args:
+        run: The run.
+        index: The trainer.
+        blamed: Trials that it trained, or whose weights it wrote.
+        how: How it ended.
+    """
+    placed = set(run.scheduler.lose(index))
+    # Those whose weights or states were being written have no place any more, but the trainer.
+    lost = [
+        each
+        for each in run.trials.values()
+        if not each.has_ended and (each.number in placed or each.trainer == index)
+    ]
+    for trial in lost:
+        if blamed == {trial.number}:
+            trial.kills += 1
+            run.writer.set_kills(trial)
+        if trial.kills >= MAX_KILLS:
+            reason = f"its process died {trial.kills} times; the last time: {how}"
+            run.failures_in_a_row += 1
+            run.end_trial(trial, Decision(Outcome.FAILED, reason))
+            continue
+        if trial.number in blamed:
+            trial.alone_until = trial.epochs + 1
+        trial.leave_trainer()
+        run.awaiting_state.discard(trial.number)
+        if trial.outcome is None:
+            run.wait(trial)
+    run.write()
+
+
+def _load_again(run: Run) -> Loaded | None:
+    """Return what was loaded in another process; None: too many in a row have died."""
+    while run.idle_deaths < MAX_IDLE_DEATHS:
+        run.idle_deaths += 1
+        with suppress(ExecutorError):
+            return run.executor.restart(run.order)
+    return None

@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
-from sweeps.running.answers import take_answer
+from sweeps.running.answers import replace_all, replace_trainer, take_answer
 from sweeps.running.asking import Asking
-from sweeps.running.closing import end_paused
-from sweeps.running.deaths import replace_trainer, revive
-from sweeps.running.promoting import let_go_on, promote
+from sweeps.running.paused import end_paused, let_go_on, promote
 from sweeps.running.run_state import Run
-from sweeps.running.turns import to_command
+from sweeps.running.scheduler import Turn
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Broken
+from sweeps.trainers.messages import Answer, Broken, Command, Save
 
 _LOG = logging.getLogger("bestepoch")
 
@@ -57,23 +56,25 @@ class Coordinator:
         self._resume()
         self._asking.ask()
         while True:
+            run.writer.flush()
             if run.ending is None:
-                reason = stop_requested() or ("done" if run.is_spent else None)
+                reason = stop_requested() or ("done" if run.epochs_left == 0 else None)
                 run.ending = None if reason is None else (reason, None)
             promote(run, self._asking)
-            self._dispatch()
+            if run.ending is not None or not run.writer.is_full:
+                self._dispatch()
             has_new = self._asking.ask()
-            if not run.busy and (run.ending is not None or not run.list_unfinished()):
+            if not run.busy and (run.ending is not None or not run.unfinished):
                 break
-            run.book.copy()
+            run.writer.copy()
             for report in run.executor.wait(0.0 if has_new and run.free_since else _POLL_S):
                 self._take(report)
         ending = run.ending or ("done", None)
         if ending[0] in _BUDGET_ENDS and run.judge.rungs is not None:
             end_paused(run, ending[0])
-        if run.list_unfinished():
-            run.book.interrupt(ending[1] or ending[0])
-        run.book.copy()
+        if run.unfinished:
+            run.writer.interrupt(ending[1] or ending[0])
+        run.writer.finish(is_hurried=ending[0] == "interrupted")
         run.files.sweep()
         return ending
 
@@ -89,8 +90,8 @@ class Coordinator:
         """Let the trials of earlier runs go on, and start the trainers."""
         run = self._run
         at_rung = set() if run.judge.rungs is None else run.judge.rungs.paused
-        is_spent = run.is_spent
-        for each in run.trials.values():
+        is_spent = run.epochs_left == 0
+        for each in list(run.trials.values()):
             if each.outcome is None:
                 run.wait(each)
             elif each.outcome is Outcome.PAUSED and not (each.number in at_rung or is_spent):
@@ -102,46 +103,96 @@ class Coordinator:
         """Give each free trainer a command, where there is one."""
         run = self._run
         for index, since in list(run.free_since.items()):
-            if run.ending is not None:
-                self._stop_lanes(index)
+            room = self._make_room(index)
             turn = run.scheduler.next_turn(
-                index, len(run.free_since), may_train=run.ending is None
+                index, len(run.free_since), may_train=run.ending is None, room=room
             )
-            if turn is not None:
-                _LOG.debug(
-                    "trainer %d, lane %d of %s: %s; %d stay, %d enter, %d pause, %d wait",
-                    index,
-                    turn.lane,
-                    turn.key,
-                    turn.why,
-                    len(turn.staying),
-                    len(turn.entering),
-                    len(turn.pause),
-                    run.scheduler.num_waiting,
-                )
-                self.waited_s += time.monotonic() - since
-                del run.free_since[index]
-                run.busy[index] = to_command(run, index, turn)
-                run.executor.send(index, run.busy[index])
-            else:
+            if turn is None:
                 run.free_since[index] = time.monotonic()
+                continue
+            _LOG.debug(
+                "trainer %d, lane %d of %s: %s; %d stay, %d enter, %d pause, %d wait",
+                index,
+                turn.lane,
+                turn.key,
+                turn.why,
+                len(turn.staying),
+                len(turn.entering),
+                len(turn.pause),
+                run.scheduler.num_waiting,
+            )
+            self.waited_s += time.monotonic() - since
+            del run.free_since[index]
+            run.busy[index] = self._to_command(index, turn)
+            run.executor.send(index, run.busy[index])
 
-    def _stop_lanes(self, index: int) -> None:
-        """Take all trials out of a trainer's lanes, their states written first."""
+    def _make_room(self, index: int) -> int | None:
+        """Take trials out of a trainer's lanes that may train no more; return how many may join.
+
+        Once the run ends these are all of them, and before that those that the epochs of the
+        budget do not suffice for: the best stay. None: as many as fit.
+        """
         run = self._run
-        news = run.make_news()
-        for number in run.scheduler.placed_with(index):
+        placed, left = run.scheduler.placed_with(index), run.epochs_left
+        if run.ending is None and left is None:
+            return None
+        if run.ending is not None or left is None:
+            left = 0
+        left -= sum(self._count_trained(each) for each in run.busy)
+        surplus = len(placed) - left
+        if surplus <= 0:
+            return -surplus
+        rank = {each.number: i for i, each in enumerate(run.list_ranked())}
+        placed.sort(key=lambda number: rank.get(number, len(rank)))
+        for number in placed[max(0, left) :]:
             is_paused = run.scheduler.pause(number)
-            is_budget = run.ending is not None and run.ending[0] in _BUDGET_ENDS
+            is_budget = run.ending is None or run.ending[0] in _BUDGET_ENDS
             if is_paused and is_budget and run.judge.rungs is not None:
-                news.add_pause(run.trials[number], "the budget ended")
-        run.write(news)
+                run.pause_trial(run.trials[number], "the budget ended")
+        run.write()
+        return 0
+
+    def _count_trained(self, index: int) -> int:
+        """Return how many trials a busy trainer trains for an epoch."""
+        command = self._run.busy[index]
+        lane = (index, command.lane)
+        trials = self._run.unfinished.values()
+        return sum(command.is_trained and (each.trainer, each.lane) == lane for each in trials)
+
+    def _to_command(self, index: int, turn: Turn[FusionKey]) -> Command:
+        """Return a turn as a command; trials that enter have their place from now on."""
+        run = self._run
+        places = []
+        for number in turn.entering:
+            trial = run.trials[number]
+            trial.trainer, trial.lane, trial.is_entering = index, turn.lane, True
+            places.append(run.to_place(trial))
+        # One whose end is decided is placed for its weights alone: the lane trains in its next
+        # turn.
+        is_trained = all(run.trials[number].ending is None for number in turn.entering)
+        written = turn.pause
+        if run.unwritten_s.get(turn.lane, 0.0) >= run.config.checkpoint_seconds:
+            written += turn.staying
+            run.unwritten_s[turn.lane] = 0.0
+        return Command(
+            turn.lane,
+            turn.key,
+            turn.data_epoch,
+            keep=turn.keep,
+            save=tuple(Save(number, run.weights_path(number)) for number in turn.save),
+            checkpoint=run.files.path(run.files.new_name()) if written else None,
+            checkpointed=written,
+            drop=(*turn.save, *turn.pause, *turn.drop),
+            place=tuple(places),
+            is_closed=turn.is_closed,
+            is_trained=turn.is_trained and is_trained,
+        )
 
     def _take(self, report: Report) -> None:
         """Take in what an executor reports."""
         run = self._run
         if isinstance(report, ParentEnded):
-            revive(run)
+            replace_all(run)
             return
         index, message = report
         if isinstance(message, Answer):

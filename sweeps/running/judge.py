@@ -1,29 +1,35 @@
-"""Judges trials at the end of each epoch: scores, what ends or pauses a trial, and the audit."""
+"""Judges trials at the end of each epoch: what ends or pauses them, and whom the audit spares.
+
+The audit lets a random share of trials run on where they would have been stopped: what stopping
+costs cannot be seen in trials that it stopped.
+"""
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from objectives.api import EpochReport
 from objectives.metrics import Metric
+from storage.records import HeldStop
+from sweeps.config.pruner import PrunerConfig
 from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import PEER_OUTCOMES, Outcome
-from sweeps.running.audit import find_held_stop, is_audited, make_audit_rule
 from sweeps.running.rungs import Rungs
+from sweeps.running.seeds import audit_draw
 from sweeps.running.stopping import Decision, Peers, StopRule, describe_best
 from sweeps.running.trial import Trial
 
+#: Ends that the audit holds back; a diverged or failed trial has no epochs worth having.
+AUDITED = frozenset({Outcome.STALLED, Outcome.BEHIND})
 
-def make_rungs(config: SweepConfig, num_validation: int) -> Rungs | None:
-    """Return the empty rungs of a sweep whose pruner is ``halving``, else None."""
-    pruner = config.pruner
-    if pruner.name != "halving":
-        return None
-    return Rungs(
-        pruner.min_epochs,
-        pruner.reduction_factor,
-        config.max_epochs,
-        num_validation=num_validation,
-    )
+
+def is_audited(seed: int, trial: int, *, share: float) -> bool:
+    """Return whether a trial is one of those that run on.
+
+    A function of the study's seed and the trial's number, so that a study that is run again audits
+    the same trials, and a larger share audits those of a smaller one too.
+    """
+    return audit_draw(seed, trial) < share
 
 
 class Judge:
@@ -51,9 +57,18 @@ class Judge:
             pruner=config.pruner,
             label=metric.label,
         )
-        self._audit_rule = make_audit_rule(self._rule)
-        self.rungs = make_rungs(config, num_validation)
+        never, no_pruner = config.max_epochs + 1, PrunerConfig(name="none")
+        # Of a trial whose end was held back only divergence and the last epoch are the end.
+        self._audit_rule = replace(
+            self._rule, patience=never, prune_patience=never, pruner=no_pruner
+        )
+        self.rungs: Rungs | None = None
         """The trials by their rungs; None: the pruner has none."""
+        self.spared: set[int] = set()
+        """Audited trials that wait at the first rung, and go on from it however they compare."""
+        if config.pruner.name == "halving":
+            first, factor = config.pruner.min_epochs, config.pruner.reduction_factor
+            self.rungs = Rungs(first, factor, config.max_epochs, num_validation=num_validation)
 
     def score(self, report: EpochReport) -> float:
         """Return the score of an epoch; NaN where the loss is none.
@@ -71,7 +86,8 @@ class Judge:
         )
         if decision is None:
             return None
-        self._compare(trial.number, decision.outcome, curve.scores, is_held=trial.held is not None)
+        if trial.held is None:  # others are compared with it as it would have ended
+            self._add_peer(trial.number, decision.outcome, curve.scores)
         return None if self.hold_back(trial, decision.outcome) else decision
 
     def pause(self, trials: Sequence[Trial], *, is_first_held: bool = False) -> list[Trial]:
@@ -87,13 +103,19 @@ class Judge:
         scores = {number: each.curve.scores for number, each in judged.items()}
         paused = []
         for number in self.rungs.judge(scores, is_first_held=is_first_held):
-            has_ended = judged[number].ending is not None or judged[number].has_ended
-            # Who only waits for others is not stopped: ``promote`` asks again once they are there.
-            waits = is_first_held and len(scores[number]) == self._config.pruner.min_epochs
-            if has_ended or (not waits and self.hold_back(judged[number], Outcome.BEHIND)):
+            trial = judged[number]
+            waits = is_first_held and trial.epochs == self._config.pruner.min_epochs
+            if trial.ending is not None or trial.has_ended:
+                self.rungs.leave(number)
+            elif waits:
+                # It is not stopped: it is compared once the others have come to its rung.
+                paused.append(trial)
+                if self._is_audited(trial):
+                    self.spared.add(number)
+            elif self.hold_back(trial, Outcome.BEHIND):
                 self.rungs.leave(number)
             else:
-                paused.append(judged[number])
+                paused.append(trial)
         return paused
 
     def explain_pause(self, trial: Trial) -> str:
@@ -110,27 +132,34 @@ class Judge:
         held, scores = trial.held, trial.curve.scores
         if held is not None:
             scores = scores[: held.would_stop_epoch]
-            self._compare(trial.number, Outcome(held.would_stop_outcome), scores, is_held=False)
+            self._add_peer(trial.number, Outcome(held.would_stop_outcome), scores)
         elif trial.outcome is not None and trial.has_ended:
-            self._compare(trial.number, trial.outcome, scores, is_held=False)
+            self._add_peer(trial.number, trial.outcome, scores)
         if self.rungs is not None:
             # An audited one goes on, whatever its rung says.
             is_paused = trial.outcome is Outcome.PAUSED and held is None
             self.rungs.restore(trial.number, scores, is_paused=is_paused)
-
-    def _compare(
-        self, number: int, outcome: Outcome, scores: Sequence[float], *, is_held: bool
-    ) -> None:
-        if outcome in PEER_OUTCOMES and not is_held:  # else compared where it would have ended
-            self._peers.add(number, scores)
+            is_first = trial.epochs == self._config.pruner.min_epochs
+            if is_paused and is_first and self._is_audited(trial):
+                self.spared.add(trial.number)
 
     def hold_back(self, trial: Trial, outcome: Outcome) -> bool:
-        """Return whether the audit lets a trial run on that would stop at its last epoch."""
-        config = self._config
-        if not is_audited(config.seed, trial.number, share=config.audit):
+        """Return whether the audit lets a trial run on that would stop at its last epoch.
+
+        Args:
+            trial: The trial, which remembers the end that is held back.
+            outcome: How it would end; ``behind``: it would be paused, or end.
+        """
+        has_epochs = trial.epochs < self._config.max_epochs
+        if outcome not in AUDITED or not has_epochs or not self._is_audited(trial):
             return False
-        held = find_held_stop(
-            trial.number, outcome, trial.curve.scores, max_epochs=config.max_epochs
-        )
-        trial.held = held or trial.held
-        return held is not None
+        best = trial.curve.best_score
+        trial.held = HeldStop(trial.number, outcome.value, trial.epochs, best)
+        return True
+
+    def _is_audited(self, trial: Trial) -> bool:
+        return is_audited(self._config.seed, trial.number, share=self._config.audit)
+
+    def _add_peer(self, number: int, outcome: Outcome, scores: Sequence[float]) -> None:
+        if outcome in PEER_OUTCOMES:
+            self._peers.add(number, scores)

@@ -1,24 +1,23 @@
-"""The state of a run that all its parts share, and the questions that each of them asks."""
+"""The state of a run that all its parts share: its trials, and what is to be written of them."""
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from objectives.api import FusionKey
-from storage.records import Weights
+from objectives.api import EpochReport, FusionKey
+from storage.records import Checkpoint, Placed, Weights
 from sweeps.config.settings import SweepConfig
 from sweeps.outcomes import Outcome
-from sweeps.running.book import StudyBook
-from sweeps.running.events import Event, TrialStarted
+from sweeps.running.events import EpochDone, TrialEnded, TrialPaused, TrialPromoted, TrialStarted
 from sweeps.running.judge import Judge
-from sweeps.running.news import News
 from sweeps.running.scheduler import Scheduler, Waiting
 from sweeps.running.states import StateFiles
 from sweeps.running.stopping import Decision
-from sweeps.running.trial import Trial
+from sweeps.running.study_writer import Changes, StudyWriter
+from sweeps.running.trial import Trial, to_end, to_record
 from sweeps.trainers.executor import LocalExecutor
-from sweeps.trainers.messages import Command, Load, Loaded, Saved
+from sweeps.trainers.messages import Command, Load, Loaded, Place, Saved
 
 #: Trials in a row that fail before a run gives up: the fault is then not the trial's.
 MAX_FAILURES_IN_A_ROW = 5
@@ -33,17 +32,19 @@ class Run:
         executor: Starts trainers and carries commands.
         order: What the executor has loaded, and loads again if it dies.
         loaded: What it found.
-        book: Writes what the run must remember.
+        writer: Writes the study, and reports what is written.
         judge: The rules that end trials; it knows those that have ended.
         lowest: The lowest score that there is.
         trials: The trials that the study has, by number.
         folder: The study's own folder in the folder of all weights.
         files: The files with the states of its trials.
         scheduler: The trials that wait and those that train.
-        emit: Called with each event, in this thread.
+        changes: What is yet to be handed to the writer.
         busy: What each trainer that has a command does.
         free_since: Since when each of the others has had nothing to do, on the monotonic clock.
-        promised: Trials that go on, and whose states are yet to be written.
+        unfinished: The trials that wait or train, by number.
+        spent: Epochs that the study's trials have had.
+        awaiting_state: Trials that go on once their states are written.
         unwritten_s: By lane, the seconds that it has trained since its states were written.
         notes: Notes of trainers that have been reported.
         broken: Why trainers break, until their ends are reported.
@@ -59,17 +60,19 @@ class Run:
     executor: LocalExecutor
     order: Load
     loaded: Loaded
-    book: StudyBook
+    writer: StudyWriter
     judge: Judge
     lowest: float
     trials: dict[int, Trial]
     folder: str
     files: StateFiles
     scheduler: Scheduler[FusionKey]
-    emit: Callable[[Event], None]
+    changes: Changes = field(default_factory=Changes)
     busy: dict[int, Command] = field(default_factory=dict)
     free_since: dict[int, float] = field(default_factory=dict)
-    promised: set[int] = field(default_factory=set)
+    unfinished: dict[int, Trial] = field(init=False)
+    spent: int = field(init=False)
+    awaiting_state: set[int] = field(default_factory=set)
     unwritten_s: dict[int, float] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
     broken: dict[int, str] = field(default_factory=dict)
@@ -79,20 +82,15 @@ class Run:
     ending: tuple[str, str | None] | None = None
     last_end: tuple[int, str] | None = None
 
-    @property
-    def spent(self) -> int:
-        """Epochs that the study's trials have had."""
-        return sum(each.epochs for each in self.trials.values())
+    def __post_init__(self) -> None:
+        self.unfinished = {n: each for n, each in self.trials.items() if each.outcome is None}
+        self.spent = sum(each.epochs for each in self.trials.values())
 
     @property
-    def is_spent(self) -> bool:
-        """Whether the budget has no epoch left."""
+    def epochs_left(self) -> int | None:
+        """Epochs that the budget has left; None: it is not of epochs."""
         budget = self.config.max_total_epochs
-        return budget is not None and self.spent >= budget
-
-    def list_unfinished(self) -> list[Trial]:
-        """Return the trials that wait or train."""
-        return [each for each in self.trials.values() if each.outcome is None]
+        return None if budget is None else max(0, budget - self.spent)
 
     def list_ranked(self) -> list[Trial]:
         """Return the trials with a score that counts, the best first."""
@@ -100,8 +98,8 @@ class Run:
         def key(trial: Trial) -> tuple[float, float, int]:
             curve = trial.curve
             assert curve.best_score is not None, "filtered below"
-            assert curve.best_epoch is not None, "it has a score"
-            return (-curve.best_score, curve.val_losses[curve.best_epoch - 1], trial.number)
+            assert curve.best_val_loss is not None, "it has a score"
+            return (-curve.best_score, curve.best_val_loss, trial.number)
 
         left_out = (Outcome.DIVERGED, Outcome.FAILED)
         return sorted(
@@ -117,6 +115,18 @@ class Run:
         """Return the file of a trial's weights."""
         return self.files.path(self._weights_name(number))
 
+    def to_place(self, trial: Trial) -> Place:
+        """Return a trial as a trainer is told to place it."""
+        state = None if trial.state_file is None else self.files.path(trial.state_file)
+        return Place(
+            trial.number,
+            trial.seed,
+            trial.hparams.to_params(),
+            tuple(trial.segments),
+            trial.curve.best_epoch,
+            state,
+        )
+
     def start(self, index: int) -> None:
         """Start a trainer."""
         self.executor.start(index, self.loaded.devices[index])
@@ -124,45 +134,110 @@ class Run:
 
     def wait(self, trial: Trial) -> None:
         """Let a trial wait for a place."""
-        is_suspect, is_known = trial.suspect_until is not None, trial.epochs > 0
-        self.scheduler.add(Waiting(trial.number, trial.key, is_suspect, is_known))
+        trial.outcome = None
+        self.trials[trial.number] = self.unfinished[trial.number] = trial
+        is_alone, is_known = trial.alone_until is not None, trial.epochs > 0
+        self.scheduler.add(Waiting(trial.number, trial.key, is_alone, is_known))
         if not trial.is_promoted:
-            self.emit(TrialStarted(trial.number, trial.hparams.to_params()))
+            self.writer.tell(TrialStarted(trial.number, trial.hparams.to_params()))
 
     def fail(self, reason: str) -> None:
         """Let the run end as failed; the first reason stands."""
         if self.ending is None or self.ending[0] != "failed":
             self.ending = ("failed", reason)
 
-    def make_news(self) -> News:
-        """Return empty news."""
-        return News(self.loaded.devices, self.loaded.class_names, self.lowest)
+    def add_epoch(self, trial: Trial, report: EpochReport, score: float) -> None:
+        """Add an epoch to a trial's curve; it may have no error."""
+        curve, changes = trial.curve, self.changes
+        if curve.add(report, score):
+            self.scheduler.keep(trial.number)
+            if trial.has_weights:
+                trial.has_weights = False
+                changes.weights.append(Weights(trial.number, None, None))
+        self.spent += 1
+        if trial.is_entering:
+            trial.is_entering = False
+            self._add_place(trial)
+            if trial.is_promoted:
+                trial.is_promoted = False
+                changes.events.append(TrialPromoted(trial.number, report.epoch))
+        changes.epochs.append(to_record(trial.number, report, score))
+        best, loss = curve.best_score, curve.best_val_loss
+        changes.events.append(
+            EpochDone(
+                trial.number,
+                report.epoch,
+                score,
+                curve.best_epoch,
+                math.nan if best is None else best,
+                report.seconds,
+                math.nan if loss is None else loss,
+            )
+        )
 
-    def write(self, news: News) -> None:
-        """Write the news, and give up where too many trials in a row have failed."""
-        self.book.record(news)
-        for event in news.events:
-            self.emit(event)
-        self.files.clean()
+    def move_state(self, trial: Trial, name: str | None) -> None:
+        """Take in that a trial's present state is in a file, or that it has none any more."""
+        self.files.move(trial, name)
+        state = Checkpoint(trial.number, trial.state_file, trial.state_epochs)
+        self.changes.checkpoints.append(state)
+
+    def pause_trial(self, trial: Trial, reason: str) -> None:
+        """Let a trial be paused from now on."""
+        if trial.trainer is not None:
+            self._add_place(trial)
+        self._stop(trial, Decision(Outcome.PAUSED, reason))
+        best = trial.curve.best_score
+        self.changes.events.append(TrialPaused(trial.number, trial.epochs, best, reason))
+
+    def end_trial(self, trial: Trial, decision: Decision) -> None:
+        """End a trial that has left its lane; it needs no state any more."""
+        if trial.epochs and trial.trainer is not None:
+            self._add_place(trial)
+        self._stop(trial, decision)
+        self.last_end = (trial.number, decision.reason)
+        curve, trial.ending = trial.curve, None
+        trial.leave_trainer()
+        if trial.state_file is not None:
+            self.move_state(trial, None)
+        if self.judge.rungs is not None:
+            self.judge.rungs.leave(trial.number)
+        ended = TrialEnded(
+            trial.number,
+            decision.outcome.value,
+            decision.reason,
+            trial.epochs,
+            curve.best_epoch,
+            curve.best_score,
+            curve.best_val_loss,
+        )
+        self.changes.events.append(ended)
+
+    def add_weights(self, saved: Saved) -> None:
+        """Take in that a trial's weights were written."""
+        self.trials[saved.trial].has_weights = True
+        name = self._weights_name(saved.trial)
+        self.changes.weights.append(Weights(saved.trial, name, saved.sha256, saved.predictions))
+
+    def write(self) -> None:
+        """Write the changes, and give up where too many trials in a row have failed."""
+        changes, self.changes = self.changes, Changes()
+        self.writer.record(changes)
+        if not self.writer.has_waiting:  # the database names files until it is written
+            self.files.clean()
         if self.failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             last = "" if self.last_end is None else f"; {self.last_end[1]}"
             self.fail(f"{self.failures_in_a_row} trials in a row failed{last}")
 
-    def end_trial(self, trial: Trial, decision: Decision, news: News) -> None:
-        """End a trial that has left its lane; it needs no state any more."""
-        self.last_end = (trial.number, decision.reason)
-        news.add_end(trial, decision)
-        if trial.state_file is not None:
-            self.files.move(trial, None)
-            news.add_checkpoint(trial)
-        if self.judge.rungs is not None:
-            self.judge.rungs.leave(trial.number)
+    def _stop(self, trial: Trial, decision: Decision) -> None:
+        trial.outcome = decision.outcome
+        self.unfinished.pop(trial.number, None)
+        end = to_end(trial, decision, self.loaded.class_names, lowest=self.lowest)
+        self.changes.stopped.append(end)
 
-    def take_weights(self, saved: Saved, news: News) -> None:
-        """Take in that a trial's weights were written."""
-        self.trials[saved.trial].has_weights = True
-        name = self._weights_name(saved.trial)
-        news.weights.append(Weights(saved.trial, name, saved.sha256, saved.predictions))
+    def _add_place(self, trial: Trial) -> None:
+        assert trial.trainer is not None, "a trial that trains has a trainer"
+        device, segments = self.loaded.devices[trial.trainer], tuple(trial.segments)
+        self.changes.placed[trial.number] = Placed(trial.number, trial.path, device, segments)
 
     def _weights_name(self, number: int) -> str:
         return f"{self.folder}/trial-{number}.safetensors"

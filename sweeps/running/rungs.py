@@ -164,11 +164,6 @@ class Rungs:
         rung, score = self._place[trial]
         return self._rank(rung, (-score, trial)) < self._share(rung)
 
-    def behind_at_first(self) -> list[int]:
-        """Return the trials that are paused at the first rung without being among its best."""
-        first = self._paused[0] if self._paused else []
-        return [trial for _, trial in first if not self.is_ahead(trial)]
-
     def leave(self, trial: int) -> None:
         """Forget that a trial is paused: it has ended, or goes on without a promotion.
 

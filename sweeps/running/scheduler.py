@@ -27,14 +27,13 @@ class Waiting(Generic[Key]):
     Attributes:
         trial: Its number.
         key: Its fusion key.
-        is_suspect: A trainer died while it trained the trial, which must train alone until it has
-            passed that epoch.
+        is_alone: It must train alone, because a trainer died while it trained the trial.
         is_known: It has been trained, and goes before those that have not.
     """
 
     trial: int
     key: Key
-    is_suspect: bool = False
+    is_alone: bool = False
     is_known: bool = False
 
 
@@ -133,8 +132,8 @@ class Scheduler(Generic[Key]):
         self._lanes: dict[int, _Lane[Key]] = {}
         self._lane_of: dict[int, int] = {}
         self._paces: dict[Key, LanePace] = {}
-        # Trainers that train suspects, one at a time, and nothing else.
-        self._quarantine: set[int] = set()
+        # Trainers that train trials that must train alone, one after the other, and nothing else.
+        self._reserved: set[int] = set()
         self._turns = 0
         self._lanes_opened = 0
         self._width = FIRST_TRIALS
@@ -154,7 +153,12 @@ class Scheduler(Generic[Key]):
         self._waiting.append(waiting)
 
     def next_turn(
-        self, trainer: int, num_free: int = 1, *, may_train: bool = True
+        self,
+        trainer: int,
+        num_free: int = 1,
+        *,
+        may_train: bool = True,
+        room: int | None = None,
     ) -> Turn[Key] | None:
         """Place what can be placed with a trainer that is free; return what it does next.
 
@@ -164,6 +168,7 @@ class Scheduler(Generic[Key]):
             trainer: The trainer.
             num_free: Trainers that are free now: it takes its share of the trials that wait.
             may_train: False once the run is to stop.
+            room: Most trials that may join its lanes; None: as many as fit.
 
         Returns:
             None if the trainer has nothing to do.
@@ -173,17 +178,18 @@ class Scheduler(Generic[Key]):
                 return self._begin_turn(number, "trials leave it", is_trained=False)
         if not may_train:
             return None
-        suspects = [each for each in self._waiting if each.is_suspect]
-        if suspects and not self._quarantine:
-            self._quarantine.add(trainer)
-        if trainer in self._quarantine:
+        single = [each for each in self._waiting if each.is_alone]
+        if single and not self._reserved:
+            self._reserved.add(trainer)
+        if trainer in self._reserved:
             alone = [i for i, lane in self._lanes_of(trainer).items() if lane.is_exclusive]
-            if not alone and suspects:
-                alone = [self._place_alone(trainer, suspects[0])]
+            if not alone and single:
+                alone = [self._place_alone(trainer, single[0])]
             if alone:
                 return self._begin_turn(alone[0], "a trial is tried alone")
-            self._quarantine.discard(trainer)
+            self._reserved.discard(trainer)
         share = -(-self.num_waiting // num_free)
+        share = share if room is None else min(share, room)
         while share > 0 and self._place(trainer):
             share -= 1
         own = self._lanes_of(trainer)
@@ -221,7 +227,7 @@ class Scheduler(Generic[Key]):
             self._width = LEAST
 
     def clear(self, trial: int) -> None:
-        """Let a suspect train beside others from now on."""
+        """Let a trial that trains alone train beside others from now on."""
         self._lanes[self._lane_of[trial]].is_exclusive = False
 
     def keep(self, trial: int) -> None:
@@ -269,14 +275,11 @@ class Scheduler(Generic[Key]):
         self._waiting.insert(0, waiting)
 
     def lose(self, trainer: int) -> list[int]:
-        """Forget the lanes of a trainer that has died; return the trials that had a place there.
-
-        One that takes its place is told of suspects anew.
-        """
+        """Forget the lanes of a trainer that has died; return the trials that were in them."""
         lost = [each for n in self._lanes_of(trainer) for each in self._lanes.pop(n).trials]
         for trial in lost:
             del self._lane_of[trial]
-        self._quarantine.discard(trainer)
+        self._reserved.discard(trainer)
         return lost
 
     def _lanes_of(self, trainer: int) -> dict[int, _Lane[Key]]:
@@ -305,11 +308,11 @@ class Scheduler(Generic[Key]):
             del self._lanes[number]
         return turn
 
-    def _place_alone(self, trainer: int, suspect: Waiting[Key]) -> int:
-        """Give a suspect a lane of its own."""
-        self._waiting.remove(suspect)
-        number = self._open(trainer, suspect)
-        self._enter(number, suspect.trial)
+    def _place_alone(self, trainer: int, waiting: Waiting[Key]) -> int:
+        """Give a trial a lane of its own."""
+        self._waiting.remove(waiting)
+        number = self._open(trainer, waiting)
+        self._enter(number, waiting.trial)
         return number
 
     def _place(self, trainer: int) -> bool:
@@ -325,7 +328,7 @@ class Scheduler(Generic[Key]):
         for waiting in self._waiting:
             fitting = [i for i, lane in own.items() if _fits(waiting, lane)]
             free = [i for i in fitting if self._has_room(i)]
-            if not waiting.is_suspect and (free or not fitting):
+            if not waiting.is_alone and (free or not fitting):
                 candidates.append((waiting, free))
         if not candidates:
             return False
@@ -344,7 +347,7 @@ class Scheduler(Generic[Key]):
         # A lane that opens waits for its turn behind those that run.
         self._turns += 1
         number = self.new_lane()
-        self._lanes[number] = _Lane(trainer, waiting.key, 0, self._turns, waiting.is_suspect)
+        self._lanes[number] = _Lane(trainer, waiting.key, 0, self._turns, waiting.is_alone)
         return number
 
     def _has_room(self, number: int) -> bool:

@@ -25,13 +25,17 @@ from sweeps.config.sampler import SamplerConfig, check_options, is_path
 from sweeps.config.settings import SweepConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import ENDED_PAUSED, Outcome
+from sweeps.parameters import Probe, answer_first
 from sweeps.running.first_trials import add_warm_start, read_warm_start
 from sweeps.running.sampling import make_sampler, read_sampled
 from sweeps.running.trial import Curve, Trial
-from sweeps.trainers.messages import Loaded
+from sweeps.trainers.messages import Load, Loaded
 
 #: Samplers that need a package of their name beside Optuna: the extra of this name installs it.
 _EXTRAS = {"cmaes"}
+
+#: Seconds that the first step of a trainer may take.
+FIRST_STEP_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,22 @@ class Begun:
     config: SweepConfig
     changes: tuple[str, ...]
     stored: tuple[StoredTrial, ...]
+
+
+def make_order(config: SweepConfig) -> Load:
+    """Return what the trainers of a sweep are to load."""
+    first = config.space.suggest(Probe(answer_first))
+    return Load(
+        objective=config.objective,
+        data=config.data,
+        model=dict(first.model),
+        device=config.device,
+        num_trainers=config.workers,
+        precision=config.precision,
+        seed=config.seed,
+        metric=config.metric,
+        step_limit_s=FIRST_STEP_LIMIT_S,
+    )
 
 
 def make_holder(now: datetime) -> Holder:
@@ -163,9 +183,9 @@ def restore_trials(begun: Begun) -> list[Trial]:
 def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
     hparams = Hparams.model_validate(dict(stored.params))
     outcome = None if stored.outcome is None else Outcome(stored.outcome)
-    has_ended_paused = outcome in ENDED_PAUSED and config.pruner.name == "halving"
-    if has_ended_paused:
-        outcome = Outcome.PAUSED
+    ended_as = None
+    if outcome in ENDED_PAUSED and config.pruner.name == "halving":
+        ended_as, outcome = outcome, Outcome.PAUSED
     trained = len(stored.scores)
     segments = list(stored.segments)
     if segments:  # the last one's length is written when it ends
@@ -199,7 +219,7 @@ def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
         state_file=stored.state_file,
         state_epochs=stored.state_epochs,
         has_weights=stored.weights_file is not None,
-        has_ended_paused=has_ended_paused,
+        ended_as=ended_as,
     )
 
 

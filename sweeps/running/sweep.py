@@ -15,22 +15,18 @@ from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
 from sweeps.config.settings import SweepConfig
-from sweeps.parameters import Probe, answer_first
 from sweeps.running import study
-from sweeps.running.book import StudyBook
+from sweeps.running.asking import choose_capacity
 from sweeps.running.coordinator import Coordinator
 from sweeps.running.events import Event, Note
 from sweeps.running.first_trials import list_first_trials
-from sweeps.running.intake import choose_capacity
 from sweeps.running.judge import Judge
 from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Scheduler
 from sweeps.running.states import StateFiles
+from sweeps.running.study_writer import StudyWriter
 from sweeps.trainers.executor import ExecutorError, LocalExecutor
 from sweeps.trainers.messages import Load, Loaded
-
-#: Seconds that the first step of a trainer may take.
-FIRST_STEP_LIMIT_S = 600.0
 
 
 class Watcher(Protocol):
@@ -108,7 +104,7 @@ def run(
     url, emit = resolve_url(config.storage), on_event or (lambda event: None)
     with LocalExecutor() as executor:
         study.check_needs(config, url)
-        order = make_order(config)
+        order = study.make_order(config)
         try:
             loaded = executor.load(order)
         except ExecutorError as error:
@@ -120,20 +116,26 @@ def run(
         ):
             begun = study.prepare(db, config, loaded, force=force, now=now)
             copy = study.open_copy(db, begun)
-            book = StudyBook(
-                db,
-                hold,
-                begun.uuid,
-                copy,
-                now=lambda: datetime.now(UTC),
-                on_problem=lambda text: emit(Note(text)),
-            )
             for text in _list_notes(loaded, begun.changes):
                 emit(Note(text))
             with nullcontext() if watch is None else watch(url, config.study, emit) as watcher:
-                told = [emit] if watcher is None else [watcher.add, emit]
+
+                def tell(event: Event) -> None:
+                    if watcher is not None:
+                        watcher.add(event)
+                    emit(event)
+
+                writer = StudyWriter(
+                    db,
+                    hold,
+                    begun.uuid,
+                    copy,
+                    lambda: datetime.now(UTC),
+                    tell,
+                    patience_s=config.db_wait * 60,
+                )
                 coordinator = _make_coordinator(
-                    begun, executor, order, loaded, book, db.weights_dir, told
+                    begun, executor, order, loaded, writer, db.weights_dir
                 )
                 end = _work(coordinator, begun.config, len(loaded.devices), deadline, watcher)
                 if watcher is not None:
@@ -146,9 +148,8 @@ def _make_coordinator(
     executor: LocalExecutor,
     order: Load,
     loaded: Loaded,
-    book: StudyBook,
+    writer: StudyWriter,
     weights_dir: Path,
-    told: Sequence[Callable[[Event], None]],
 ) -> Coordinator:
     """Return a coordinator that knows what the study has."""
     config = begun.config
@@ -161,12 +162,7 @@ def _make_coordinator(
         # Its end was decided at its last epoch, and its run died before it was written.
         if trial.outcome is None and trial.curve.best_epoch is not None:
             trial.ending = judge.decide(trial)
-    book.catch_up(trials, begun.stored)
-
-    def tell(event: Event) -> None:
-        for each in told:
-            each(event)
-
+    writer.catch_up(trials, begun.stored)
     # A study that was deleted and begun again must not find the old one's files.
     folder = f"{config.study}-{begun.uuid[:8]}"
     run_state = Run(
@@ -174,14 +170,13 @@ def _make_coordinator(
         executor,
         order,
         loaded,
-        book,
+        writer,
         judge,
         lowest=metric.lowest,
         trials={each.number: each for each in trials},
         folder=folder,
         files=StateFiles(weights_dir, folder, trials),
         scheduler=Scheduler(choose_capacity(config, loaded.devices), config.slots),
-        emit=tell,
     )
     return Coordinator(run_state, list_first_trials(config, [each.hparams for each in trials]))
 
@@ -218,22 +213,6 @@ def _work(
 def _make_end(config: SweepConfig, ending: str, reason: str | None, **times: float) -> SweepEnd:
     url = redact(resolve_url(config.storage))
     return SweepEnd(config.study, url, ending, reason, EXIT_CODES[ending], **times)
-
-
-def make_order(config: SweepConfig) -> Load:
-    """Return what the trainers of a sweep are to load."""
-    first = config.space.suggest(Probe(answer_first))
-    return Load(
-        objective=config.objective,
-        data=config.data,
-        model=dict(first.model),
-        device=config.device,
-        num_trainers=config.workers,
-        precision=config.precision,
-        seed=config.seed,
-        metric=config.metric,
-        step_limit_s=FIRST_STEP_LIMIT_S,
-    )
 
 
 def _list_notes(loaded: Loaded, changes: Sequence[str]) -> list[str]:

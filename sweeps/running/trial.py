@@ -48,6 +48,12 @@ class Curve:
         epoch = self.best_epoch
         return None if epoch is None else self.scores[epoch - 1]
 
+    @property
+    def best_val_loss(self) -> float | None:
+        """The validation loss at the best epoch; None if there is none."""
+        epoch = self.best_epoch
+        return None if epoch is None else self.val_losses[epoch - 1]
+
 
 @dataclass(slots=True)
 class Trial:
@@ -66,15 +72,15 @@ class Trial:
         trainer: The trainer that has it, or None.
         lane: The lane that has it, or None.
         kills: Processes that died of it.
-        suspect_until: Its process died while it trained this epoch: it trains alone until it has
-            passed it. None: it is no suspect.
+        alone_until: Its process died while it trained this epoch: it trains alone until it has
+            passed it. None: it may train beside others.
         held: The end that its audit has held back.
         ending: Its end, while its weights are being written.
         state_file: The file with its state, in the weights folder; None: none has been written.
         state_epochs: Epochs that it had trained then.
         has_weights: Whether the weights of its best epoch have been written.
-        has_ended_paused: Whether an earlier run ended it while it was paused, and this one has not
-            gone on with it.
+        ended_as: How an earlier run ended it while it was paused; None: it did not, or this run
+            has gone on with it.
         is_promoted: Whether it was paused, and has had no epoch since.
         is_entering: Whether it has had no epoch in its lane yet.
     """
@@ -91,13 +97,13 @@ class Trial:
     trainer: int | None = None
     lane: int | None = None
     kills: int = 0
-    suspect_until: int | None = None
+    alone_until: int | None = None
     held: HeldStop | None = None
     ending: Decision | None = None
     state_file: str | None = None
     state_epochs: int | None = None
     has_weights: bool = False
-    has_ended_paused: bool = False
+    ended_as: Outcome | None = None
     is_promoted: bool = False
     is_entering: bool = False
 
@@ -125,15 +131,13 @@ class Trial:
         best = self.curve.best_score
         return Known(self.number, self.sampled, lowest if best is None and self.epochs else best)
 
-    def note_clock(self, data_epoch: int) -> bool:
-        """Take in that its lane trained it at a clock; return whether a segment begins there."""
-        if self.segments:
-            start, epochs = self.segments[-1]
-            if start + epochs == data_epoch:
-                self.segments[-1] = (start, epochs + 1)
-                return False
-        self.segments.append((data_epoch, 1))
-        return True
+    def note_clock(self, data_epoch: int) -> None:
+        """Take in that its lane trained it at a clock: a segment begins, or goes on."""
+        start, epochs = self.segments[-1] if self.segments else (data_epoch, 0)
+        if start + epochs == data_epoch:
+            self.segments[-1:] = [(start, epochs + 1)]
+        else:
+            self.segments.append((data_epoch, 1))
 
     def leave_trainer(self) -> None:
         """Forget its place: it has none any more."""
@@ -166,7 +170,7 @@ def to_end(
 ) -> TrialEnd:
     """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
     curve = trial.curve
-    best, best_score, epochs = curve.best_epoch, curve.best_score, len(curve.scores)
+    best_score, epochs = curve.best_score, trial.epochs
     values = {
         Outcome.DIVERGED: lowest,
         Outcome.FAILED: None,
@@ -179,12 +183,12 @@ def to_end(
         outcome=decision.outcome.value,
         reason=decision.reason,
         value=value,
-        best_epoch=best,
+        best_epoch=curve.best_epoch,
         best_score=best_score,
         last_epoch=epochs or None,
         last_score=curve.scores[-1] if epochs else None,
         tail_score=tail_mean(curve.scores) if epochs else None,
-        best_val_loss=None if best is None else curve.val_losses[best - 1],
+        best_val_loss=curve.best_val_loss,
         epochs_run=epochs,
         epochs_to_95=epochs_to_fraction(curve.scores, 0.95),
         epochs_to_99=epochs_to_fraction(curve.scores, 0.99),
@@ -192,12 +196,6 @@ def to_end(
         confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
         class_scores=_best_class_scores(counts, class_names),
     )
-
-
-def last_best(curve: Curve) -> float:
-    """Return the running best at the last epoch; NaN if there is none."""
-    best = curve.best_score
-    return math.nan if best is None else best
 
 
 def _best_class_scores(

@@ -104,7 +104,7 @@ class _Trainers:
                 if one is self._control:
                     self._obey(self._control.recv())
                 else:
-                    self._bury(sentinels[one])
+                    self._report_end(sentinels[one])
             # Where this process too has stood still (Ctrl-Z, a frozen container), nobody is stuck.
             stood_still = time.monotonic() - polled > STANDSTILL_S
             for index, (_, shared) in list(self._running.items()):
@@ -156,7 +156,7 @@ class _Trainers:
         connection.close()
         self._running[start.index] = (process, shared)
 
-    def _bury(self, index: int, how: str | None = None) -> None:
+    def _report_end(self, index: int, how: str | None = None) -> None:
         """Tell the coordinator how a trainer ended."""
         process, _ = self._running.pop(index)
         process.join()
@@ -173,7 +173,7 @@ class _Trainers:
         began = shared[0]
         if time.monotonic() - began > limit_s:
             process.kill()
-            self._bury(index, f"no step ended in {limit_s:.0f} s")
+            self._report_end(index, f"no step ended in {limit_s:.0f} s")
 
 
 def run_trainer(

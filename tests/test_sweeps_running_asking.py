@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import sweeps
 from search_spaces.space import parse_space
-from sweeps.running.intake import Intake, choose_capacity, count_shapes, is_grouped
+from sweeps.running.asking import Intake, choose_capacity, count_shapes, is_grouped
 from sweeps.running.rungs import halving_epochs
 
 ONE_SHAPE = ("space.batch_size=50",)
@@ -126,7 +126,7 @@ def test_as_many_start_as_a_budget_of_epochs_can_take(
     ):
         begun += count
     assert begun == most
-    assert not intake.may_start(begun=1, spent=100, committed=0)
+    assert not intake.allows(2, spent=100, committed=0)
 
 
 def test_trials_that_a_person_names_start_while_anything_is_left() -> None:

@@ -10,7 +10,7 @@ from storage import queries
 from storage.database import WEIGHTS_FOLDER
 from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
-from sweeps.running.reproduction import ReproductionError, find_weights
+from sweeps.running.weights import ReproductionError, find_weights
 
 
 def make_config(folder: Path, url: str, *overrides: str) -> SweepConfig:
@@ -30,16 +30,20 @@ def test_weights_of_any_trial_are_the_same_when_it_is_trained_again(
     assert len(saved) == 20
     paused = [row for row in saved if len(row["segments"]) > 1]
     assert paused
-    for row in (*saved[:2], paused[0]):
+    for row, is_there in ((saved[0], False), (saved[1], True), (paused[0], False)):
         path = tmp_path / WEIGHTS_FOLDER / row["weights_file"]
         before = path.read_bytes()
         assert find_weights(sqlite_url, config.study, row["trial"]) == path
-        path.unlink()
+        if is_there:
+            path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        else:
+            path.unlink()
         told: list[str] = []
         again = find_weights(sqlite_url, config.study, row["trial"], on_start=told.append)
         assert again == path
         assert path.read_bytes() == before
         assert told[0].startswith(f"trial {row['trial']} is trained again, ")
+        assert told[0].endswith(f"{path} is damaged") is is_there
     (other, *_) = [row for row in rows if row["weights_file"] is None and row["best_epoch"]]
     path = find_weights(sqlite_url, config.study, other["trial"])
     after = queries.trial(sqlite_url, config.study, other["trial"])
