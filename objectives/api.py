@@ -73,8 +73,12 @@ class Objective(Protocol):
 
     name: str
 
-    def load(self, source: Path | None) -> Data:
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
         """Return the data set in ``source``, or the one that ships with the project.
+
+        Args:
+            source: A data file, or None.
+            label: Column of the file that holds the classes.
 
         Raises:
             DataError: If the file is not what the objective reads.

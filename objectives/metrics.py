@@ -98,18 +98,6 @@ def class_scores(counts: Counts) -> ClassScores:
     )
 
 
-def find_absent(data: Data) -> tuple[str, ...]:
-    """Return the names of the classes that train has examples of and validation has not.
-
-    They count nowhere in a score. Of a soft label the likeliest class counts, the earliest on
-    ties.
-    """
-    present = [
-        set(find_classes(split.targets).tolist()) for split in (data.train, data.validation)
-    ]
-    return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
-
-
 def measure_data(data: Data) -> DataFacts:
     """Return what a score and a loss on this data set are judged by."""
     targets = data.train.targets

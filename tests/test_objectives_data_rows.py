@@ -63,6 +63,7 @@ def read(path: Path, content: str | bytes) -> Rows:
         ("t.csv", as_text("\t")),
         ("t.csv", as_text("|")),
         ("t.csv", as_text(";").replace(".", ",")),  # as Europe writes numbers
+        ("t.csv", as_text(";").replace("age;member;label", '"age";"member";"label"')),
         ("t.csv", "\n\n" + as_text(",").replace("\n", "\n\n")),
         ("t.csv", as_text(",").replace("\n", "\r\n").encode("utf-8-sig")),
         ("t.csv", as_text(",").replace("\n", "\r")),

@@ -248,16 +248,16 @@ def test_targets_get_the_trainers_types() -> None:
     assert check_targets(SHARES, 3, "train").dtype == np.float32
 
 
-def run(path: Path) -> int:
+def run(path: Path, *options: str) -> int:
     quick = ["--trials", "2", "--set", "max_epochs=2", "--set", "space.batch_size=[20]"]
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["run", "tabular-mlp", "--data", str(path), *quick])
+        cli.main(["run", "tabular-mlp", "--data", str(path), *quick, *options])
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 
 
 @pytest.mark.usefixtures("folder")
-def test_run_trains_on_the_soft_labels_of_a_file(
+def test_run_trains_on_the_distributions_of_any_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(7)
@@ -265,8 +265,8 @@ def test_run_trains_on_the_soft_labels_of_a_file(
     shares = np.exp(2.0 * features[:, :3])
     shares /= shares.sum(axis=1, keepdims=True)
     path = tmp_path / "mine.npz"
-    path.write_bytes(as_npz(x=features, labels=shares, class_names=CLASSES))
-    assert run(path) == 0, capsys.readouterr().err
+    path.write_bytes(as_npz(x=features, y=shares, class_names=CLASSES))
+    assert run(path, "--label", "y") == 0, capsys.readouterr().err
     connection = sqlite3.connect(tmp_path / "bestepoch.db")
     best = connection.execute("select count(*), max(score) from best_epochs").fetchone()
     connection.close()

@@ -247,7 +247,7 @@ def find_numbers(column: Any) -> Numbers | None:
 def _read_text(path: Path, content: bytes, texts: Sequence[str], *, is_tsv: bool) -> Rows:
 
     text = files.decode(path, content)
-    delimiter = "\t" if is_tsv else _find_delimiter(path, text)
+    delimiter = "\t" if is_tsv else _find_delimiter(text)
     has_quotes = '"' in text
 
     def records() -> Iterator[tuple[int, list[str]]]:
@@ -326,9 +326,10 @@ def _records(
         ) from None
 
 
-def _find_delimiter(path: Path, text: str) -> str:
-    """Return the delimiter that gives the header most columns."""
-    widths = {one: len(next(_records(path, text, one, is_quoted=True))[1]) for one in _DELIMITERS}
+def _find_delimiter(text: str) -> str:
+    """Return the delimiter that gives the first line most columns."""
+    header = next(line for line in text.split("\n") if line.strip())
+    widths = {one: len(next(csv.reader([header], delimiter=one))) for one in _DELIMITERS}
     return max(widths, key=lambda one: widths[one])
 
 

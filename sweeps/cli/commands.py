@@ -149,6 +149,9 @@ def run(
     data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Data file. (the one that ships with it)")
     ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column with the classes. (label)")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes. (one a core)")] = None,
     slots: Annotated[
         int | None, typer.Option(help="Trials that train together. (as many as pay, measured)")

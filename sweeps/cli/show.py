@@ -68,6 +68,8 @@ def _python_lines(read: Study, model: Mapping[str, Any], *, weights: Path) -> li
     arguments = "".join(f", {name}={value!r}" for name, value in model.items())
     data = read.config.get("data")
     source = "None" if data is None else f"Path({data!r})"
+    label = read.config.get("label", "label")
+    source += "" if label == "label" else f", label={label!r}"
     return [
         *([] if data is None else ["from pathlib import Path"]),
         "import safetensors.torch",

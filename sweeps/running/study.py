@@ -61,6 +61,7 @@ def make_order(config: SweepConfig) -> Load:
     return Load(
         objective=config.objective,
         data=config.data,
+        label=config.label,
         model=dict(first.model),
         device=config.device,
         num_trainers=config.workers,

@@ -19,6 +19,8 @@ class Load:
     objective: str
     data: Path | None
     """The data file; None: the objective's own."""
+    label: str
+    """Column of the data file that holds the classes."""
     model: Mapping[str, Any]
     """``build_model`` arguments of a first trial, tried on a small batch."""
     device: str
