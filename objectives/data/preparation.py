@@ -4,13 +4,16 @@ A column of numbers is standardised; of text, it becomes a column of zeros and o
 Shapes: N rows, F features.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import safetensors
 from pyarrow import types
 
 from objectives.api import DataError
@@ -101,6 +104,19 @@ class Preparation:
     def to_json(self) -> Mapping[str, Any]:
         """Return the preparation in the types of JSON."""
         return {"columns": [asdict(column) for column in self.columns]}
+
+    @classmethod
+    def of_weights(cls, path: Path) -> "Preparation":
+        """Return the preparation that the weights of a trial were trained with.
+
+        Raises:
+            DataError: If the file holds none.
+        """
+        with safetensors.safe_open(path, framework="numpy") as weights:
+            about = weights.metadata() or {}
+        if "preparation" not in about:
+            raise DataError(f"{path}: holds no preparation; expected weights of a table's study")
+        return cls.from_json(json.loads(about["preparation"]))
 
     @classmethod
     def from_json(cls, table: Mapping[str, Any]) -> "Preparation":

@@ -7,7 +7,7 @@ Shapes: S slots, N validation examples, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ from objectives.lanes.rows import BEST, LAST, Rows, Trained, between, num_bytes
 from objectives.lanes.steps import Steps
 from objectives.lanes.trial import LaneTrial
 from objectives.lanes.validation import Validation
-from objectives.layers import random, stacked
+from objectives.layers import random
+from objectives.layers.dropout import find_rates
 from objectives.layers.fusion import Program
 from objectives.optimizers import line_search, losses, schedules
 from objectives.places import describe_error
@@ -47,6 +48,7 @@ class ModelLane:
         data_epoch: Data epochs that the lane's clock has behind it.
         record: What records steps on a GPU, see ``recording``; None: each is taken by itself.
         on_step: Called after each training step and each validation batch.
+        about: What a file of weights says of them.
     """
 
     path: Literal["plain", "stacked"]
@@ -63,6 +65,7 @@ class ModelLane:
         data_epoch: int = 0,
         record: Record | None = None,
         on_step: Callable[[], None] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.data_epoch = data_epoch
         self.path = program.path
@@ -75,6 +78,7 @@ class ModelLane:
         self._batch_size = batch_size
         self._data_seed = data_seed
         self._on_step = on_step
+        self._about = about
         self._trials: list[LaneTrial] = []
         # Who comes and goes between two epochs: rows are moved once, as the next one begins.
         self._arriving: list[tuple[LaneTrial, Rows]] = []
@@ -84,11 +88,7 @@ class ModelLane:
         # A row of the lane's kind, which a state must be like.
         self._like: Rows | None = None
         self._trained: Trained | None = None
-        self._dropouts = [
-            name
-            for name, module in program.model.named_modules()
-            if isinstance(module, stacked.Dropout)
-        ]
+        self._rates = find_rates(program.model) if program.path == "plain" else []
         # A model that is run slot by slot may do anything in its steps, and wait for the device.
         self._record = record if program.note is None else None
         self._recorder: Recorder | None = None
@@ -164,7 +164,7 @@ class ModelLane:
         for name in self._program.model.state_dict():
             own = rows.best.get(names[name])
             tensors[name] = self._program.shared[names[name]] if own is None else own[row]
-        return weights.save(tensors, path)
+        return weights.save(tensors, path, self._about)
 
     def best_predictions(self, slot: int) -> npt.NDArray[Any]:
         """Return the predicted class of each validation example in the kept epoch, (N,)."""
@@ -266,6 +266,8 @@ class ModelLane:
         if self.path == "plain":
             # A model that draws from torch's generator draws what its trial draws.
             random.seed_generators(int(keys[0, 0]))
+            for layer, attribute in self._rates if trials[0].hparams.dropout is not None else ():
+                setattr(layer, attribute, trials[0].hparams.dropout)
         steps = Steps(
             self._program,
             self._train,
@@ -292,13 +294,8 @@ class ModelLane:
         """Return the row of a trial that has not trained."""
         with torch.random.fork_rng():
             random.seed_generators(seed)
-            module = stacked.with_own_dropout(self._build())
-        tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        names = (*self._program.trained, *self._program.own)
-        own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
-        if hparams.dropout is not None:
-            for name in self._dropouts:
-                stacked.Dropout.fill(own, name, hparams.dropout)
+            module = self._build()
+        own = self._program.tensors_of(module, hparams.dropout)
         device = self._train.targets.device
         if hparams.optimizer in LINE_SEARCHES:
             first, second = line_search.first_state(device), {}

@@ -1,6 +1,7 @@
 """A data set on a device, and the lanes opened on it: what one worker trains with."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from objectives.lanes.batches import on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.validation import Validation
 from objectives.layers import fusion
+from objectives.layers.fusion import initialized
 
 _PROBE_EXAMPLES = 5
 
@@ -48,6 +50,8 @@ class ModelTrainer:
         self._validation = Validation(
             on_device(data.validation, self._device), len(data.class_names)
         )
+        rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
+        self._probe = self._train.batch(rows)[0]
         self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
 
     def open_lane(
@@ -60,16 +64,8 @@ class ModelTrainer:
         """
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
-            rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
             with precision.exact():
-                program = fusion.program(build, self._train.batch(rows)[0], len(self.class_names))
-            note = program.note
-            if note is None and not program.is_stackable and self._device.type == "cpu":
-                # Under vmap one slot takes up to 6 times as long as the module, 32 slots up to
-                # 1.7 times a trial (``tests/benchmarks/RESULTS.md``, 2026-11-28).
-                note = "on a CPU its layers take trials one by one at least as fast"
-            if note is not None:
-                program = fusion.as_plain(program, build, note)
+                program = fusion.program(build, self._probe, len(self.class_names))
             self._programs[key.model] = program
         return ModelLane(
             self._programs[key.model],
@@ -81,15 +77,22 @@ class ModelTrainer:
             data_epoch=data_epoch,
             record=recording.graphs() if self._device.type == "cuda" else None,
             on_step=on_step,
+            about=_describe(self._data),
         )
 
     def _builder(self, model: Mapping[str, Any]) -> Callable[[], nn.Module]:
         def build() -> nn.Module:
             module = self._objective.build_model(self._data, **model)
             assert isinstance(module, nn.Module)
-            return module.to(self._device)
+            return initialized(module.to(self._device), self._probe)
 
         return build
+
+
+def _describe(data: Data) -> Mapping[str, str]:
+    """Return what weights of this data set are of no use without, as JSON by name."""
+    about = {"class_names": list(data.class_names), "preparation": data.preparation}
+    return {name: json.dumps(value) for name, value in about.items() if value is not None}
 
 
 def fingerprint(data: Data) -> str:

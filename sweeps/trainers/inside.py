@@ -102,6 +102,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
         notes=tuple(notes),
+        preparation=data.preparation,
     )
     return Work(order, objective, data, devices.count(devices[0])), loaded
 

@@ -50,6 +50,8 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
+    preparation: Mapping[str, Any] | None = None
+    """How features were made of the columns of a file, in the types of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
