@@ -43,7 +43,7 @@ def test_a_pair_is_features_and_classes() -> None:
 
 
 def test_missing_values_of_pandas_are_empty_cells(tmp_path: Path) -> None:
-    frame = FRAME[:4].assign(age=[31, None, 5, 6], job=pd.Series([None, "a", "a", None]).to_numpy())
+    frame = FRAME[:4].assign(age=[31, None, 5, 6], job=[None, "a", "a", None])
     rows = read_rows(save_rows(frame, tmp_path), "")
     assert rows.texts("age") == ("31", "", "5", "6")
     assert rows.texts("job") == ("", "a", "a", "")

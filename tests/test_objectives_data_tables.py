@@ -5,8 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from objectives.api import DataError
+from objectives.api import DataError, find_fusion_key
+from objectives.data.preparation import Preparation
+from objectives.data.rows import read_rows
 from objectives.data.tables import Table, read_table
+from objectives.lanes.trainer import ModelTrainer
+from objectives.tabular_mlp import TabularMlp
+from search_spaces.hparams import Hparams
 
 
 def read(path: Path, text: str, *, label: str = "label") -> Table:
@@ -35,6 +40,25 @@ def test_rows_that_are_equal_in_text_and_numbers_stay_on_one_side(tmp_path: Path
     for (n, t, _), split in zip(rows, splits, strict=True):
         assert sides.setdefault((str(n), t), split) == split
     assert len(set(sides.values())) == 3
+
+
+def test_new_rows_are_prepared_by_what_lies_beside_the_weights(tmp_path: Path) -> None:
+    rows = "".join(f"{20 + i},{'cook' if i % 3 else ''},{'ab'[i % 2]}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text("age,job,label\n" + rows)
+    objective = TabularMlp()
+    data = objective.load(tmp_path / "t.csv")
+    hparams = Hparams(batch_size=8)
+    lane = ModelTrainer(objective, data).open_lane(find_fusion_key(hparams), 0)
+    lane.place(0, 17, hparams)
+    lane.train_epoch()
+    lane.keep_best(0)
+    lane.save_best(0, tmp_path / "w.safetensors")
+    preparation = Preparation.of_weights(tmp_path / "w.safetensors")
+    assert preparation.to_json() == data.preparation
+    (tmp_path / "new.csv").write_text("job,age\ncook,20\n")
+    features = preparation.apply(read_rows(tmp_path / "new.csv"))
+    known = read_table(tmp_path / "t.csv").features
+    np.testing.assert_array_equal(features[0], [known[0, 0], *known[1, 1:]])
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from pyarrow import types
 from objectives.api import DataError
 from objectives.data.rows import Numbers, Rows, find_numbers
 
-#: Values of a text column that get a feature each, the most frequent ones.
-MAX_VALUES = 64
+#: Values of a text column that get a feature each, the most frequent ones. A layer's weights of
+#: such a feature are an embedding of the value, so that nothing else is needed for many values.
+MAX_VALUES = 256
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

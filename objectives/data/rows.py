@@ -103,7 +103,7 @@ class Rows:
 
 
 def read_rows(
-    path: Path, expected: str, *, label: str = "label", texts: Sequence[str] = ()
+    path: Path, expected: str = "a table", *, label: str = "label", texts: Sequence[str] = ()
 ) -> Rows:
     """Return the rows of a file; its ending says the format, and gzip if it ends with ``.gz``.
 

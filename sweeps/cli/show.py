@@ -63,6 +63,15 @@ def show(*, study: str, trial: int, storage: str | None) -> None:
     model = json.loads(row["params"]).get("model", {})
     for line in _python_lines(read, model, weights=path):
         printer.print(line, soft_wrap=True)
+    if read.objective in ("tabular-mlp", "sequence-rnn"):
+        printer.print("\nto make its inputs of new rows, as in training:\n")
+        for line in (
+            "from pathlib import Path",
+            "from objectives.data.preparation import Preparation",
+            "from objectives.data.rows import read_rows",
+            f"features = Preparation.of_weights({str(path)!r}).apply(read_rows(Path('new.csv')))",
+        ):
+            printer.print(line, soft_wrap=True)
 
 
 def _sha256(path: Path) -> str:
