@@ -150,7 +150,7 @@ def stop_audit(study: str, storage: str | None = None) -> "pd.DataFrame":
     from sweeps.analysis.facts import list_facts
 
     read = _read_sweep(study, storage)
-    return audit.to_frame(read, list_facts(read))
+    return audit.audit(read, list_facts(read)).trials
 
 
 def _read_sweep(study: str, storage: str | None) -> Study:
