@@ -93,12 +93,6 @@ def _list_trials(study: Study, facts: Sequence[TrialFacts]) -> pd.DataFrame:
     return found[list(STOP_AUDIT)].astype(dict(STOP_AUDIT))
 
 
-def is_risen(facts: TrialFacts, epoch: int, *, min_delta: float) -> bool:
-    """Return whether a trial's line rises after an epoch by more than chance and ``min_delta``."""
-    rise, chance = _rise(facts, epoch)
-    return rise > max(min_delta, chance)
-
-
 def _count_saved(study: Study, facts: TrialFacts) -> int:
     """Return the epochs that a trial would have had yet, if its score had risen no more."""
     if facts.outcome != BEHIND or study.patience is None:

@@ -82,6 +82,9 @@ PLANS: Mapping[str, Plan] = {
     "rates too high": Plan(rates=(0.03, 1.0)),
     "cap of 6": Plan(rates=(1e-4, 0.1), cap=6, is_halved=False),
     "patience of 2": Plan(rates=(1e-4, 0.1), patience=2, is_halved=False),
+    "dropout too high": Plan(
+        rates=(1e-3, 0.05), changes=(("dropout.low", 0.5), ("dropout.high", 0.9))
+    ),
     "nothing": Plan(),
 }
 
