@@ -7,54 +7,76 @@ afterwards. Knows no torch, so that a sweep file is checked at once.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator
 
-from search_spaces.mistakes import Mistake, Mistakes, find_model_mistakes, suggest_names
-from search_spaces.space import Range, SearchSpace, find_spec_mistakes
+from search_spaces.hparams import Count, NotNegativeCount, Row
+from search_spaces.mistakes import wrong
 
 
 def _require_odd(window: int) -> int:
     if window % 2 == 0:
-        raise Mistakes([Mistake((), f"must be odd, got {window}; a range needs step = 2")])
+        raise wrong(f"must be odd, got {window}; a range needs step = 2")
     return window
 
 
-class RelationCnnLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of relation-cnn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    filters: Annotated[int, Field(ge=1)] = 100
-    """Convolution filters, each of which gives one feature a sentence."""
-    window: Annotated[int, Field(ge=1), AfterValidator(_require_odd)] = 3
-    """Tokens that a filter sees at once; odd, so that it has a middle."""
-    position_dim: Annotated[int, Field(ge=1)] = 5
-    """Numbers that encode a token's distance to an entity."""
-    vectors: Literal["frozen", "trainable"] = "trainable"
-    """Whether the word vectors are trained."""
-
-
-class TabularMlpLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of tabular-mlp."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden_width: Annotated[int, Field(ge=1)] = 16
-    """Units of each hidden layer."""
-    hidden_depth: Annotated[int, Field(ge=0)] = 2
-    """Hidden layers; 0 is logistic regression."""
-
-
-class SequenceRnnLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of sequence-rnn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cell: Literal["gru", "lstm"] = "gru"
-    """The recurrent cell."""
-    hidden: Annotated[int, Field(ge=1)] = 32
-    """Hidden units of the recurrent layer."""
-
+#: The arguments of ``build_model`` of each objective that ships, by objective.
+ARGUMENTS: Mapping[str, Mapping[str, Row]] = {
+    objective: {row.name: row for row in rows}
+    for objective, rows in {
+        "relation-cnn": (
+            Row(
+                name="filters",
+                kind=Count,
+                default=100,
+                meaning="Convolution filters, each of which gives one feature a sentence.",
+            ),
+            Row(
+                name="window",
+                kind=Annotated[Count, AfterValidator(_require_odd)],
+                default=3,
+                unit="tokens",
+                meaning="Tokens that a filter sees at once; odd, so that it has a middle.",
+            ),
+            Row(
+                name="position_dim",
+                kind=Count,
+                default=5,
+                meaning="Numbers that encode a token's distance to an entity.",
+            ),
+            Row(
+                name="vectors",
+                kind=Literal["frozen", "trainable"],
+                default="trainable",
+                meaning="Whether the word vectors are trained.",
+            ),
+        ),
+        "tabular-mlp": (
+            Row(
+                name="hidden_width", kind=Count, default=16, meaning="Units of each hidden layer."
+            ),
+            Row(
+                name="hidden_depth",
+                kind=NotNegativeCount,
+                default=2,
+                meaning="Hidden layers; 0 is logistic regression.",
+            ),
+        ),
+        "sequence-rnn": (
+            Row(
+                name="cell",
+                kind=Literal["gru", "lstm"],
+                default="gru",
+                meaning="The recurrent cell.",
+            ),
+            Row(
+                name="hidden",
+                kind=Count,
+                default=32,
+                meaning="Hidden units of the recurrent layer.",
+            ),
+        ),
+    }.items()
+}
 
 #: Search spaces by objective. Adadelta and SGD want rates about 100 times Adam's.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -140,39 +162,3 @@ SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 #: The same of a person's own objective.
 OWN_SETTINGS: Mapping[str, Any] = {"max_total_epochs": 300}
-
-#: Limits of each objective's ``[space.model]``, by objective.
-MODEL_LIMITS: Mapping[str, type[BaseModel]] = {
-    "relation-cnn": RelationCnnLimits,
-    "tabular-mlp": TabularMlpLimits,
-    "sequence-rnn": SequenceRnnLimits,
-}
-
-
-def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
-    """List what is wrong with a space's ``model`` for an objective; paths start with ``model``.
-
-    An objective without an entry in ``MODEL_LIMITS`` accepts whatever its ``build_model`` does.
-    """
-    limits = MODEL_LIMITS.get(objective)
-    if limits is None:
-        return []
-    found = []
-    for name, spec in space.model.items():
-        if name not in limits.model_fields:
-            text = suggest_names(name, limits.model_fields)
-            found.append(Mistake(("model", name), text, is_unknown_key=True))
-            continue
-        mistakes = _find_value_mistakes(limits, name, spec)
-        found += [one._replace(path=("model", name, *one.path)) for one in mistakes]
-    return found
-
-
-def _find_value_mistakes(limits: type[BaseModel], name: str, spec: Any) -> list[Mistake]:
-    if isinstance(spec, Range) and not spec.is_int and limits.model_fields[name].annotation is int:
-        return [Mistake((), "takes whole numbers; add int = true")]
-    found = [*find_spec_mistakes(spec, lambda value: find_model_mistakes(limits, {name: value}))]
-    if isinstance(spec, Range) and spec.is_int and not found and spec.low < spec.high:
-        # The value after the lowest: both ends of 3..5 are odd, and yet the range has a 4.
-        found = find_model_mistakes(limits, {name: int(spec.low + (spec.step or 1.0))})
-    return found

@@ -13,10 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field, field_validator, model_serializer, model_validator
 
-from search_spaces.mistakes import Mistake, Mistakes, suggest_names
-from search_spaces.space import SearchSpace
+from search_spaces.mistakes import Mistakes, suggest_names, unknown_key, wrong
 from sweeps.config.fields import STRICT, NotNegative, Positive, check_owners
-from sweeps.parameters import MAX_GRID, find_ranges, list_grid, show_parameter
 
 #: Where each of Optuna's samplers is that has a short name; a grid's trials are ours.
 CLASSES: Mapping[str, str] = {
@@ -66,7 +64,7 @@ class SamplerConfig(BaseModel):
             return {"name": name}
         if "seed" in flat:
             text = "has no use: the study's seed decides; give seed above all tables, or --seed"
-            raise Mistakes([Mistake(("seed",), text)])
+            raise wrong(text, "seed")
         if is_path(name):
             options = {key: value for key, value in flat.items() if key != "name"}
             if is_known_path(name):
@@ -81,7 +79,7 @@ class SamplerConfig(BaseModel):
             check_options(name, options)
         elif options:
             known = ("name", *_SAMPLERS[name])
-            raise Mistakes([Mistake((key,), suggest_names(key, known), True) for key in options])
+            raise Mistakes([unknown_key((key,), known) for key in options])
         return {key: own[key] for key in own if key not in options} | {"options": options}
 
     @field_validator("name")
@@ -90,7 +88,7 @@ class SamplerConfig(BaseModel):
         if name in _SAMPLERS or is_path(name):
             return name
         hint = suggest_names(name, _SAMPLERS)
-        raise Mistakes([Mistake((), f"is unknown: {name!r}; {hint}, or the path of a class")])
+        raise wrong(f"is unknown: {name!r}; {hint}, or the path of a class")
 
     @model_serializer
     def to_table(self) -> dict[str, Any]:
@@ -126,12 +124,12 @@ def find_sampler_class(name: str) -> type:
         module = importlib.import_module(place)
     except Exception as error:
         text = f"cannot be imported: {type(error).__name__}: {error}"
-        raise Mistakes([Mistake(("name",), text)]) from error
+        raise wrong(text, "name") from error
     kind = getattr(module, attribute, None)
     if not isinstance(kind, type):
         own = [name for name, one in vars(module).items() if isinstance(one, type)]
         hint = suggest_names(attribute, [name for name in own if name.endswith("Sampler")] or own)
-        raise Mistakes([Mistake(("name",), f"{place} has no class {attribute!r}; {hint}")])
+        raise wrong(f"{place} has no class {attribute!r}; {hint}", "name")
     return kind
 
 
@@ -143,13 +141,9 @@ def check_options(name: str, options: Iterable[str]) -> None:
     """
     kind = find_sampler_class(name)
     known = list_options(kind)
-    wrong = [] if known is None else [key for key in options if key not in known]
-    if wrong:
-        text = f"{kind.__name__} takes none"
-        raise Mistakes(
-            Mistake((key,), suggest_names(key, known) if known else text, is_unknown_key=True)
-            for key in wrong
-        )
+    foreign = [] if known is None else [key for key in options if key not in known]
+    if foreign:
+        raise Mistakes(unknown_key((key,), known or ()) for key in foreign)
 
 
 def list_options(kind: type) -> list[str] | None:
@@ -158,20 +152,3 @@ def list_options(kind: type) -> list[str] | None:
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return None
     return [one.name for one in parameters if one.name != "seed"]
-
-
-def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mistake]:
-    """List why a space has no grid; empty for the other samplers."""
-    if sampler.name != "grid":
-        return []
-    ranges = find_ranges(space)
-    if ranges and sampler.points is None:
-        names = ", ".join(map(show_parameter, ranges))
-        return [Mistake(("points",), f"is missing: a grid needs it for the ranges of {names}")]
-    if len(list_grid(space, sampler.points)) > MAX_GRID:
-        text = f"{sampler.points} points" if ranges else "these choices"
-        text = (
-            f"makes a grid of more than {MAX_GRID:,} trials with {text}; take fewer, or fix some"
-        )
-        return [Mistake((), text)]
-    return []
