@@ -93,7 +93,6 @@ NotNegative = Annotated[float, Field(ge=0.0)]
 #: Of something that is never all of it.
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
-NotNegativeCount = Annotated[int, Field(ge=0)]
 
 _RATED = Row(optimizers=frozenset(RATED))
 _BETA = Row(optimizers=ADAM_FAMILY, is_beta=True)
@@ -144,7 +143,7 @@ class Hparams(BaseModel):
     ] = 0.1
     """What plateau and step multiply the rate by."""
     plateau_patience: Annotated[
-        NotNegativeCount | None,
+        Annotated[int, Field(ge=0)] | None,
         Row(schedules=frozenset({"plateau"}), unit="epochs"),
     ] = 10
     """Epochs without a better validation loss that plateau lets pass."""
@@ -241,21 +240,22 @@ def _find_owners(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: str(values.get(key, default)) for key, default in names.items()}
 
 
-def _read_rows() -> dict[str, Row]:
-    rows = {}
-    kinds = get_type_hints(Hparams, include_extras=True)
-    for name, field in Hparams.model_fields.items():
-        if name != "model":
-            row = next((one for one in field.metadata if isinstance(one, Row)), Row())
-            rows[name] = replace(
-                row,
-                name=name,
-                kind=kinds[name],
-                default=field.default,
-                meaning=" ".join((field.description or "").split()),
-            )
-    return rows
+def read_rows(model: type[BaseModel]) -> dict[str, Row]:
+    """Return a row for each field of a Pydantic model, by name."""
+    kinds = get_type_hints(model, include_extras=True)
+    return {
+        name: replace(
+            next((one for one in field.metadata if isinstance(one, Row)), Row()),
+            name=name,
+            kind=kinds[name],
+            default=field.default,
+            meaning=" ".join((field.description or "").split()),
+        )
+        for name, field in model.model_fields.items()
+    }
 
 
 #: What each hyperparameter can be, by name; a trial's model has arguments of its own.
-ROWS: Mapping[str, Row] = _read_rows()
+ROWS: Mapping[str, Row] = {
+    name: row for name, row in read_rows(Hparams).items() if name != "model"
+}

@@ -7,9 +7,9 @@ afterwards. Knows no torch, so that a sweep file is checked at once.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from search_spaces.hparams import Count, NotNegativeCount, Row
+from search_spaces.hparams import Count, Row, read_rows
 from search_spaces.mistakes import wrong
 
 
@@ -19,136 +19,89 @@ def _require_odd(window: int) -> int:
     return window
 
 
-#: The arguments of ``build_model`` of each objective that ships, by objective.
+class _Arguments(BaseModel):
+    """The arguments of an objective's ``build_model``, with their limits and defaults."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class _RelationCnn(_Arguments):
+    filters: Count = 100
+    """Convolution filters, each of which gives one feature a sentence."""
+    window: Annotated[Count, AfterValidator(_require_odd)] = 3
+    """Tokens that a filter sees at once; odd, so that it has a middle."""
+    position_dim: Count = 5
+    """Numbers that encode a token's distance to an entity."""
+    vectors: Literal["frozen", "trainable"] = "trainable"
+    """Whether the word vectors are trained."""
+
+
+class _TabularMlp(_Arguments):
+    hidden_width: Count = 16
+    """Units of each hidden layer."""
+    hidden_depth: Annotated[int, Field(ge=0)] = 2
+    """Hidden layers; 0 is logistic regression."""
+
+
+class _SequenceRnn(_Arguments):
+    cell: Literal["gru", "lstm"] = "gru"
+    """The recurrent cell."""
+    hidden: Count = 32
+    """Hidden units of the recurrent layer."""
+
+
+#: The arguments of ``build_model`` of each objective that ships.
 ARGUMENTS: Mapping[str, Mapping[str, Row]] = {
-    objective: {row.name: row for row in rows}
-    for objective, rows in {
-        "relation-cnn": (
-            Row(
-                name="filters",
-                kind=Count,
-                default=100,
-                meaning="Convolution filters, each of which gives one feature a sentence.",
-            ),
-            Row(
-                name="window",
-                kind=Annotated[Count, AfterValidator(_require_odd)],
-                default=3,
-                unit="tokens",
-                meaning="Tokens that a filter sees at once; odd, so that it has a middle.",
-            ),
-            Row(
-                name="position_dim",
-                kind=Count,
-                default=5,
-                meaning="Numbers that encode a token's distance to an entity.",
-            ),
-            Row(
-                name="vectors",
-                kind=Literal["frozen", "trainable"],
-                default="trainable",
-                meaning="Whether the word vectors are trained.",
-            ),
-        ),
-        "tabular-mlp": (
-            Row(
-                name="hidden_width", kind=Count, default=16, meaning="Units of each hidden layer."
-            ),
-            Row(
-                name="hidden_depth",
-                kind=NotNegativeCount,
-                default=2,
-                meaning="Hidden layers; 0 is logistic regression.",
-            ),
-        ),
-        "sequence-rnn": (
-            Row(
-                name="cell",
-                kind=Literal["gru", "lstm"],
-                default="gru",
-                meaning="The recurrent cell.",
-            ),
-            Row(
-                name="hidden",
-                kind=Count,
-                default=32,
-                meaning="Hidden units of the recurrent layer.",
-            ),
-        ),
-    }.items()
+    "relation-cnn": read_rows(_RelationCnn),
+    "tabular-mlp": read_rows(_TabularMlp),
+    "sequence-rnn": read_rows(_SequenceRnn),
+}
+
+
+def _rates(low: float, high: float, **own: tuple[float, float]) -> dict[str, Any]:
+    """Return a range of learning rates, and those of optimizers that want others."""
+    ranges = {name: {"low": ends[0], "high": ends[1]} for name, ends in own.items()}
+    return {"low": low, "high": high, "log": True, "by_optimizer": ranges}
+
+
+#: Torch's rmsprop has no momentum by default.
+_MOMENTUM = {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}}
+_SHARED: Mapping[str, Any] = {
+    "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+    "beta1": {"low": 0.8, "high": 0.99},
+    "beta2": {"low": 0.99, "high": 0.9999},
+    "momentum": _MOMENTUM,
 }
 
 #: Search spaces by objective. Adadelta and SGD want rates about 100 times Adam's.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 5e-4,
-            "high": 1e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.3, "high": 3.0},
-                "sgd": {"low": 0.1, "high": 1.0},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(5e-4, 1e-2, adadelta=(0.3, 3.0), sgd=(0.1, 1.0)),
         "dropout": {"low": 0.3, "high": 0.7},
         "batch_size": [50, 100],
         "model": {"filters": 100, "window": 3, "position_dim": 5, "vectors": "trainable"},
     },
     "tabular-mlp": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 3e-4,
-            "high": 1e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.1, "high": 3.0},
-                "sgd": {"low": 0.01, "high": 0.5},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(3e-4, 1e-2, adadelta=(0.1, 3.0), sgd=(0.01, 0.5)),
         "dropout": {"low": 0.0, "high": 0.3},
         "batch_size": [200],
         "model": {"hidden_width": 16, "hidden_depth": 2},
     },
     "sequence-rnn": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 1e-3,
-            "high": 3e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.3, "high": 3.0},
-                "sgd": {"low": 0.03, "high": 1.0},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(1e-3, 3e-2, adadelta=(0.3, 3.0), sgd=(0.03, 1.0)),
         "dropout": {"low": 0.0, "high": 0.5},
         "batch_size": [16, 32],
         "model": {"cell": ["gru", "lstm"], "hidden": 32},
     },
 }
-
 #: The search space of a person's own objective, hyperparameter by hyperparameter unless told.
 OWN_SPACE: Mapping[str, Any] = {
     "optimizer": ["adam", "sgd"],
-    "learning_rate": {
-        "low": 3e-4,
-        "high": 3e-2,
-        "log": True,
-        "by_optimizer": {
-            "adadelta": {"low": 0.1, "high": 3.0},
-            "sgd": {"low": 0.01, "high": 0.5},
-        },
-    },
-    "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+    "learning_rate": _rates(3e-4, 3e-2, adadelta=(0.1, 3.0), sgd=(0.01, 0.5)),
+    "momentum": _MOMENTUM,
     "batch_size": [32, 64],
 }
 

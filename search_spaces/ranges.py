@@ -47,15 +47,15 @@ class Range:
     def to_table(self) -> dict[str, Any]:
         """Return the range as it would stand in a sweep file."""
         table: dict[str, Any] = {"low": self.low, "high": self.high}
-        told = {"log": self.log or None, "int": self.is_int or None, "step": self.step}
-        table |= {key: value for key, value in told.items() if value is not None}
-        # Its own range inherits the scale unless told.
-        own = {
-            name: {"log": one.log, "int": one.is_int, **one.to_table()}
-            if isinstance(one, Range)
-            else one
-            for name, one in self.by_optimizer.items()
-        }
+        scale = {"log": self.log, "int": self.is_int}
+        table |= {key: True for key, is_on in scale.items() if is_on}
+        table |= {} if self.step is None else {"step": self.step}
+        own: dict[str, Any] = {}
+        for name, one in self.by_optimizer.items():
+            own[name] = one.to_table() if isinstance(one, Range) else one
+            if isinstance(one, Range) and one.step is None:
+                # It inherits the scale unless told.
+                own[name] |= {key: False for key in scale if scale[key] and key not in own[name]}
         return {**table, "by_optimizer": own} if own else table
 
 

@@ -9,7 +9,8 @@ import sweeps
 from search_spaces.hparams import Hparams, flatten
 from search_spaces.presets import ARGUMENTS
 from sweeps.config.errors import ConfigError
-from sweeps.config.named_trials import drop_foreign_values, find_trial_mistakes, parse_trial
+from sweeps.config.named_trials import drop_foreign_values, find_trial_mistakes
+from sweeps.config.overrides import parse_trial
 from sweeps.running.sampling import read_sampled
 
 RELATION = "relation-cnn"

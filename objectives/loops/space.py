@@ -6,10 +6,10 @@ A name that the search space does not know is one of ``[space.model]``.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from search_spaces.hparams import Hparams
-from search_spaces.space import SearchSpace, find_known_keys
+from search_spaces.hparams import MODEL, ROWS, Hparams
+from search_spaces.space import SearchSpace
 
-_KNOWN = frozenset(find_known_keys(()))
+_KNOWN = frozenset({*ROWS, "model"})
 
 
 def nest_space(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,8 +23,7 @@ def nest_space(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_own_names(space: SearchSpace) -> frozenset[str]:
     """Return the names of a space that are given, those of ``model`` without that word."""
-    given = {name for name, spec in space if spec is not None and name != "model"}
-    return frozenset(given | set(space.model))
+    return frozenset(name.removeprefix(MODEL) for name in space.specs)
 
 
 def read_params(hparams: Hparams, names: Collection[str] | None = None) -> dict[str, Any]:
@@ -34,9 +33,9 @@ def read_params(hparams: Hparams, names: Collection[str] | None = None) -> dict[
         hparams: The trial's hyperparameters.
         names: Names of the space; None: all that the trial has.
     """
-    values = {name: value for name, value in hparams if value is not None}
-    betas = values.pop("betas", None)
-    if betas is not None:
-        values["beta1"], values["beta2"] = betas
-    values |= values.pop("model")
+    values = {
+        name.removeprefix(MODEL): value
+        for name, value in {**dict(hparams), **hparams.to_values()}.items()
+        if value is not None and name != "model"
+    }
     return {name: value for name, value in values.items() if names is None or name in names}

@@ -15,7 +15,7 @@ from sweeps.cli.console import UsageMistake, console, stop_without_reader, wrap
 from sweeps.cli.progress import Best, Display, Progress
 from sweeps.cli.run_end import Ending, read_results
 from sweeps.config.errors import ConfigError
-from sweeps.config.named_trials import parse_trial
+from sweeps.config.overrides import parse_trial
 from sweeps.config.settings import SweepConfig
 from sweeps.read.words import clean, count, is_missing, outcome
 from sweeps.running.events import Event

@@ -18,13 +18,10 @@ from search_spaces.space import SearchSpace, parse_space
 from sweeps.config.commands import name_next
 from sweeps.config.errors import ConfigError, Source
 from sweeps.config.merge import lay_over, merge_tables
-from sweeps.config.named_trials import parse_value, split_commas
+from sweeps.config.overrides import nest, read_override
 from sweeps.config.preset import Preset, find_preset, is_known
 from sweeps.config.rules import count_grid, find_idle_rate, find_mistakes, settle
 from sweeps.config.settings import SweepConfig
-
-#: Tables that may be named in a word: ``--set sampler=random``.
-_NAMED_TABLES = ("sampler", "pruner")
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> SweepConfig:
@@ -117,15 +114,15 @@ def _load(
     written: list[tuple[tuple[str, ...], str]] = []
     for override in overrides:
         try:
-            path, value = _read_override(override)
+            path, value = read_override(override)
         except ValueError as error:
             lines.append(f"--set {override}: {error}")
             continue
-        values = merge_tables(values, _nest(path, value))
+        values = merge_tables(values, nest(path, value))
         written.append((path, f"--set {override}"))
     for name, option in options.items():
         if option is not None:
-            values = merge_tables(values, _nest((name,), option))
+            values = merge_tables(values, nest((name,), option))
             written.append(((name,), f"--{name.replace('_', '-')}"))
     source = replace(source, options=tuple(written))
     preset = _ask_objective(values, source)
@@ -172,37 +169,6 @@ def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
     if isinstance(values.get("objective"), str):
         values["objective"] = resolve_reference(values["objective"], path.parent)
     return text, values, []
-
-
-def _read_override(override: str) -> tuple[tuple[str, ...], Any]:
-    """Return the path and the value of ``key.path=value``.
-
-    Raises:
-        ValueError: If it changes nothing.
-    """
-    key, is_assignment, raw = override.partition("=")
-    path = tuple(part.strip() for part in key.split("."))
-    if not is_assignment or not all(path):
-        raise ValueError("expected key=value, such as space.dropout=0.5")
-    value = parse_value(raw)
-    if value == {}:
-        raise ValueError(
-            "an empty table changes nothing, since tables are merged key by key; set the keys of "
-            f"{key.strip()} that are to change"
-        )
-    if value == raw and path[0] == "space" and len(parts := split_commas(raw)) > 1:
-        value = [parse_value(part.strip()) for part in parts]
-    return path, value
-
-
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    """Return a value in the tables of its path."""
-    if len(path) == 1 and path[0] in _NAMED_TABLES and isinstance(value, str):
-        value = {"name": value}
-    for name in reversed(path):
-        value = {name: value}
-    nested: dict[str, Any] = value
-    return nested
 
 
 def _ask_objective(values: Mapping[str, Any], source: Source) -> Preset | None:

@@ -1,49 +1,14 @@
-"""Trials that a person names: how they are written, their mistakes, and what another space takes.
+"""Trials that a person names: their mistakes, and what a space takes of another study's trials.
 
 A name is that of a hyperparameter (``beta1``, ``model.filters``), never Optuna's.
 """
 
-import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
 from search_spaces.hparams import Row, find_row
 from search_spaces.mistakes import Mistake, Mistakes, show_value
 from search_spaces.space import SearchSpace, parse_space
-
-#: A part up to its comma; a quoted value may hold commas.
-_PART = re.compile(r"""((?:[^,=]*=)?\s*(?:"(?:\\.|[^"\\])*"|'[^']*')?[^,]*),""")
-
-
-def parse_trial(text: str) -> dict[str, Any]:
-    """Return the values of ``learning_rate=0.001,optimizer=adam``; each is TOML, or else a text.
-
-    Raises:
-        ValueError: If a part assigns nothing, or a name comes twice.
-    """
-    values: dict[str, Any] = {}
-    for part in split_commas(text):
-        name, is_assignment, raw = (piece.strip() for piece in part.partition("="))
-        if not is_assignment or not name or not raw:
-            raise ValueError(f"expected name=value,name=value, got {part.strip()!r}")
-        if name in values:
-            raise ValueError(f"names {name} twice")
-        values[name] = parse_value(raw)
-    return values
-
-
-def split_commas(text: str) -> list[str]:
-    """Split a text at its commas, but for those inside a quoted value."""
-    return _PART.findall(f"{text},")
-
-
-def parse_value(raw: str) -> Any:
-    """Return a value of the command line: TOML, or else the text itself."""
-    try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return raw
 
 
 def find_trial_mistakes(
