@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.hparams import flatten
+from search_spaces.parameters import Parameter
+from search_spaces.ranges import Range
+from search_spaces.space import parse_space
 from sweeps.analysis.facts import TrialFacts
-from sweeps.read.params import Range, list_ranges
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -46,7 +48,7 @@ class Effect:
     """Whether trials get better towards one end of a range.
 
     Attributes:
-        range: The range, or the numbers of a list as one.
+        parameter: That of the range, or of the numbers of a list as one.
         choices: The numbers, where it is a list.
         optimizer: Of the trials with this optimizer; None: of all that have the range.
         end: The better end.
@@ -59,7 +61,7 @@ class Effect:
         others: Likewise of those in the other half.
     """
 
-    range: Range
+    parameter: Parameter
     choices: tuple[float, ...]
     optimizer: str | None
     end: End
@@ -134,10 +136,10 @@ def find_effects(
         sampler: What proposed the trials; None: not known, it may learn.
     """
     params = [flatten(each.params) for each in standings.facts]
-    for each, choices in _list_all_ranges(space):
-        rows = [i for i, one in enumerate(params) if each.has(one)]
+    for each, choices in _list_ranges(space):
+        rows = [i for i, one in enumerate(params) if each.was_drawn(one)]
         groups: dict[str | None, list[int]] = {each.optimizer: rows}
-        if each.name == "learning_rate" and each.optimizer is None:
+        if each.row.name == "learning_rate" and each.optimizer is None:
             names = sorted({str(params[i].get("optimizer")) for i in rows})
             if len(names) > 1:
                 groups = {
@@ -154,8 +156,8 @@ def propose(effect: Effect) -> tuple[float, float] | None:
 
     The new end is at most three times what was tried, or a third of it.
     """
-    each, is_high = effect.range, effect.end == "high"
-    tried = each.high if is_high else each.low
+    each, is_high = effect.parameter, effect.end == "high"
+    tried = _find_end(each, effect.end)
     wanted = each.at(1.5) if is_high else each.at(-0.5)
     if wanted is None:
         return None
@@ -168,9 +170,14 @@ def propose(effect: Effect) -> tuple[float, float] | None:
     return (middle, wanted) if is_high else (wanted, middle)
 
 
-def _find_step(each: Range, end: End) -> float:
+def _find_end(each: Parameter, end: End) -> float:
+    assert isinstance(each.spec, Range)
+    return each.spec.high if end == "high" else each.spec.low
+
+
+def _find_step(each: Parameter, end: End) -> float:
     """Return how far a proposed range reaches beyond its end, as a share of its width."""
-    tried = each.high if end == "high" else each.low
+    tried = _find_end(each, end)
     if tried <= 0:
         return 0.5
     limit = tried * MOST_BEYOND if end == "high" else tried / MOST_BEYOND
@@ -178,38 +185,38 @@ def _find_step(each: Range, end: End) -> float:
     return min(0.5, place - 1 if end == "high" else -place)
 
 
-def _list_all_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Range, tuple[float, ...]]]:
-    for each in list_ranges(space):
-        if each.low != each.high:
-            yield each, ()
-    specs = [(name, spec) for name, spec in space.items() if name != "model"]
-    specs += [(f"model.{name}", spec) for name, spec in (space.get("model") or {}).items()]
-    for name, spec in specs:
-        if not isinstance(spec, list | tuple):
+def _list_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Parameter, tuple[float, ...]]]:
+    """Yield the ranges of a space, and lists of 3 numbers or more as ranges beside the list."""
+    for each in parse_space(space).parameters:
+        if isinstance(each.spec, Range):
+            if not each.is_single:
+                yield each, ()
             continue
         numbers = sorted(
-            each for each in spec if isinstance(each, int | float) and not isinstance(each, bool)
+            value
+            for value in each.spec
+            if isinstance(value, int | float) and not isinstance(value, bool)
         )
-        if len(numbers) == len(spec) > 2:
+        if len(numbers) == len(each.spec) > 2:
             low, high = float(numbers[0]), float(numbers[-1])
-            is_int = all(isinstance(each, int) for each in numbers)
-            is_log = low > 0 and high >= 8 * low
-            yield Range(name, name, low, high, is_log, is_int), tuple(numbers)
+            is_log = 0 < 8 * low <= high and not each.row.is_beta
+            is_int = all(isinstance(value, int) for value in numbers)
+            yield replace(each, spec=Range(low, high, is_log, is_int)), tuple(numbers)
 
 
 def _measure(
     standings: Standings,
     params: Sequence[Mapping[str, Any]],
     rows: npt.NDArray[np.int64],
-    each: Range,
+    each: Parameter,
     sampler: str | None,
 ) -> Effect | None:
     if len(rows) < _FEWEST:
         return None
-    places = np.array([each.place(float(params[i][each.name])) for i in rows])
+    places = np.array([each.place(float(params[i][each.row.name])) for i in rows])
     if len(set(places.tolist())) < 3:
         return None
-    others = _covariates([params[i] for i in rows], each.name)
+    others = _covariates([params[i] for i in rows], each.row.name)
     wins = _residual(standings.wins[rows], others)
     free = _residual(places, others)
     if free.std() < 1e-9:
@@ -223,13 +230,13 @@ def _measure(
     step = min(0.25, _find_step(each, end))
     outer, beside = depth <= step, (depth > step) & (depth <= 2.4 * step)
     # Early epochs favour large steps: where small ones lead all the same, they will later.
-    is_safe = each.name == "learning_rate" and end == "low"
+    is_safe = each.row.name == "learning_rate" and end == "low"
     is_open = _is_rising(wins, outer, beside) and (
         is_safe or _holds_later(standings, rows, depth, step)
     )
     raw = standings.wins[rows]
     return Effect(
-        range=each,
+        parameter=each,
         choices=(),
         optimizer=None,
         end=end,
