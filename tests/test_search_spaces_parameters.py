@@ -1,4 +1,4 @@
-"""Ranges of a space: where a value lies in one, what lies beyond, and who drew from it."""
+"""What a sampler draws of a hyperparameter, and what is known of it afterwards."""
 
 from typing import Any
 
@@ -31,11 +31,12 @@ def test_each_range_has_its_place_in_a_sweep_file() -> None:
     ]
     assert RANGES["learning_rate"].others == {"sgd", "adadelta"}
     own = RANGES["learning_rate.by_optimizer.sgd"]
-    assert isinstance(own.spec, Range)
-    assert (own.row.name, own.optimizer, own.spec.low, own.spec.high, own.is_log) == (
+    assert (own.row.name, own.optimizer, own.low, own.high, own.is_log) == (
         *("learning_rate", "sgd", 0.01, 1.0),
         True,
     )
+    varying = ("optimizer", "learning_rate", "beta2", "dropout", "model.filters")
+    assert sorted(parse_space(SPACE).varying) == sorted(varying)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,14 @@ from search_spaces.hparams import Hparams, flatten
 from sweeps.read.params import (
     describe_trial,
     fill_unstored,
-    list_sampled,
     list_varying,
-    name_values,
 )
 
-LOG = {"low": 0.001, "high": 0.1, "log": True}
 SPACE = {
     "optimizer": ["adam", "sgd", "adadelta"],
-    "learning_rate": LOG | {"by_optimizer": {"sgd": {"low": 0.01, "high": 1.0}, "adadelta": 1.0}},
-    "beta2": {"low": 0.9, "high": 0.999},
+    "learning_rate": {"low": 0.001, "high": 0.1, "log": True},
     "dropout": {"low": 0.0, "high": 0.5},
     "batch_size": [50],
-    "model": {"filters": {"low": 10, "high": 30, "int": True}, "vectors": "fixed"},
 }
 
 
@@ -77,7 +72,6 @@ def test_what_varies_is_ordered_and_conditional_constants_do_not_vary() -> None:
     )
     varying = list_varying(trials)
     assert varying == ["optimizer", "learning_rate", "dropout", "schedule", "batch_size"]
-    assert list(name_values(trials[1], ["dropout"])) == ["optimizer", "learning_rate", "dropout"]
 
 
 def test_trial_is_described_by_what_differs_and_the_only_one_by_what_was_sampled() -> None:
@@ -88,10 +82,3 @@ def test_trial_is_described_by_what_differs_and_the_only_one_by_what_was_sampled
     results = pd.DataFrame({"trial": [7, 3], "params": texts})
     assert describe_trial(results, 3, SPACE) == "adam, learning rate 0.02"
     assert describe_trial(results.head(1), 7, SPACE) == "adam, learning rate 0.01, dropout 0.2"
-
-
-def test_what_is_sampled_are_ranges_and_lists_of_more_than_one() -> None:
-    assert list_sampled(SPACE) == [
-        *("optimizer", "learning_rate", "beta2", "dropout"),
-        "model.filters",
-    ]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from search_spaces.presets import ARGUMENTS
-from search_spaces.ranges import Range
 from search_spaces.space import parse_space
 from sweeps.analysis.advice_kinds import Advice, Kind, Tested
 from sweeps.analysis.effects import (
@@ -78,7 +77,6 @@ def _move_range(study: Study, effect: Effect) -> Advice | None:
     if ends is None:
         return None
     each, is_up = effect.parameter, effect.end == "high"
-    assert isinstance(each.spec, Range)
     low, high = ends
     path = each.path
     changes: dict[str, Any]
@@ -99,7 +97,7 @@ def _move_range(study: Study, effect: Effect) -> Advice | None:
         Kind.RATE if each.row.name == "learning_rate" else Kind.EDGE,
         f"{change} the {words.label(each.row.name)}{of}: sample {said}.",
         f"Of {words.count(effect.trials, 'trial')}, those near the {side} end of "
-        f"{each.spec.low:g} to {each.spec.high:g} were ahead in {effect.outer * 100:.0f} % of the "
+        f"{each.low:g} to {each.high:g} were ahead in {effect.outer * 100:.0f} % of the "
         "comparisons with other trials after as many epochs, those in the other half in "
         f"{effect.others * 100:.0f} %.",
         options=tuple(_set(name, value) for name, value in changes.items()),

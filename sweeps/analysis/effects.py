@@ -157,7 +157,7 @@ def propose(effect: Effect) -> tuple[float, float] | None:
     The new end is at most three times what was tried, or a third of it.
     """
     each, is_high = effect.parameter, effect.end == "high"
-    tried = _find_end(each, effect.end)
+    tried = each.high if is_high else each.low
     wanted = each.at(1.5) if is_high else each.at(-0.5)
     if wanted is None:
         return None
@@ -170,14 +170,9 @@ def propose(effect: Effect) -> tuple[float, float] | None:
     return (middle, wanted) if is_high else (wanted, middle)
 
 
-def _find_end(each: Parameter, end: End) -> float:
-    assert isinstance(each.spec, Range)
-    return each.spec.high if end == "high" else each.spec.low
-
-
 def _find_step(each: Parameter, end: End) -> float:
     """Return how far a proposed range reaches beyond its end, as a share of its width."""
-    tried = _find_end(each, end)
+    tried = each.high if end == "high" else each.low
     if tried <= 0:
         return 0.5
     limit = tried * MOST_BEYOND if end == "high" else tried / MOST_BEYOND

@@ -5,10 +5,11 @@ beside clipped trials. Every table, log and sentence takes its values from here.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import LINE_SEARCHES, ROWS, flatten
+from search_spaces.space import parse_space
 from sweeps.read.words import NO_CLIPPING, configuration
 
 if TYPE_CHECKING:
@@ -57,12 +58,8 @@ def fill_unstored(
         clip = whole.get("clip_norm")
         if "clip_norm" in whole and (clip is None or clip >= NEVER_CLIPS):
             whole["clip_norm"] = NO_CLIPPING
-        filled.append(
-            {
-                name: whole[name]
-                for name in sorted(whole, key=lambda name: _PLACES.get(name, len(_PLACES)))
-            }
-        )
+        places = sorted(whole, key=lambda name: _PLACES.get(name, len(_PLACES)))
+        filled.append({name: whole[name] for name in places})
     return filled
 
 
@@ -87,12 +84,6 @@ def list_varying(params: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted((name for name in values if distinct[name] > 1), key=weight)
 
 
-def name_values(params: Mapping[str, Any], varying: Sequence[str]) -> dict[str, Any]:
-    """Return a trial's optimizer, its learning rate, and what varies of the others, in order."""
-    names = dict.fromkeys([*_FIRST, *varying])
-    return {name: params[name] for name in names if name in params}
-
-
 def describe_trial(results: "pd.DataFrame", trial: int, space: Mapping[str, Any]) -> str:
     """Return a trial's optimizer, learning rate and what varies of the others, on one line.
 
@@ -104,23 +95,7 @@ def describe_trial(results: "pd.DataFrame", trial: int, space: Mapping[str, Any]
         space: The study's; empty: not known.
     """
     params = read_shown_params(results)
-    named = list_sampled(space) if len(params) == 1 else list_varying(params)
+    named = parse_space(space).varying if len(params) == 1 else list_varying(params)
     own = params[results["trial"].tolist().index(trial)]
-    return configuration(name_values(own, named))
-
-
-def list_sampled(space: Mapping[str, Any]) -> list[str]:
-    """Return the names of what varies: ranges, and choices of more than one."""
-    return [
-        name
-        for name, spec in _list_specs(space)
-        if isinstance(spec, Mapping) or (isinstance(spec, list | tuple) and len(spec) > 1)
-    ]
-
-
-def _list_specs(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, spec in space.items():
-        if name == "model":
-            yield from ((f"model.{one}", each) for one, each in spec.items())
-        else:
-            yield name, spec
+    names = dict.fromkeys([*_FIRST, *named])
+    return configuration({name: own[name] for name in names if name in own})
