@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from objectives.api import Objective, Split
 from objectives.loops.trial import OwnTrial
-from objectives.metrics import true_classes
+from objectives.metrics import find_classes
 
 #: Batches of an epoch: enough to see whether the model learns.
 _MAX_BATCHES = 20
@@ -21,18 +21,19 @@ _EVALUATED = 500
 
 
 def make_plain_loop(
-    objective: Objective, source: Path | None, model: dict[str, Any]
+    objective: Objective, model: dict[str, Any], *, source: Path | None, label: str
 ) -> Callable[[OwnTrial], None]:
     """Return a loop over some batches of an objective's data.
 
     Args:
         objective: The objective; its data are loaded when the loop runs.
-        source: Its data file; None: its own.
         model: Arguments of its ``build_model``.
+        source: Its data file; None: its own.
+        label: Column of the file that holds the classes.
     """
 
     def loop(trial: OwnTrial) -> None:
-        data = objective.load(source)
+        data = objective.load(source, label=label)
         network = objective.build_model(data, **model)
         rate = float(trial.params.get("learning_rate", 1e-3))
         size = int(trial.params.get("batch_size", 50))
@@ -50,7 +51,7 @@ def make_plain_loop(
             with torch.no_grad():
                 logits, targets = _forward(network, data.validation, rows)
             predicted = logits.argmax(dim=1) if logits.shape[1] > 1 else logits[:, 0] > 0
-            classes = true_classes(data.validation)[rows]
+            classes = find_classes(data.validation.targets)[rows]
             trial.record(classes, predicted.long(), val_loss=float(_find_loss(logits, targets)))
 
     return loop

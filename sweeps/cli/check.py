@@ -44,7 +44,10 @@ def run_check(config: "SweepConfig", *, limit_s: float) -> "CheckResult":
         function, class_names = loop.function, loop.class_names
     else:
         objective = find_objective(config.objective)
-        function, class_names = make_plain_loop(objective, config.data, dict(hparams.model)), ()
+        function = make_plain_loop(
+            objective, dict(hparams.model), source=config.data, label=config.label
+        )
+        class_names = ()
     return check_loop(
         function,
         params,
