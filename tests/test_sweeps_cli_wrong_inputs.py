@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from objectives.api import DataError
+from objectives.references import ObjectiveError
 from sweeps import cli
+from sweeps.trainers.inside import load
+from sweeps.trainers.messages import Load
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -168,6 +172,10 @@ OWN = {
 }
 
 
+#: What is wrong with the default space, which no trainer reads.
+SPACES = ("no-default", "space", "space-name", "space-list", "exit-space")
+
+
 @pytest.fixture(autouse=True)
 def _own_sys_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -187,15 +195,31 @@ def refuse(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize(
-    ("objective", "name", "text", "expected"),
-    [
-        *(("tabular-mlp", "t.csv", *TABLES[key]) for key in TABLES),
-        *(("sequence-rnn", "t.csv", *SEQUENCES[key]) for key in SEQUENCES),
-        *(("relation-cnn", "t.tsv", *RELATIONS[key]) for key in RELATIONS),
-    ],
-)
-def test_wrong_data_file_is_refused(
+def refuse_to_load(objective: str, data: str | None = None) -> str:
+    """Return the one line with which a trainer refuses data or a model, without a process."""
+    path = None if data is None else Path(data)
+    order = Load(objective, path, {}, "cpu", 1, "float32", 0, "macro-f1", 60.0)
+    with pytest.raises((DataError, ObjectiveError)) as error:
+        load(order)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+DATA = [
+    *(("tabular-mlp", "t.csv", *each) for each in TABLES.values()),
+    *(("sequence-rnn", "t.csv", *each) for each in SEQUENCES.values()),
+    *(("relation-cnn", "t.tsv", *each) for each in RELATIONS.values()),
+]
+
+
+@pytest.mark.parametrize(("objective", "name", "text", "expected"), DATA)
+def test_wrong_data_file_is_refused(objective: str, name: str, text: str, expected: str) -> None:
+    Path(name).write_text(text)
+    assert expected in refuse_to_load(objective, name)
+
+
+@pytest.mark.parametrize(("objective", "name", "text", "expected"), [DATA[0], DATA[-1]])
+def test_wrong_data_file_is_refused_by_the_command(
     objective: str, name: str, text: str, expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(name).write_text(text)
@@ -203,27 +227,32 @@ def test_wrong_data_file_is_refused(
 
 
 @pytest.mark.parametrize("objective", ["tabular-mlp", "sequence-rnn", "relation-cnn"])
-def test_folder_in_place_of_a_data_file_is_refused(
-    objective: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_in_place_of_a_data_file_is_refused(objective: str) -> None:
     Path("mydata").mkdir()
-    assert "mydata: is a folder; expected a file" in refuse(capsys, objective, "--data", "mydata")
+    assert "mydata: is a folder; expected a file" in refuse_to_load(objective, "mydata")
 
 
 @pytest.mark.parametrize("lengths", [[3, 4], [3, 0, 2]])
-def test_sequences_whose_lengths_do_not_fit_are_refused(
-    lengths: list[int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sequences_whose_lengths_do_not_fit_are_refused(lengths: list[int]) -> None:
     np.savez(
         "t.npz", sequences=np.ones((5, 2)), lengths=lengths, labels=np.arange(len(lengths)) % 2
     )
-    assert "lengths" in refuse(capsys, "sequence-rnn", "--data", "t.npz")
+    assert "lengths" in refuse_to_load("sequence-rnn", "t.npz")
 
 
-@pytest.mark.parametrize(("text", "expected"), OWN.values(), ids=list(OWN))
-def test_wrong_own_objective_is_refused(
-    text: str, expected: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("key", [key for key in OWN if key not in SPACES])
+def test_wrong_own_objective_is_refused(key: str) -> None:
+    text, expected = OWN[key]
+    Path("mine.py").write_text(HEAD + text + "\n")
+    assert expected in refuse_to_load("mine.py")
+
+
+# One of each kind: found in the file, in its space, in its data, by trying its model, in its code.
+@pytest.mark.parametrize("key", [*SPACES, "syntax", "target", "width", "build", "exit-load"])
+def test_wrong_own_objective_is_refused_by_the_command(
+    key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    text, expected = OWN[key]
     Path("mine.py").write_text(HEAD + text + "\n")
     assert expected in refuse(capsys, "mine.py")
 
