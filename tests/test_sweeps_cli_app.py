@@ -77,8 +77,7 @@ def test_shell_completes_the_names_of_commands(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={
             **os.environ,
-            **words,
-            "_BESTEPOCH_COMPLETE": "complete_bash",
+            **asked,
             "PYTHONPATH": str(Path(__file__).parent.parent),
         },
         capture_output=True,
