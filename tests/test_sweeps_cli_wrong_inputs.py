@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from objectives.api import DataError
 from objectives.references import ObjectiveError
 from sweeps import cli
+from sweeps.config.load import load_config
+from sweeps.running.study import make_order
 from sweeps.trainers.inside import load
-from sweeps.trainers.messages import Load
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -175,8 +177,9 @@ def refuse(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 def refuse_to_load(objective: str, data: str | None = None) -> str:
     """Return the one line with which a trainer refuses data or a model, without a process."""
+    usual = make_order(load_config("tabular-mlp", trials=1, device="cpu", workers=1))
     path = None if data is None else Path(data)
-    order = Load(objective, path, {}, "cpu", 1, "float32", 0, "macro-f1", 60.0)
+    order = replace(usual, objective=objective, data=path, model={})
     with pytest.raises((DataError, ObjectiveError)) as error:
         load(order)
     (line,) = str(error.value).splitlines()
