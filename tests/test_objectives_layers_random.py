@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from objectives.lanes.batches import batch_order
 from objectives.layers import random
 from objectives.relation_cnn import RelationCnn
 
@@ -142,7 +143,7 @@ def lengths_of(num_examples: int) -> npt.NDArray[np.int64]:
 def test_every_example_stands_in_one_batch(
     num_examples: int, batch_size: int, data_seed: int, data_epoch: int, has_lengths: bool
 ) -> None:
-    batches = random.batch_order(
+    batches = batch_order(
         data_seed,
         data_epoch,
         num_examples=num_examples,
@@ -156,13 +157,13 @@ def test_every_example_stands_in_one_batch(
 
 
 def test_last_batch_without_lengths_is_the_smaller_one() -> None:
-    batches = random.batch_order(7, 3, num_examples=103, batch_size=10)
+    batches = batch_order(7, 3, num_examples=103, batch_size=10)
     assert [len(batch) for batch in batches] == [10] * 10 + [3]
 
 
 def test_order_depends_on_data_seed_and_data_epoch_alone() -> None:
     def order(data_seed: int, data_epoch: int) -> list[int]:
-        batches = random.batch_order(
+        batches = batch_order(
             data_seed, data_epoch, num_examples=103, batch_size=10, lengths=lengths_of(103)
         )
         return [int(i) for i in np.concatenate(batches)]
@@ -178,11 +179,9 @@ def test_order_depends_on_data_seed_and_data_epoch_alone() -> None:
 
 def test_order_is_pinned() -> None:
     # A change of these changes every result that was ever recorded.
-    plain = random.batch_order(7, 3, num_examples=103, batch_size=10)
+    plain = batch_order(7, 3, num_examples=103, batch_size=10)
     assert plain[0].tolist() == [77, 63, 82, 30, 21, 91, 11, 42, 97, 13]
-    bucketed = random.batch_order(
-        7, 3, num_examples=103, batch_size=10, lengths=np.arange(103) % 13 + 1
-    )
+    bucketed = batch_order(7, 3, num_examples=103, batch_size=10, lengths=np.arange(103) % 13 + 1)
     assert bucketed[0].tolist() == [25, 64, 12]
 
 
@@ -191,9 +190,7 @@ def test_alike_lengths_share_a_batch_and_epochs_group_differently() -> None:
     assert lengths is not None
     groups = []
     for epoch in (1, 2):
-        batches = random.batch_order(
-            0, epoch, num_examples=len(lengths), batch_size=50, lengths=lengths
-        )
+        batches = batch_order(0, epoch, num_examples=len(lengths), batch_size=50, lengths=lengths)
         computed = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
         # Measured: 2.7 %. Shuffled without pools: more than half is padding.
         assert 1 - lengths.sum() / computed < 0.15

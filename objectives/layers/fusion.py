@@ -19,7 +19,8 @@ from torch.nn.modules.conv import _ConvNd as Convolution
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from objectives.layers import folded, random, stacked, watching
-from objectives.layers.chain import Chain, Tape, Tensors
+from objectives.layers.chain import Chain, Tape
+from objectives.layers.chain_links import Tensors
 from objectives.layers.dropout import Dropout, find_rates, with_own_dropout
 from objectives.layers.masks import Masks
 
@@ -144,7 +145,9 @@ class Program:
         """Return the logits of what the module holds: (S, B, C), or one trial's, (B, C)."""
         if self.form != "folded":
             return self._find_logits(self.model(*inputs))
-        examples = tuple(x.expand(slots, *x.shape).flatten(0, 1) for x in inputs)
+        examples = inputs
+        if slots > 1:
+            examples = tuple(x.expand(slots, *x.shape).flatten(0, 1) for x in inputs)
         held = [store[key] for store, key in self.direct]
         try:
             for (store, key), tensor in zip(self.direct, held, strict=True):
