@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+#: Version of the tables, one more with each change of a column; another one is refused.
+VERSION = 9
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
@@ -46,7 +49,7 @@ class NewTrial:
 
     trial: Annotated[int, "number of the trial, from 0"]
     seed: Annotated[int, "seed of the weights and the dropout masks, 0 to 2^63 - 1"]
-    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object; betas as betas"]
+    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object"]
 
 
 @dataclass(frozen=True, slots=True)

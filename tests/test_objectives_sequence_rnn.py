@@ -21,7 +21,7 @@ from objectives.layers import fusion, stacked
 from objectives.layers.recurrent import Recurrent
 from objectives.sequence_rnn import SequenceRnn, SequenceRnnModel
 from search_spaces.hparams import Hparams
-from search_spaces.presets import SequenceRnnLimits
+from search_spaces.presets import ARGUMENTS
 from tests.rounding import UNIT, Rounding, assert_same_sums, compare_runs
 
 S, B, L, F, H, C = 3, 13, 11, 5, 7, 2
@@ -255,11 +255,11 @@ def test_curve_is_bit_equal_beside_a_diverging_neighbour(
     assert len({str(epoch) for epoch in alone}) == 4
 
 
-def test_defaults_are_those_of_the_limits() -> None:
-    limits = SequenceRnnLimits()
+def test_defaults_are_those_of_the_table() -> None:
+    defaults = {name: row.default for name, row in ARGUMENTS["sequence-rnn"].items()}
     model = SequenceRnnModel(F, C)
-    assert model.recurrent.cell == limits.cell
-    assert model.recurrent.weight.shape[1] == limits.hidden
+    assert model.recurrent.cell == defaults["cell"]
+    assert model.recurrent.weight.shape[1] == defaults["hidden"]
 
 
 def test_two_loads_of_the_shipped_data_agree() -> None:

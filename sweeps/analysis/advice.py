@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.presets import PRESETS
+from search_spaces.presets import ARGUMENTS
 from search_spaces.space import parse_space
 from sweeps.analysis.advice_kinds import Advice, Kind, Tested
 from sweeps.analysis.effects import (
@@ -27,7 +27,6 @@ from sweeps.analysis.facts import TrialFacts
 from sweeps.analysis.notes import Remark
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict
-from sweeps.config.settings import SweepConfig
 from sweeps.read import words
 from sweeps.read.study import Study
 
@@ -139,11 +138,8 @@ def _is_allowed(study: Study, changes: Mapping[str, Any]) -> bool:
     An objective of the user's own is not asked: that runs its code.
     """
     space = change_space(study.space, changes)
-    settings = {"objective": study.objective, "space": space}
     try:
-        parse_space(space)
-        if study.objective in PRESETS:
-            SweepConfig.model_validate(settings)
+        parse_space(space, ARGUMENTS.get(study.objective))
     except ValueError:
         return False
     return True

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.hparams import flatten
 from sweeps.analysis.facts import TrialFacts
-from sweeps.read.params import Range, flatten, list_ranges
+from sweeps.read.params import Range, list_ranges
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -10,12 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.hparams import (
-    LINE_SEARCHES,
-    Hparams,
-    find_limit_mistakes,
-    list_unstored,
-)
+from search_spaces.hparams import LINE_SEARCHES, ROWS, find_row, flatten
 from sweeps.read.words import NO_CLIPPING, configuration
 
 if TYPE_CHECKING:
@@ -28,11 +23,7 @@ BY_LINE_SEARCH = "by line search"
 NEVER_CLIPS = 1e6
 _ROUNDING = 1e-9
 _FIRST = ("optimizer", "learning_rate")
-_FIELDS = tuple(
-    name
-    for field in Hparams.model_fields
-    for name in (BETAS if field == "betas" else () if field == "model" else (field,))
-)
+_PLACES = {name: place for place, name in enumerate(ROWS)}
 
 
 def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -43,13 +34,6 @@ def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
 def read_shown_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
     """Return the hyperparameters of each row of results, as ``fill_unstored`` does."""
     return fill_unstored(read_params(results))
-
-
-def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return stored parameters by their names in a space: ``beta1``, ``model.filters``."""
-    flat = {name: value for name, value in params.items() if name not in ("betas", "model")}
-    flat |= dict(zip(BETAS, params.get("betas") or (), strict=False))
-    return flat | {f"model.{name}": value for name, value in (params.get("model") or {}).items()}
 
 
 def fill_unstored(
@@ -71,15 +55,18 @@ def fill_unstored(
     varied = {name for one in params for name in one} | set(beside)
     filled = []
     for one in params:
-        optimizer = str(one.get("optimizer", "adam"))
-        off = dict(list_unstored(optimizer))
-        if optimizer in LINE_SEARCHES:
-            off["learning_rate"] = BY_LINE_SEARCH
+        is_search = one.get("optimizer") in LINE_SEARCHES
+        off = {"learning_rate": BY_LINE_SEARCH} if is_search else {"clip_norm": None}
         whole = {**{name: value for name, value in off.items() if name in varied}, **one}
         clip = whole.get("clip_norm")
         if "clip_norm" in whole and (clip is None or clip >= NEVER_CLIPS):
             whole["clip_norm"] = NO_CLIPPING
-        filled.append({name: whole[name] for name in sorted(whole, key=_place)})
+        filled.append(
+            {
+                name: whole[name]
+                for name in sorted(whole, key=lambda name: _PLACES.get(name, len(_PLACES)))
+            }
+        )
     return filled
 
 
@@ -174,7 +161,7 @@ class Range:
         value = round(value) if self.is_int else value
         if self.name.startswith("model."):
             return value if value > 0 else None
-        return None if find_limit_mistakes(self.name, value) else value
+        return None if find_row(self.name).find_mistakes(value) else value
 
     def has(self, params: Mapping[str, Any]) -> bool:
         """Return whether a trial drew the hyperparameter from this range.
@@ -234,7 +221,3 @@ def _list_specs(space: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"model.{one}", each) for one, each in spec.items())
         else:
             yield name, spec
-
-
-def _place(name: str) -> int:
-    return _FIELDS.index(name) if name in _FIELDS else len(_FIELDS)
