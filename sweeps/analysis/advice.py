@@ -105,11 +105,11 @@ def _move_range(study: Study, effect: Effect, overfits: bool) -> Advice | None:
         said = f"{low:g} to {high:g}"
     if not _is_allowed(study, changes):
         return None
-    own = each.name.removeprefix("model.")
+    own = each.row.name.removeprefix("model.")
     is_regulariser = own in _REGULARISERS or "dropout" in own
-    kind = Kind.RATE if each.name == "learning_rate" else Kind.EDGE
+    kind = Kind.RATE if each.row.name == "learning_rate" else Kind.EDGE
     of = "" if effect.optimizer is None else f" of {effect.optimizer}"
-    name = words.label(each.name) + of
+    name = words.label(each.row.name) + of
     text = f"{'Raise' if is_up else 'Lower'} the {name}: sample {said}."
     if is_regulariser and is_up and overfits:
         kind, text = Kind.REGULARISE, f"Regularise more, by {name}: sample {said}."

@@ -98,6 +98,8 @@ class SweepConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     data: Annotated[Path, Field(strict=False), Utf8] | None = None
     """The data file; None: the one that ships with the project."""
+    label: Annotated[str, Field(min_length=1)] = "label"
+    """Column of the data file that holds the classes."""
     workers: Positive | None = None
     """Worker processes; None: one a core."""
     slots: Positive | None = None

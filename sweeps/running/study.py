@@ -62,6 +62,7 @@ def make_order(config: SweepConfig) -> Load:
     return Load(
         objective=config.objective,
         data=config.data,
+        label=config.label,
         model=dict(space.first().model),
         device=config.device,
         num_trainers=config.workers,
