@@ -54,6 +54,9 @@ class Data:
         test: Examples that a sweep never touches.
         class_names: Names of the C classes, by index.
         extras: What the model needs besides (vocabulary size, word vectors).
+        preparation: How the inputs were made of the columns of a file, in the types of JSON; it
+            is stored with the study, so that new rows can be treated alike.
+        notes: Sentences for the person about the data, said once when a run begins.
     """
 
     train: Split
@@ -61,6 +64,8 @@ class Data:
     test: Split
     class_names: tuple[str, ...]
     extras: Mapping[str, Any] = field(default_factory=dict)
+    preparation: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Objective(Protocol):
@@ -68,8 +73,12 @@ class Objective(Protocol):
 
     name: str
 
-    def load(self, source: Path | None) -> Data:
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
         """Return the data set in ``source``, or the one that ships with the project.
+
+        Args:
+            source: A data file, or None.
+            label: Column of the file that holds the classes.
 
         Raises:
             DataError: If the file is not what the objective reads.

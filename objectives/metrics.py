@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objectives.api import MAX_MATRIX_CLASSES, Counts, Data, DataFacts, Split
+from objectives.api import MAX_MATRIX_CLASSES, Counts, Data, DataFacts
 from objectives.metric_names import F1_OF, METRICS, check_metric, label_metric
 from search_spaces.mistakes import suggest_names
 
@@ -98,16 +98,6 @@ def class_scores(counts: Counts) -> ClassScores:
     )
 
 
-def find_absent(data: Data) -> tuple[str, ...]:
-    """Return the names of the classes that train has examples of and validation has not.
-
-    They count nowhere in a score. Of a soft label the likeliest class counts, the earliest on
-    ties.
-    """
-    present = [set(np.unique(true_classes(split))) for split in (data.train, data.validation)]
-    return tuple(data.class_names[index] for index in sorted(present[0] - present[1]))
-
-
 def measure_data(data: Data) -> DataFacts:
     """Return what a score and a loss on this data set are judged by."""
     targets = data.train.targets
@@ -128,10 +118,10 @@ def measure_data(data: Data) -> DataFacts:
     )
 
 
-def true_classes(split: Split) -> npt.NDArray[np.int64]:
+def find_classes(targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return the class of each example, (N,); of a distribution the likeliest, the earliest."""
-    targets = split.targets
-    return targets.astype(np.int64) if targets.ndim == 1 else targets.argmax(axis=1)
+    classes = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return classes.astype(np.int64)
 
 
 def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

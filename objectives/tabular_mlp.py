@@ -7,12 +7,10 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from objectives.api import Data, Split
-from objectives.data.tables import read_table, standardize
-from objectives.data.targets import encode_targets
+from objectives.api import Data
+from objectives.data.tables import read_table
 
 
 class TabularMlp:
@@ -20,21 +18,13 @@ class TabularMlp:
 
     name = "tabular-mlp"
 
-    def load(self, source: Path | None) -> Data:
-        """Return the rows of a file, or those of Adult, standardised on train."""
-        table = read_table(source)
-        features = standardize(table.features, table.splits == "train")
-        class_names, targets = encode_targets(table.labels, table.soft)
-
-        def split(name: str) -> Split:
-            rows = np.flatnonzero(table.splits == name)
-            return Split(inputs=(features[rows],), targets=targets[rows])
-
-        return Data(
-            train=split("train"),
-            validation=split("validation"),
-            test=split("test"),
-            class_names=class_names,
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
+        """Return the rows of a file, or those of Adult, as features fitted on train."""
+        table = read_table(source, label=label)
+        return table.examples.make_data(
+            lambda rows: (table.features[rows],),
+            preparation=table.preparation.to_json(),
+            notes=table.notes,
         )
 
     def build_model(self, data: Data, **model: Any) -> "TabularMlpModel":

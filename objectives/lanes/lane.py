@@ -7,7 +7,7 @@ Shapes: S slots, N validation examples, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,6 +48,7 @@ class ModelLane:
         data_epoch: Data epochs that the lane's clock has behind it.
         record: What records steps on a GPU, see ``recording``; None: each is taken by itself.
         on_step: Called after each training step and each validation batch.
+        about: What a file of weights says of them.
     """
 
     path: Literal["plain", "stacked"]
@@ -64,6 +65,7 @@ class ModelLane:
         data_epoch: int = 0,
         record: Record | None = None,
         on_step: Callable[[], None] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.data_epoch = data_epoch
         self.path = program.path
@@ -76,6 +78,7 @@ class ModelLane:
         self._batch_size = batch_size
         self._data_seed = data_seed
         self._on_step = on_step
+        self._about = about
         self._trials: list[LaneTrial] = []
         # Who comes and goes between two epochs: rows are moved once, as the next one begins.
         self._arriving: list[tuple[LaneTrial, Rows]] = []
@@ -161,7 +164,7 @@ class ModelLane:
         for name in self._program.model.state_dict():
             own = rows.best.get(names[name])
             tensors[name] = self._program.shared[names[name]] if own is None else own[row]
-        return weights.save(tensors, path)
+        return weights.save(tensors, path, self._about)
 
     def best_predictions(self, slot: int) -> npt.NDArray[Any]:
         """Return the predicted class of each validation example in the kept epoch, (N,)."""

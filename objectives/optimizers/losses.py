@@ -96,15 +96,17 @@ def true_classes(targets: torch.Tensor) -> torch.Tensor:
 
 
 def balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """Return examples / (classes * examples of the class), (C,); an absent class counts as 1.
+    """Return examples / (classes * examples of the class), (C,); 0 for an absent class.
 
-    A distribution counts for each class by its share; a sum below 1 counts as 1.
+    So label smoothing draws no example to a class that is never right (pytorch#104776). A
+    distribution counts for each class by its share; a sum below 1 counts as 1.
     """
     if targets.dim() == 1:
         counts_C = torch.bincount(targets, minlength=num_classes)
     else:
         counts_C = targets.sum(dim=0, dtype=torch.float64)
-    return len(targets) / (num_classes * counts_C.clamp_(min=1).to(torch.float32))
+    weights_C = len(targets) / (num_classes * counts_C.clamp(min=1).to(torch.float32))
+    return torch.where(counts_C > 0, weights_C, 0.0)
 
 
 def _of_classes(

@@ -102,6 +102,8 @@ class SweepConfig(BaseModel):
     """Decides the sampler's draws, each trial's weights and the order of the batches."""
     data: Annotated[Path, Field(strict=False), Utf8] | None = None
     """The data file; None: the one that ships with the project."""
+    label: Annotated[str, Field(min_length=1)] = "label"
+    """Column of the data file that holds the classes."""
     workers: Positive | None = None
     """Worker processes; None: one a core."""
     slots: Positive | None = None

@@ -59,6 +59,7 @@ def make_order(config: SweepConfig) -> Load:
     return Load(
         objective=config.objective,
         data=config.data,
+        label=config.label,
         model=dict(config.space.first().model),
         device=config.device,
         num_trainers=config.workers,

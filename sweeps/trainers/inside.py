@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
+from objectives.data.checks import describe_classes
 from objectives.metrics import (
     count_predictions,
-    find_absent,
+    find_classes,
     make_metric,
     measure_data,
-    true_classes,
 )
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
@@ -87,21 +87,22 @@ def load(order: Load) -> tuple[Work, Loaded]:
 
     devices = _list_devices(order)
     objective = find_objective(order.objective)
-    data = objective.load(order.data)
+    data = objective.load(order.data, label=order.label)
     try:
         make_metric(order.metric, data.class_names)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
     check_model(objective, data, order.model, devices[0])
-    notes = [_describe_data(order, objective, data), *_describe_absent(data)]
+    notes = [_describe_data(order, objective, data), *data.notes, *describe_classes(data)]
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
-        targets=_as_bytes(true_classes(data.validation), len(data.class_names)),
+        targets=_as_bytes(find_classes(data.validation.targets), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
         notes=tuple(notes),
+        preparation=data.preparation,
     )
     return Work(order, objective, data, devices.count(devices[0])), loaded
 
@@ -122,7 +123,7 @@ class LaneKeeper:
         self._on_step = on_step
         self._lanes: dict[int, Lane] = {}
         self._present: set[int] = set()
-        self._true_N = true_classes(work.data.validation)
+        self._true_N = find_classes(work.data.validation.targets)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -310,15 +311,6 @@ def _describe_data(order: Load, objective: Objective, data: Data) -> str:
     sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
     source = str(order.data or getattr(objective, "place", None) or "the data that ship")
     return f"{source}: {sizes} examples of {len(data.class_names)} classes"
-
-
-def _describe_absent(data: Data) -> list[str]:
-    """Return a line where validation lacks classes that are trained on; none where it has all."""
-    absent = find_absent(data)
-    if not absent:
-        return []
-    named = ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
-    return [f"validation has no example of {named}: no score counts what is predicted as such"]
 
 
 def _free_bytes() -> int:

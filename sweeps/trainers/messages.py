@@ -19,6 +19,8 @@ class Load:
     objective: str
     data: Path | None
     """The data file; None: the objective's own."""
+    label: str
+    """Column of the data file that holds the classes."""
     model: Mapping[str, Any]
     """``build_model`` arguments of a first trial, tried on a small batch."""
     device: str
@@ -48,6 +50,8 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
+    preparation: Mapping[str, Any] | None = None
+    """How features were made of the columns of a file, in the types of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
