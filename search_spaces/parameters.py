@@ -70,6 +70,18 @@ class Parameter:
         return () if isinstance(self.spec, Range) else self.spec
 
     @property
+    def low(self) -> float:
+        """The lowest value of a range."""
+        assert isinstance(self.spec, Range)
+        return self.spec.low
+
+    @property
+    def high(self) -> float:
+        """The highest value of a range."""
+        assert isinstance(self.spec, Range)
+        return self.spec.high
+
+    @property
     def is_distance(self) -> bool:
         """Optuna draws 1 - value, on a log scale.
 

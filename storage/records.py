@@ -31,6 +31,9 @@ class StudyRow:
     data_facts: Annotated[
         Mapping[str, Any] | None, "sizes, class shares, target entropy, a JSON object"
     ] = None
+    preparation: Annotated[
+        Mapping[str, Any] | None, "how features were made of a file's columns, a JSON object"
+    ] = None
     targets: Annotated[bytes | None, "class of each validation example; null: over 256"] = None
 
 

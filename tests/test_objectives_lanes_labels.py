@@ -16,8 +16,8 @@ from torch import nn
 
 from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.data.checks import checked
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import random
 from objectives.metrics import count_predictions, make_metric
 from objectives.optimizers import losses
 from search_spaces.hparams import Hparams
@@ -78,7 +78,7 @@ def plain_epochs(data: Data, rounding: Rounding) -> list[list[float]]:
     rows = []
     for epoch in range(1, 5):
         total = 0.0
-        for batch in random.batch_order(3, epoch, num_examples=61, batch_size=20):
+        for batch in batch_order(3, epoch, num_examples=61, batch_size=20):
             loss = judge(model(x[batch]), y[batch])
             optimizer.zero_grad()
             loss.backward()

@@ -162,17 +162,10 @@ def test_study_of_another_program_has_no_stopping_to_audit(write_study: Any) -> 
         notebook.advice("foreign")
 
 
-@pytest.mark.parametrize(
-    ("at_epoch", "said"),
-    [
-        ("3", "at_epoch must be a whole number or None, got '3', a str"),
-        (2.5, "at_epoch must be a whole number or None, got 2.5, a float"),
-        (0, "at_epoch must be >= 1, got 0"),
-        (1000, "at_epoch must be <= 20, the longest trial's, got 1000"),
-    ],
-)
-def test_wrong_epoch_is_named(study: str, at_epoch: Any, said: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=re.escape(said)):
+@pytest.mark.parametrize("at_epoch", [0, 1000])
+def test_wrong_epoch_is_named(study: str, at_epoch: int) -> None:
+    said = f"at_epoch must be 1 to 20, the longest trial's, got {at_epoch}"
+    with pytest.raises(ValueError, match=re.escape(said)):
         notebook.compare(study, at_epoch=at_epoch)
 
 
