@@ -136,7 +136,8 @@ class Saved:
     trial: int
     sha256: str
     predictions: bytes | None
-    """Predicted class of each validation example at the best epoch; None: over 256 classes."""
+    """Predicted class of each validation example at the best epoch; None: over 256 classes, or
+    several labels an example."""
 
 
 @dataclass(frozen=True, slots=True)
