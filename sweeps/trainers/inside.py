@@ -19,6 +19,7 @@ import numpy.typing as npt
 from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
 from objectives.data.checks import describe_classes
 from objectives.metrics import (
+    check_labels_metric,
     count_predictions,
     find_classes,
     make_metric,
@@ -88,16 +89,19 @@ def load(order: Load) -> tuple[Work, Loaded]:
     devices = _list_devices(order)
     objective = find_objective(order.objective)
     data = objective.load(order.data, label=order.label)
+    has_labels = data.validation.targets.dtype == np.bool_
     try:
         make_metric(order.metric, data.class_names)
+        if has_labels:
+            check_labels_metric(order.metric)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0])
+    check_model(objective, data, order.model, devices[0], needs_dropout=order.needs_dropout)
     notes = [_describe_data(order, objective, data), *data.notes, *describe_classes(data)]
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
-        targets=_as_bytes(find_classes(data.validation.targets), len(data.class_names)),
+        targets=None if has_labels else _as_bytes(_true_of(data), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
@@ -123,7 +127,7 @@ class LaneKeeper:
         self._on_step = on_step
         self._lanes: dict[int, Lane] = {}
         self._present: set[int] = set()
-        self._true_N = find_classes(work.data.validation.targets)
+        self._true = _true_of(work.data)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -238,12 +242,14 @@ class LaneKeeper:
 
     def _count_best(self, lane: Lane, trial: int) -> Counts:
         return count_predictions(
-            self._true_N, lane.best_predictions(trial), num_classes=self._num_classes
+            self._true, lane.best_predictions(trial), num_classes=self._num_classes
         )
 
     def _save(self, lane: Lane, trial: int, path: Path) -> Saved:
         sha256 = lane.save_best(trial, path)
         self._on_step()
+        if self._true.ndim == 2:
+            return Saved(trial, sha256, None)
         return Saved(trial, sha256, _as_bytes(lane.best_predictions(trial), self._num_classes))
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
@@ -258,6 +264,12 @@ class LaneKeeper:
             return f"trials that pause must be trained again to go on: {error}"
         self._on_step()
         return None
+
+
+def _true_of(data: Data) -> npt.NDArray[Any]:
+    """Return the class of each validation example, (N,), or which labels it has, (N, C)."""
+    targets = data.validation.targets
+    return targets if targets.dtype == np.bool_ else find_classes(targets)
 
 
 def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
