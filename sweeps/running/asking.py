@@ -34,8 +34,10 @@ _MOST = 256
 _FIRST_BATCH = 8
 
 
-def choose_capacity(config: SweepConfig, devices: Sequence[str]) -> int:
+def choose_capacity(config: SweepConfig, devices: Sequence[str], *, is_loop: bool = False) -> int:
     """Return the most trials that a trainer has at once."""
+    if is_loop:
+        return 1
     if config.slots is not None:
         return config.slots
     learns = config.sampler.name not in ("random", "qmc", "grid") or config.pruner.name != "none"

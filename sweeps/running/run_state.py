@@ -215,7 +215,7 @@ class Run:
     def add_weights(self, saved: Saved) -> None:
         """Take in that a trial's weights were written."""
         self.trials[saved.trial].has_weights = True
-        name = self._weights_name(saved.trial)
+        name = None if saved.sha256 is None else self._weights_name(saved.trial)
         self.changes.weights.append(Weights(saved.trial, name, saved.sha256, saved.predictions))
 
     def write(self) -> None:

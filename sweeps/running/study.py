@@ -70,6 +70,7 @@ def make_order(config: SweepConfig) -> Load:
         seed=config.seed,
         metric=config.metric,
         step_limit_s=FIRST_STEP_LIMIT_S,
+        max_epochs=config.max_epochs,
         needs_dropout=is_one_model and space.get("dropout") not in (None, 0),
     )
 
@@ -130,7 +131,7 @@ def prepare(
             data_fingerprint=loaded.fingerprint,
             versions=loaded.versions,
             processor=platform.processor() or platform.machine(),
-            data_facts=asdict(loaded.facts),
+            data_facts=None if loaded.facts is None else asdict(loaded.facts),
             targets=loaded.targets,
         )
         recorder.create_study(db, row)
@@ -152,7 +153,7 @@ def prepare(
         data_fingerprint=loaded.fingerprint,
         versions=loaded.versions,
         processor=platform.processor() or platform.machine(),
-        data_facts=asdict(loaded.facts),
+        data_facts=None if loaded.facts is None else asdict(loaded.facts),
         targets=loaded.targets,
     )
     recorder.resume_trials(db, stored.uuid)

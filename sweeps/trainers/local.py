@@ -91,7 +91,7 @@ class _Trainers:
     def __init__(self, control: Connection, descriptors: socket.socket) -> None:
         self._control = control
         self._descriptors = descriptors
-        self._work: inside.Work | None = None
+        self._work: inside.Work | inside.LoopWork | None = None
         self._running: dict[int, tuple[Any, Any]] = {}
 
     def serve(self) -> bool:
@@ -177,7 +177,7 @@ class _Trainers:
 
 
 def run_trainer(
-    work: inside.Work,
+    work: inside.Work | inside.LoopWork,
     device: str,
     connection: Connection,
     shared: Any,
@@ -191,8 +191,11 @@ def run_trainer(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     code = 1
     try:
-        beat = Beat(shared, work.order.step_limit_s, min(LEAST_LIMIT_S, work.order.step_limit_s))
-        keeper = inside.LaneKeeper(work, device, beat)
+        first_s = work.order.step_limit_s
+        # Between two steps an own loop may validate, load or write: nobody knows for how long.
+        least_s = min(LEAST_LIMIT_S, first_s) if isinstance(work, inside.Work) else first_s
+        beat = Beat(shared, first_s, least_s)
+        keeper = inside.make_keeper(work, device, beat)
         _obey_all(keeper, connection, beat)
         code = 0
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -206,7 +209,7 @@ def run_trainer(
         os._exit(code)
 
 
-def _obey_all(keeper: inside.LaneKeeper, connection: Connection, beat: Beat) -> None:
+def _obey_all(keeper: inside.Keeper, connection: Connection, beat: Beat) -> None:
     while True:
         command = connection.recv()
         beat.begin()
