@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from storage import locations, versions
+from storage import locations, schema, versions
 from storage.holding import HOLD_POLL_S, FileLock, ServerLock, StudyHeldError, StudyHold
 from storage.locations import StorageError, StorageUnavailableError, redact, resolve_url
 from storage.records import Holder
@@ -247,6 +247,26 @@ def open_database(url: str, *, create: bool) -> Database:
         database.close()
         raise
     return database
+
+
+def check_integrity(url: str) -> str:
+    """Return what a person is told of a sound database; a missing file is sound too.
+
+    Raises:
+        StorageError: If it is damaged, cannot be opened, or is another program's.
+    """
+    parsed = _parse(url)
+    path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
+    if path is not None and path.parent.is_dir() and not path.exists():
+        return f"{path}: not there yet; the first run creates it"
+    with open_database(url, create=False) as database, database.read() as connection:
+        if path is not None:
+            # Of a file of 100 MB this takes a second.
+            found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+            if found != "ok":
+                reason = " ".join(str(found).split())
+                raise StorageError(f"{path}: damaged ({reason}); restore it from a copy")
+    return f"{database.where}: sound, tables of version {schema.VERSION}"
 
 
 def _prepare(database: Database, *, create: bool) -> None:

@@ -12,19 +12,21 @@ from typing import Any
 import optuna
 import pandas as pd
 import pytest
+import typer.main
 from written import hold, uuid_of, write_each_outcome, write_study
 
 from storage import frames, queries
 from storage.database import open_database
 from storage.optuna_mirror import OptunaMirror, optuna_storage
 from sweeps import cli
+from sweeps.cli.commands import app
 
 Call = Callable[..., int]
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("run", "new", "list", "results", "show", "dashboard", "delete", "doctor")
+COMMANDS = tuple(typer.main.get_group(app).commands)  # type: ignore[attr-defined]
 SEED = 2**63 - 25
 
 
@@ -50,6 +52,7 @@ def test_help_loads_nothing_heavy() -> None:
     program = f"""
 import sys
 from sweeps import cli
+from sweeps.cli.commands import app
 for command in {("", *COMMANDS)!r}:
     try:
         cli.main([*command.split(), "--help"])
@@ -241,28 +244,32 @@ def test_study_that_is_held_is_not_deleted(call: Call, capsys: pytest.CaptureFix
     assert len(queries.studies("bestepoch.db")) == 1
 
 
-def test_delete_takes_the_study_and_its_weights_and_nothing_else(
+def test_delete_takes_what_the_study_has_written_and_nothing_else(
     call: Call, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = folder / "bestepoch-weights"
     own = weights / f"relation-{uuid_of('relation')[:8]}"
     other = weights / f"other-{uuid_of('other')[:8]}"
+    # As a study of the same UUID in another database would be called.
+    alike = weights / f"older-{uuid_of('relation')[:8]}"
     outside = folder / "outside"
-    for each in (own, other, outside):
+    for each in (own, other, alike, outside):
         each.mkdir(parents=True)
     (weights / "link").symlink_to(outside)
-    kept = [other / "trial-0.safetensors", outside / "a.txt", folder / "b.txt"]
-    gone = [own / "trial-0.safetensors", own / "trial-3.safetensors"]
+    kept = [each / "trial-0.safetensors" for each in (other, alike, outside)]
+    kept += [folder / "b.txt", own / "mine.txt", own / "trial-x.safetensors"]
+    gone = [own / f"trial-{name}.safetensors" for name in ("0", "3", "4")]
+    gone += [own / "states-7.safetensors", own / "states-8.safetensors.tmp"]
     for path in kept + gone:
         path.write_bytes(b"x")
-    files = {0: f"{own.name}/trial-0.safetensors", 1: "../b.txt", 2: "link/a.txt"}
-    files[4] = str(outside / "a.txt")
+    files = {0: f"{own.name}/trial-0.safetensors", 1: "../b.txt", 2: "link/trial-0.safetensors"}
+    files[4] = str(outside / "trial-0.safetensors")
     make_study(weights=files)
     make_study("other")
     assert call("delete", "relation", "--yes") == 0
-    assert "5 trials, 2 weights files" in capsys.readouterr().out
+    assert "5 trials, 3 weights files" in capsys.readouterr().out
     assert all(path.exists() for path in kept)
-    assert not own.exists()
+    assert sorted(own.iterdir()) == sorted(path for path in kept if path.parent == own)
     assert list(queries.studies("bestepoch.db")["study"]) == ["other"]
     with open_database("bestepoch.db", create=False) as db:
         names = optuna.get_all_study_names(storage=optuna_storage(db))

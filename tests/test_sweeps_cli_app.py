@@ -20,10 +20,24 @@ from sweeps import cli
         ),
         (["list", "--storage"], "Option '--storage' requires an argument."),
         (["show", "relation-cnn", "x"], "TRIAL: must be a whole number from 0, got 'x'"),
-        (["results", "relation-cnn", "--by", "worst"], "--by: 'worst' is not one of 'best', "),
+        (
+            ["show", "relation-cnn", "9" * 20],
+            "TRIAL: must be a whole number from 0, got '9999",
+        ),
+        (
+            ["results", "relation-cnn", "--by", "worst"],
+            "--by: must be one of best, last, tail, got ",
+        ),
         (["run", "tabular-mlp", "--data", "\udcfc.csv"], "'\\udcfc.csv': is not UTF-8 text; give"),
         (["results", "--storage", "\udcfc.db", "x"], "'\\udcfc.db': is not UTF-8 text; give the"),
-        (["list", "--format", "xml"], "--format: 'xml' is not one of 'table', 'csv', "),
+        (
+            ["list", "--format", "xml"],
+            "--format: must be one of table, csv, json, ",
+        ),
+        (
+            ["list", "--format", "table", "-o", "x"],
+            "--format table is for the terminal; ",
+        ),
         (["list", "-o", "studies.xlsx"], "studies.xlsx: unknown suffix; give one of .csv, "),
     ],
 )

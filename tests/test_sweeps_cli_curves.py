@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.cli.curves import choose_ticks, draw
+from sweeps.cli.plot import draw
 
 NAN, INF = float("nan"), float("inf")
 RISING = [0.30 + 0.03 * epoch for epoch in range(17)]
@@ -117,7 +117,8 @@ def test_curves_without_a_value_say_so() -> None:
     ],
 )
 def test_ticks_are_round_epochs_and_both_ends(last: int, expected: list[int]) -> None:
-    assert choose_ticks(last) == expected
+    *_, ticks = draw([{1: 0.5, last: 0.6}], [None], width=71).splitlines()
+    assert [int(each) for each in ticks.split()] == expected
 
 
 @pytest.mark.parametrize("wrong", ["scores", "sc-ore"])
@@ -125,7 +126,7 @@ def test_wrong_metric_names_the_nearest(
     call: Call, study: str, wrong: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("curves", study, "--metric", wrong) == 2
-    assert capsys.readouterr().err.endswith(" Did you mean 'score'?\n")
+    assert capsys.readouterr().err.endswith("; did you mean 'score'?\n")
 
 
 def test_too_many_curves_are_refused_with_the_number(

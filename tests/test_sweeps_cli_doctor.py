@@ -1,6 +1,8 @@
 """``doctor`` says what is wrong, and whose package hides ours."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,27 @@ def test_doctor_looks_and_creates_nothing(
     assert list(folder.iterdir()) == []
     open_database("bestepoch.db", create=True).close()
     assert call("doctor") == 0
-    assert "answers, tables of version" in " ".join(capsys.readouterr().out.split())
+    assert "sound, tables of version" in " ".join(capsys.readouterr().out.split())
+
+
+def test_doctor_finds_a_damaged_page(
+    call: Call, write_study: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study("mine", [[0.5] * 31] * 23)
+    with closing(sqlite3.connect("bestepoch.db")) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_schema WHERE name = 'epoch_records'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with Path("bestepoch.db").open("r+b") as file:
+        file.seek((root - 1) * size + size // 2)
+        file.write(bytes(size // 2))
+    assert call("doctor") == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "WRONG database" in out
+    assert "bestepoch.db: damaged (" in out
+    assert "restore it from a copy" in out
 
 
 def test_doctor_names_the_distribution_that_hides_ours(

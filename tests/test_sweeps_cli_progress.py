@@ -35,13 +35,10 @@ class Sweep:
     def __init__(self, *, ended: int = 0, **budget: float) -> None:
         self.time = 100.0
         self.trial = ended
-        self.progress = Progress(
-            budget=Budget(**budget),  # type: ignore[arg-type]
-            varying=["optimizer"],
-            ended=set(range(ended)),
-            bests={},
-            now=lambda: self.time,
-        )
+        limits = Budget(**budget)  # type: ignore[arg-type]
+        self.progress = Progress(limits, varying=["optimizer"], now=lambda: self.time)
+        for number in range(ended):
+            self.progress.add_earlier(number, 7, "stalled", None)
 
     def train(self, epochs: int, *, outcome: str | None = "stalled") -> list[Event]:
         """Train the next trial; None as its outcome: it runs on."""
@@ -58,7 +55,7 @@ class Sweep:
 
 def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
     varying = ["optimizer", "learning_rate", "clip_norm", "schedule", "dropout"]
-    state = Progress(Budget(3), varying=varying, ended=set(), bests={}, now=lambda: 0.0)
+    state = Progress(Budget(3), varying=varying, now=lambda: 0.0)
     adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
     shown = []
     armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
@@ -76,8 +73,9 @@ def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
 
 def test_of_equal_scores_the_display_names_the_one_of_the_lower_loss() -> None:
     found = [(2, 1.0, 0.7), (4, 1.0, 0.5), (5, 1.0, 0.5), (6, 0.9, 0.1)]
-    bests = {trial: Best(score, trial, 3, loss) for trial, score, loss in found}
-    state = Progress(Budget(7), varying=(), ended=set(), bests=bests, now=lambda: 0.0)
+    state = Progress(Budget(7), now=lambda: 0.0)
+    for trial, score, loss in found:
+        state.add_earlier(trial, 3, "stalled", Best(trial, 3, score, loss))
     assert "best score 1.0000 (trial 4, epoch 3)" in state.state_line()
     state.add(TrialStarted(1, ADAM))
     state.add(EpochDone(1, 1, 1.0, 1, 1.0, 0.1, best_val_loss=0.3))
@@ -86,48 +84,18 @@ def test_of_equal_scores_the_display_names_the_one_of_the_lower_loss() -> None:
     assert "best score 1.0000 (trial 4, epoch 3)" in state.state_line()
 
 
-def test_no_time_is_promised_before_three_trials_of_this_run_have_ended() -> None:
-    sweep = Sweep(trials=20, ended=5)
-    assert sweep.progress.seconds_left() is None
-    for _ in range(2):
-        sweep.train(7)
-        assert sweep.progress.seconds_left() is None
-        assert "to go" not in sweep.progress.state_line()
+def test_time_to_go_is_told_at_this_runs_pace_once_a_twentieth_of_the_budget_is_spent() -> None:
+    sweep = Sweep(trials=40, ended=10)
     sweep.train(7)
-    # 8 of 20 have ended; 12 trials of 7 epochs at one epoch a second.
-    assert sweep.progress.seconds_left() == pytest.approx(84.0)
-    assert "0:00:21 elapsed, about 0:01:24 to go, 1.0 epochs/s" in sweep.progress.state_line()
-
-
-def test_epochs_of_running_trials_count_so_that_short_ones_do_not_promise_too_much() -> None:
-    sweep = Sweep(trials=10)
-    for epochs in (3, 5, 7):
+    assert sweep.progress.seconds_left() is None
+    assert "to go" not in sweep.progress.state_line()
+    for epochs in (5, 6):
         sweep.train(epochs)
-    assert sweep.progress.seconds_left() == pytest.approx(7 * 5.0)
-    sweep.train(21, outcome=None)
-    # By Kaplan and Meier a quarter ends after 3, 5, 7 and 21 epochs each: 9 on average, for the
-    # six that wait. The one that runs is longer than all that ended: one epoch more, at least.
-    assert sweep.progress.seconds_left() == pytest.approx(6 * 9.0 + 1.0)
-
-
-def test_running_trial_is_taken_to_end_where_all_others_did() -> None:
-    sweep = Sweep(trials=5)
-    for _ in range(3):
-        sweep.train(13, outcome="exhausted")
-    sweep.train(11, outcome=None)
-    # Two epochs of the one that runs, thirteen of the one that waits.
-    assert sweep.progress.seconds_left() == pytest.approx(2 + 13)
-
-
-def test_promise_holds_where_trials_are_alike() -> None:
-    sweep = Sweep(trials=30)
-    for _ in range(9):
-        sweep.train(11)
-    promised = sweep.progress.seconds_left()
-    before = sweep.time
-    for _ in range(21):
-        sweep.train(11)
-    assert promised == pytest.approx(sweep.time - before)
+    # Three trials of this run took 18 seconds, and 27 are left.
+    assert sweep.progress.seconds_left() == pytest.approx(27 * 6.0)
+    assert "0:00:18 elapsed, about 0:02:42 to go, 1.0 epochs/s" in sweep.progress.state_line()
+    for _ in range(27):
+        sweep.train(3)
     assert sweep.progress.seconds_left() is None
 
 

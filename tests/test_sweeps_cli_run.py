@@ -11,8 +11,8 @@ from written import ADAM, EACH_OUTCOME, SGD, write_each_outcome
 
 import sweeps.running.sweep
 from sweeps.budget import Budget
-from sweeps.cli import run_head
 from sweeps.cli.progress import MAX_LISTED, Best, Display, Progress
+from sweeps.cli.run import head_lines, make_progress
 from sweeps.running.events import EpochDone, Note, TrialEnded, TrialStarted
 from sweeps.running.sweep import SweepEnd
 
@@ -129,15 +129,11 @@ def test_long_study_shows_its_head(
     assert lines[12] == "... 23 more: bestepoch results relation"
 
 
-def make_progress(ended: set[int], *, target: int = 24) -> tuple[Progress, list[float]]:
+def begin(ended: set[int], *, target: int = 24) -> tuple[Progress, list[float]]:
     clock = [100.0]
-    progress = Progress(
-        budget=Budget(trials=target),
-        varying=["optimizer", "learning_rate"],
-        ended=ended,
-        bests={number: Best(0.4, number, 3) for number in ended},
-        now=lambda: clock[0],
-    )
+    progress = Progress(Budget(trials=target), now=lambda: clock[0])
+    for number in ended:
+        progress.add_earlier(number, 3, "stalled", Best(number, 3, 0.4, 0.6))
     return progress, clock
 
 
@@ -148,7 +144,7 @@ def draw(progress: Progress) -> list[str]:
 
 
 def test_display_counts_trials_of_earlier_runs_and_those_resumed() -> None:
-    progress, clock = make_progress({0, 1, 2})
+    progress, clock = begin({0, 1, 2})
     progress.add(TrialStarted(3, ADAM))  # for the second time: its trainer died
     progress.add(TrialStarted(4, SGD))
     assert "5 of 24 trials" in draw(progress)[0]
@@ -165,7 +161,7 @@ def test_display_counts_trials_of_earlier_runs_and_those_resumed() -> None:
 
 
 def test_display_takes_back_the_best_of_a_trial_that_diverged() -> None:
-    progress, _ = make_progress({0})
+    progress, _ = begin({0})
     progress.add(TrialStarted(1, ADAM))
     progress.add(EpochDone(1, 1, 0.9, 1, 0.9, 0.1))
     assert "0.9000 (trial 1, epoch 1)" in draw(progress)[2]
@@ -174,7 +170,7 @@ def test_display_takes_back_the_best_of_a_trial_that_diverged() -> None:
 
 
 def test_display_lists_at_most_20_trials_in_80_columns() -> None:
-    progress, _ = make_progress(set(), target=300)
+    progress, _ = begin(set(), target=300)
     for number in range(100, 123):
         progress.add(TrialStarted(number, ADAM))
         progress.add(EpochDone(number, 117, 0.5, 113, 0.51, 0.1))
@@ -189,7 +185,7 @@ def test_display_lists_at_most_20_trials_in_80_columns() -> None:
 def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
     text = io.StringIO()
     printer = Console(file=text, width=80, force_terminal=True)
-    progress, _ = make_progress(set())
+    progress, _ = begin(set())
     with Display(progress, printer, is_quiet=False) as display:
         display.show(TrialStarted(0, ADAM))
         display.show(TrialEnded(0, "stalled", "no rise", 7, 1, 0.5))
@@ -207,7 +203,7 @@ def test_terminal_gets_a_display_and_no_line_a_trial() -> None:
 )
 def test_head_names_what_the_optimizers_have(optimizer: Any, expected: list[str]) -> None:
     config = sweeps.load_config("tabular-mlp", [f"space.optimizer={optimizer!r}"])
-    assert run_head.list_varying(config) == expected
+    assert make_progress(config).varying == expected
 
 
 def test_head_counts_one_as_one() -> None:
@@ -215,8 +211,9 @@ def test_head_counts_one_as_one() -> None:
     space = {"optimizer": "adam", "learning_rate": 0.1, "beta1": 0.9, "beta2": 0.99}
     space |= {"batch_size": 200, "class_weights": "none", "model": model}
     config = sweeps.load_config("tabular-mlp", space=space, trials=1)
-    so_far = Progress(Budget(1), varying=(), ended={0}, bests={}, now=lambda: 0.0).describe_start()
-    text = "\n".join(run_head.head_lines(config, so_far=so_far, width=200))
+    (first, *_) = EACH_OUTCOME
+    write_each_outcome([first], name=config.study)
+    text = "\n".join(head_lines(config, make_progress(config), width=200))
     assert "budget    1 trial\n" in text
-    assert "1 hyperparameter varies: dropout; 8 are fixed\n" in text
-    assert "1 of 1 trial: 1 ended; for more give a larger --max-total-epochs or --trials" in text
+    assert "1 hyperparameter varies: dropout; 8 fixed\n" in text
+    assert ", 1 of 1 trial: 1 ended; for more give a larger --max-total-epochs or --trials" in text

@@ -198,15 +198,6 @@ def test_points_are_the_darker_the_longer_trials_were_trained() -> None:
     assert len(figures_parameters.list_bands(make_results([]), [1, 4])) == 1
 
 
-def test_importances_stand_beside_chance_the_largest_on_top() -> None:
-    shares = {"dropout": 0.3, "learning_rate": 0.7}
-    figure = figures_parameters.importance_figure(shares, dict.fromkeys(shares, 0.2))
-    bars, chance = figure.data
-    assert list(bars.y) == list(chance.y) == ["dropout", "learning rate"]  # from below
-    assert list(bars.x) == [0.3, 0.7]
-    assert list(chance.x) == [0.2, 0.2]
-
-
 def test_confusion_is_coloured_by_the_share_of_the_true_class() -> None:
     counts = np.array([[3, 1], [0, 0]])
     figure = figures_classes.confusion_matrix(counts, ["a", "<b>"])

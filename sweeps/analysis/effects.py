@@ -33,8 +33,8 @@ _RISES = 1.2815515655446004
 # Half a range further out brings half of what its better half has more than the other: effects
 # flatten. In tests/benchmarks/RESULTS.md beside what it brought.
 _FLATTENS = 0.5
-# The trials with the most epochs, so many, and epochs that each of them must have.
-_LONGEST, _LATE = 4, 4
+# Epochs from which a lead is one of the best score.
+_LATE = 4
 # Standard errors within which two scores are too near to tell.
 _NEAR = 2.0
 #: Most that a proposed end exceeds what was tried.
@@ -87,18 +87,21 @@ class Standings:
         facts: The trials, (T,).
         wins: Share of the others that each is ahead of, (T,); a tie counts half.
         differences: Best score of a row's trial minus that of a column's, (T, T).
+        ahead: 1 where a row's trial is ahead of a column's, -1 where it is behind, (T, T).
     """
 
     facts: tuple[TrialFacts, ...]
     wins: Floats
     differences: Floats
+    ahead: Floats
 
 
 def compare_all(facts: Sequence[TrialFacts]) -> Standings:
     """Return how trials stand among each other; those without an epoch are left out."""
     kept = tuple(each for each in facts if each.epochs)
     if not kept:
-        return Standings((), np.zeros(0), np.zeros((0, 0)))
+        none = np.zeros((0, 0))
+        return Standings((), np.zeros(0), none, none)
     epochs = np.array([each.epochs for each in kept])
     shape = len(kept), int(epochs.max())
     best, loss = np.full(shape, -np.inf), np.full(shape, np.inf)
@@ -122,7 +125,7 @@ def compare_all(facts: Sequence[TrialFacts]) -> Standings:
     lower = loss[rows[:, None], at] < loss[rows[None, :], at]
     ahead = np.where(near, lower * 1.0 - lower.T, ahead)
     wins = (ahead.sum(axis=1) / max(len(kept) - 1, 1) + 1) / 2
-    return Standings(kept, wins, differences)
+    return Standings(kept, wins, differences, ahead)
 
 
 def find_effects(
@@ -229,7 +232,11 @@ def _measure(
     outer, beside = depth <= step, (depth > step) & (depth <= 2.4 * step)
     gain = low = high = math.nan
     is_late = False
-    is_open = _is_rising(wins, outer, beside) and _holds_later(standings, rows, depth, step)
+    # Early epochs favour large steps: where small ones lead all the same, they will later.
+    is_safe = each.name == "learning_rate" and end == "low"
+    is_open = _is_rising(wins, outer, beside) and (
+        is_safe or _holds_later(standings, rows, depth, step)
+    )
     if is_open:
         behind = _find_distance(standings, rows)
         late = np.array([standings.facts[i].epochs >= _LATE for i in rows])
@@ -305,19 +312,17 @@ def _is_rising(wins: Floats, outer: Bools, beside: Bools) -> bool:
 def _holds_later(
     standings: Standings, rows: npt.NDArray[np.int64], depth: Floats, step: float
 ) -> bool:
-    """Return whether the trials that trained longest agree that the end is better.
+    """Return whether the trials that had more than a few epochs agree that the end is better.
 
     What is ahead after one epoch need not be after many: a larger learning rate is, even where
     it ends lower (Wu et al. 2018, "Understanding short-horizon bias").
     """
-    epochs = np.array([standings.facts[i].epochs for i in rows])
-    order = np.argsort(-epochs, kind="stable")
-    least = int(epochs[order[min(_LONGEST, len(rows)) - 1]])
-    deep = np.flatnonzero(epochs >= least)
-    wins = (np.sign(standings.differences[np.ix_(rows[deep], rows[deep])])).sum(axis=1)
-    best = deep[np.argmax(wins)]
-    slope = -float((depth[deep] - depth[deep].mean()) @ wins)
-    return least >= _LATE and bool(depth[best] <= step) and slope >= 0
+    deep = np.flatnonzero([standings.facts[i].epochs >= _LATE for i in rows])
+    if len(deep) < _AT_END:
+        return False
+    wins, near = standings.ahead[np.ix_(rows[deep], rows[deep])].sum(axis=1), depth[deep]
+    reach = max(step, float(np.sort(near)[1]))
+    return bool(near[np.argmax(wins)] <= reach and (near - near.mean()) @ wins < 0)
 
 
 def _find_distance(standings: Standings, rows: npt.NDArray[np.int64]) -> float:

@@ -48,7 +48,7 @@ def _test_longer(study: Study, leading: Sequence[TrialFacts], ties: Ties) -> Ite
     key = max(sorted({each for each in keys if each}), key=keys.count, default=None)
     own = [each for each, one in zip(leading, keys, strict=True) if one == key]
     fits = [each.score for each in own]
-    rises = [fit.line[-1] - fit.line[3 * len(fit.line) // 4 - 1] for fit in fits if fit]
+    rises = [fit.line[-1] - fit.line[len(fit.line) // 2 - 1] for fit in fits if fit]
     if key is None or len(rises) < _FEWEST or 2 * len(rises) <= len(leading):
         return
     p = _t_test(np.array(rises))

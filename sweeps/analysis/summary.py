@@ -3,7 +3,6 @@
 Opens no database.
 """
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING
 from sweeps.analysis.advice import advise
 from sweeps.analysis.advice_kinds import Advice
 from sweeps.analysis.audit import Audit, audit
-from sweeps.analysis.effects import compare_all
 from sweeps.analysis.facts import TrialFacts, list_facts
-from sweeps.analysis.importance import Importance, measure_importance
 from sweeps.analysis.ties import Ties, find_ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict, judge
 from sweeps.config.commands import carry_on_command, next_command
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a study says.
 
@@ -61,14 +58,6 @@ class Summary:
     unfinished: tuple[str, ...]
     carry_on: str | None
     no_advice: str
-
-    @functools.cached_property
-    def importance(self) -> Importance | None:
-        """What decides who is among the best; None: nothing that is more than chance.
-
-        It takes a second of a large study, so that it is measured where it is shown.
-        """
-        return measure_importance(compare_all(self.facts))
 
 
 def summarise(study: Study) -> Summary:

@@ -4,41 +4,31 @@ Every line is an object with the key ``event``; a number that is NaN or infinite
 """
 
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sweeps.read.words import is_missing
+from sweeps.cli.files import to_json
+from sweeps.running.events import Event
+from sweeps.running.sweep import SweepEnd
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sweeps.running.events import Event
-    from sweeps.running.sweep import SweepEnd
-
 #: Trials of the last line.
 MAX_RANKED = 10
-_RANKED = (
-    "rank",
-    "trial",
-    "best_score",
-    "best_epoch",
-    "last_score",
-    "last_epoch",
-    "epochs_run",
-    "outcome",
-)
+_SCORES = ("best_score", "best_epoch", "last_score", "last_epoch")
+_RANKED = ("rank", "trial", *_SCORES, "epochs_run", "outcome")
 
 
-def event_line(event: "Event") -> str:
+def event_line(event: Event) -> str:
     """Return an event as one line of JSON: its class's name, then its fields."""
-    return _to_json({"event": type(event).__name__, **asdict(event)})
+    return json.dumps(to_json({"event": type(event).__name__, **asdict(event)}))
 
 
-def end_line(end: "SweepEnd", frame: "pd.DataFrame | None", *, exit_code: int) -> str:
+def end_line(end: SweepEnd, frame: "pd.DataFrame | None", *, exit_code: int) -> str:
     """Return the last line, ``SweepEnded``: how it ended, and the best trials as ranked.
 
     Args:
@@ -46,31 +36,29 @@ def end_line(end: "SweepEnd", frame: "pd.DataFrame | None", *, exit_code: int) -
         frame: ``queries.results``; None: there are none.
         exit_code: What the command exits with.
     """
-    num_trials, ranked = 0, []
+    ranked = []
     if frame is not None:
-        num_trials = len(frame)
         for row in frame[frame["rank"].notna()].head(MAX_RANKED).to_dict(orient="records"):
-            shown = {name: None if is_missing(row[name]) else row[name] for name in _RANKED}
+            shown = {name: row[name] for name in _RANKED}
             ranked.append({**shown, "params": json.loads(row["params"])})
-    return _to_json(
-        {
-            "event": "SweepEnded",
-            "study": end.study,
-            "ending": end.ending,
-            "reason": end.reason,
-            "exit_code": exit_code,
-            "num_trials": num_trials,
-            "ranked": ranked,
-        }
-    )
+    last = {
+        "event": "SweepEnded",
+        "study": end.study,
+        "ending": end.ending,
+        "reason": end.reason,
+        "exit_code": exit_code,
+        "num_trials": 0 if frame is None else len(frame),
+        "ranked": ranked,
+    }
+    return json.dumps(to_json(last))
 
 
 @contextmanager
 def only_lines() -> Iterator[Callable[[str], None]]:
-    """Give a function that writes a line to standard output; what else is printed goes elsewhere.
+    """Give a function that writes a line to standard output; other prints go to standard error.
 
-    Inside the block prints, such as those of one's own objective, go to standard error. A line is
-    flushed at once: a reader waits for it.
+    Inside the block an objective of one's own may print. A line is flushed at once: a reader
+    waits for it.
     """
     out = sys.stdout
 
@@ -80,15 +68,3 @@ def only_lines() -> Iterator[Callable[[str], None]]:
 
     with redirect_stdout(sys.stderr):
         yield write
-
-
-def _to_json(values: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(values), allow_nan=False, default=lambda value: value.item())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

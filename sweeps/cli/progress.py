@@ -5,18 +5,22 @@ Counts events; knows neither the database nor how trials are trained.
 
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from storage.schema import RANKED
 from sweeps.budget import Budget
+from sweeps.cli.tables import add_numbers, add_texts, new_table
 from sweeps.read.params import BY_LINE_SEARCH, fill_unstored, flatten
-from sweeps.read.words import clean, setting
+from sweeps.read.words import UNENDED, clean, setting
 from sweeps.running.events import (
     EpochDone,
     Event,
@@ -29,13 +33,8 @@ from sweeps.running.events import (
 
 #: Running trials that are listed; the others are counted.
 MAX_LISTED = 20
-RANKED = ("stalled", "exhausted", "cut short", "behind")
-#: Trials that must have ended or paused in this run before it says how long a number of trials
-#: will take: those that end first are the short ones.
-MIN_ENDED = 3
-#: Epochs a trial in training before it says how long a number of epochs will take: of the first
-#: lanes only the quickest have answered by then.
-MIN_PACE_EPOCHS = 2
+#: Share of the budget that this run must have spent before it says how long the rest will take.
+MIN_SHARE = 0.05
 #: Seconds between two lines of the state where there is no terminal.
 STATE_INTERVAL_S = 30.0
 
@@ -45,12 +44,12 @@ _SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weights": "weight
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """A trial's best score so far, and its validation loss there."""
+    """A trial's best epoch so far."""
 
-    score: float
     trial: int
     epoch: int
-    loss: float = math.inf
+    score: float
+    loss: float
 
 
 @dataclass(slots=True)
@@ -58,8 +57,7 @@ class _Running:
     params: dict[str, Any]
     epoch: int = 0
     score: float = math.nan
-    best_epoch: int | None = None
-    best_score: float = math.nan
+    best: Best | None = None
 
 
 @dataclass(slots=True)
@@ -69,74 +67,72 @@ class Progress:
     Attributes:
         budget: What limits the sweep.
         varying: Names of the hyperparameters that are sampled.
-        ended: Numbers of the trials that have ended, those of earlier runs included.
-        bests: The best score of each trial that may be ranked, running ones included.
+        metric: What people call the score.
         now: Returns seconds.
+        ended: Numbers of the trials that have ended, those of earlier runs included.
         paused: Numbers of the trials that wait at a rung.
         trained: Epochs that each trial has had, those of earlier runs included.
-        metric: What people call the score.
+        bests: The best epoch of each trial that may be ranked, running ones included.
     """
 
     budget: Budget
-    varying: Sequence[str]
-    ended: set[int]
-    bests: dict[int, Best]
-    now: Callable[[], float]
+    varying: Sequence[str] = ()
+    metric: str = "score"
+    now: Callable[[], float] = time.monotonic
+    ended: set[int] = field(default_factory=set)
     paused: set[int] = field(default_factory=set)
     trained: dict[int, int] = field(default_factory=dict)
-    metric: str = "score"
+    bests: dict[int, Best] = field(default_factory=dict)
     _running: dict[int, _Running] = field(default_factory=dict)
     _params: dict[int, dict[str, Any]] = field(default_factory=dict)
-    _lengths: dict[int, int] = field(default_factory=dict)
     _epochs: int = 0
+    _share_before: float | None = None
     _started: float = 0.0
-    _first_event: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._started = self.now()
 
+    def add_earlier(self, trial: int, epochs_run: int, outcome: str, best: Best | None) -> None:
+        """Take in a trial of an earlier run; ``best`` if it may be ranked."""
+        self.trained[trial] = epochs_run
+        if outcome == "paused":
+            self.paused.add(trial)
+        elif outcome not in UNENDED:
+            self.ended.add(trial)
+        if best is not None:
+            self.bests[trial] = best
+
     def add(self, event: Event) -> None:
         """Take in an event."""
         with self._lock:
-            if self._first_event is None:
-                self._first_event = self.now()
-            if isinstance(event, TrialStarted):
-                # Beside all that varies: what the other trials have is not known yet.
-                beside = {"learning_rate", *self.varying}
-                (params,) = fill_unstored([flatten(event.params)], beside=beside)
-                self._params[event.trial] = params
-                self._running[event.trial] = _Running(params)
-                self.paused.discard(event.trial)
-                self.trained.setdefault(event.trial, 0)
-            elif isinstance(event, EpochDone):
-                self._add_epoch(event)
-            elif isinstance(event, TrialPaused):
-                self._stop(event.trial, event.epoch)
-                self.paused.add(event.trial)
-            elif isinstance(event, TrialPromoted):
-                self.paused.discard(event.trial)
-                self._lengths.pop(event.trial, None)
-                params = self._params.get(event.trial, {})
-                self._running[event.trial] = _Running(params, event.epoch - 1)
-            elif isinstance(event, TrialEnded):
-                self._stop(event.trial, event.epochs_run)
-                self.paused.discard(event.trial)
-                self.ended.add(event.trial)
-                self.bests.pop(event.trial, None)
-                if event.outcome in RANKED and event.best_score is not None:
-                    self._set_best(event)
+            if self._share_before is None:
+                self._share_before = self._spent()
+            match event:
+                case TrialStarted():
+                    # Beside all that varies: what the other trials have is not known yet.
+                    beside = {"learning_rate", *self.varying}
+                    (params,) = fill_unstored([flatten(event.params)], beside=beside)
+                    self._params[event.trial] = params
+                    self._start(event.trial, epoch=0)
+                case EpochDone():
+                    self._add_epoch(event)
+                case TrialPaused():
+                    self._running.pop(event.trial, None)
+                    self.paused.add(event.trial)
+                case TrialPromoted():
+                    self._start(event.trial, epoch=event.epoch - 1)
+                case TrialEnded():
+                    self._end(event)
 
     def describe_start(self) -> str:
-        """Return what there was before this run; "" without a trial."""
-        begun, epochs = len(self.ended | self.trained.keys()), sum(self.trained.values())
-        if not begun:
+        """Return what earlier runs have done; "" of a new study."""
+        if not self.trained:
             return ""
-        use = self.budget.use(trials=begun, epochs=epochs)
         paused = f", {len(self.paused)} paused" if self.paused else ""
-        is_over = len(self.ended) == begun
+        is_over = len(self.ended) == len(self.trained)
         more = "; for more give a larger --max-total-epochs or --trials" if is_over else ""
-        return f"{use}: {len(self.ended)} ended{paused}{more}"
+        return f"{self._use()}: {len(self.ended)} ended{paused}{more}"
 
     def ended_line(self, event: TrialEnded, *, width: int) -> str:
         """Return one line for a trial that has ended."""
@@ -145,9 +141,9 @@ class Progress:
             return f"{line} {clean(event.reason)}"
         line += f" {event.best_score:.4f} at epoch {event.best_epoch:>2}"
         line += f" of {event.epochs_run:<2} "
+        params = self._params.get(event.trial, {})
         for name in self.varying:
-            params = self._params.get(event.trial, {})
-            if name not in params or params[name] == BY_LINE_SEARCH:
+            if params.get(name, BY_LINE_SEARCH) == BY_LINE_SEARCH:
                 continue
             value = setting(params[name])
             word = value if name == "optimizer" else f"{_short(name)}={value}"
@@ -160,98 +156,80 @@ class Progress:
         """Return the display for a terminal."""
         with self._lock:
             numbers = sorted(self._running)
-            listed = [(number, self._running[number]) for number in numbers[:MAX_LISTED]]
-            head = self._render_head()
-            if not listed:
-                return head
-            more = len(numbers) - len(listed)
-            tail = [Text(f"... {more} more")] if more else []
-            return Group(head, Text(""), _running_table(listed, self.metric), *tail)
+            bar = Table.grid(padding=(0, 2, 0, 0))
+            bar.add_row(ProgressBar(1.0, self._spent(), width=_BAR_WIDTH), self._use())
+            lines: list[RenderableType] = [
+                bar,
+                Text(f"trials    {self._states()}"),
+                Text(f"best      {self._best_text()}", style="bold"),
+                Text(f"time      {self._times()}"),
+            ]
+            if numbers:
+                listed = [(number, self._running[number]) for number in numbers[:MAX_LISTED]]
+                lines += [Text(""), _running_table(listed, self.metric)]
+            if len(numbers) > MAX_LISTED:
+                lines.append(Text(f"... {len(numbers) - MAX_LISTED} more"))
+            return Group(*lines)
 
     def state_line(self) -> str:
         """Return the state of the sweep on one line, for a log."""
         with self._lock:
-            return f"{self._counts()}; best {self._best_text()}; {self._times()}"
+            state = f"{self._use()}: {self._states()}"
+            return f"{state}; best {self._best_text()}; {self._times()}"
 
     def seconds_left(self) -> float | None:
-        """Estimate the seconds until the budget is spent; None while too little is known."""
-        budget, found = self.budget, []
-        if budget.minutes is not None:
-            found.append(budget.minutes * 60 - (self.now() - self._started))
-        if self._first_event is not None and self._epochs:
-            pace = self._epochs / max(self.now() - self._first_event, 1e-9)
-            if budget.epochs is not None and self._epochs >= self._pace_epochs():
-                found.append((budget.epochs - sum(self.trained.values())) / pace)
-            if budget.trials is not None and len(self._lengths) >= MIN_ENDED:
-                found.append(self._expect_epochs(budget.trials) / pace)
-        left = min(found, default=0.0)
-        return left if left > 0.0 else None
+        """Return the seconds to the end of the budget at this run's pace; None: not known yet."""
+        share = self._spent()
+        own = share - (self._share_before or 0.0)
+        if share >= 1.0 or own < MIN_SHARE:
+            return None
+        return (self.now() - self._started) * (1.0 - share) / own
 
-    def _pace_epochs(self) -> int:
-        return MIN_PACE_EPOCHS * max(1, len(self._running))
-
-    def _expect_epochs(self, trials: int) -> float:
-        """Estimate the epochs until so many trials have all ended or paused.
-
-        How long trials are comes from those of this run by the estimator of Kaplan and Meier
-        (1958, "Nonparametric estimation from incomplete observations"), in which a running trial
-        is one that is longer than so far; the mean of those that have ended would be that of the
-        shortest. On 600 drawn sweeps the median estimate was 0.6 of the truth after 3 of 24
-        trials, 0.8 after 6, 0.9 after 12.
-        """
-        so_far = [one.epoch for one in self._running.values()]
-        unbegun = max(0, trials - len(self.ended) - len(self.paused) - len(so_far))
-        longer = _shares_longer(list(self._lengths.values()), so_far)
-        epochs = math.fsum(_epochs_after(longer, epoch) for epoch in so_far)
-        return epochs + (unbegun * _epochs_after(longer, 0) if unbegun else 0.0)
-
-    def _stop(self, trial: int, epochs: int) -> None:
-        self._running.pop(trial, None)
-        self._lengths[trial] = epochs
+    def _start(self, trial: int, *, epoch: int) -> None:
+        self.trained.setdefault(trial, 0)
+        self.paused.discard(trial)
+        self._running[trial] = _Running(self._params.get(trial, {}), epoch)
 
     def _add_epoch(self, event: EpochDone) -> None:
         self._epochs += 1
-        # A trial that begins again repeats epochs, which the budget has counted.
+        # A trial that begins again trains no epoch that the budget has counted before.
         self.trained[event.trial] = max(self.trained.get(event.trial, 0), event.epoch)
-        one = self._running.get(event.trial)
-        if one is None:
-            return
-        one.epoch, one.score = event.epoch, event.score
-        one.best_epoch, one.best_score = event.best_epoch, event.best_score
         self._set_best(event)
+        if (one := self._running.get(event.trial)) is not None:
+            one.epoch, one.score = event.epoch, event.score
+            one.best = self.bests.get(event.trial)
+
+    def _end(self, event: TrialEnded) -> None:
+        self._running.pop(event.trial, None)
+        self.paused.discard(event.trial)
+        self.ended.add(event.trial)
+        self.trained.setdefault(event.trial, event.epochs_run)
+        self.bests.pop(event.trial, None)
+        if event.outcome in RANKED:
+            self._set_best(event)
 
     def _set_best(self, event: EpochDone | TrialEnded) -> None:
         score, epoch, loss = event.best_score, event.best_epoch, event.best_val_loss
         if epoch is not None and score is not None and not math.isnan(score):
-            self.bests[event.trial] = Best(
-                score, event.trial, epoch, math.inf if loss is None else loss
-            )
-
-    def _render_head(self) -> RenderableType:
-        use, states = self._counts().split(": ")
-        counts = Table.grid(padding=(0, 2, 0, 0))
-        bar = ProgressBar(total=1.0, completed=self._spent(), width=_BAR_WIDTH)
-        counts.add_row(bar, use)
-        best = Text(f"best      {self._best_text()}", style="bold")
-        return Group(counts, Text(f"trials    {states}"), best, Text(f"time      {self._times()}"))
+            loss = math.inf if loss is None or math.isnan(loss) else loss
+            self.bests[event.trial] = Best(event.trial, epoch, score, loss)
 
     def _spent(self) -> float:
         """Return the share of the budget that is spent, of that limit of which most is."""
         budget = self.budget
-        settled = len(self.ended) + len(self.paused)
-        minutes = (self.now() - self._started) / 60
         spent = (
-            (settled, budget.trials),
+            (len(self.ended) + len(self.paused), budget.trials),
             (sum(self.trained.values()), budget.epochs),
-            (minutes, budget.minutes),
+            ((self.now() - self._started) / 60, budget.minutes),
         )
         return min(1.0, max(number / most if most else 0.0 for number, most in spent))
 
-    def _counts(self) -> str:
-        begun, epochs = len(self.ended | self.trained.keys()), sum(self.trained.values())
+    def _use(self) -> str:
+        return self.budget.use(trials=len(self.trained), epochs=sum(self.trained.values()))
+
+    def _states(self) -> str:
         paused = f"{len(self.paused)} paused, " if self.paused else ""
-        states = f"{len(self._running)} train, {paused}{len(self.ended)} ended"
-        return f"{self.budget.use(trials=begun, epochs=epochs)}: {states}"
+        return f"{len(self._running)} train, {paused}{len(self.ended)} ended"
 
     def _best_text(self) -> str:
         # Of equal ones that with the lower validation loss, as in every table.
@@ -261,13 +239,13 @@ class Progress:
         return f"{self.metric} {first.score:.4f} (trial {first.trial}, epoch {first.epoch})"
 
     def _times(self) -> str:
-        texts = [f"{_clock(self.now() - self._started)} elapsed"]
+        elapsed = self.now() - self._started
+        texts = [f"{_clock(elapsed)} elapsed"]
         left = self.seconds_left()
         if left is not None:
             texts.append(f"about {_clock(left)} to go")
-        if self._epochs and self._first_event is not None:
-            seconds = max(self.now() - self._first_event, 1e-9)
-            texts.append(f"{self._epochs / seconds:.1f} epochs/s")
+        if self._epochs and elapsed:
+            texts.append(f"{self._epochs / elapsed:.1f} epochs/s")
         return ", ".join(texts)
 
 
@@ -286,12 +264,10 @@ class Display:
         self._is_quiet = is_quiet
         self._notes: set[str] = set()
         self._told_at = progress.now()
-        self._live: Any = None
+        self._live: Live | None = None
 
     def __enter__(self) -> "Display":
         if self._printer.is_terminal and not self._is_quiet:
-            from rich.live import Live
-
             self._live = Live(
                 get_renderable=self._progress.render,
                 console=self._printer,
@@ -311,56 +287,31 @@ class Display:
         self._progress.add(event)
         if self._is_quiet:
             return
+        is_log = self._live is None
         if isinstance(event, Note) and event.text not in self._notes:
             self._notes.add(event.text)
             # A terminal gets whole words, a log a line.
-            is_log = self._live is None
             self._printer.print(f"note: {clean(event.text)}", soft_wrap=is_log)
-        elif isinstance(event, TrialEnded) and self._live is None and not was_paused:
-            # Many a paused trial is behind once the budget ends: no news, and no line of its own.
+        elif isinstance(event, TrialEnded) and is_log and not was_paused:
+            # A paused trial that is behind once the budget ends is no news.
             line = self._progress.ended_line(event, width=self._printer.width)
             self._printer.print(line, soft_wrap=True)
-        if self._live is None and self._progress.now() - self._told_at >= STATE_INTERVAL_S:
+        if is_log and self._progress.now() - self._told_at >= STATE_INTERVAL_S:
             self._told_at = self._progress.now()
             self._printer.print(self._progress.state_line(), soft_wrap=True)
 
 
-def _shares_longer(lengths: Sequence[int], so_far: Sequence[int]) -> list[float]:
-    """Return for each epoch, from 0, the share of trials that are longer.
-
-    Args:
-        lengths: Epochs of the trials that have ended; one at least.
-        so_far: Epochs that each running one has had.
-    """
-    shares = [1.0]
-    for epoch in range(1, max(*lengths, *so_far) + 1):
-        at_risk = sum(each >= epoch for each in (*lengths, *so_far))
-        shares.append(shares[-1] * (1.0 - lengths.count(epoch) / at_risk))
-    return shares
-
-
-def _epochs_after(shares: Sequence[float], epoch: int) -> float:
-    """Return how many more epochs a trial is expected to have that has had so many, 1 or more."""
-    if epoch >= len(shares) - 1 or shares[epoch] <= 0.0:
-        return 1.0
-    return max(1.0, math.fsum(shares[epoch:-1]) / shares[epoch])
-
-
 def _running_table(listed: Sequence[tuple[int, _Running]], metric: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("trial", "epoch", clean(metric), "best @ epoch"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("optimizer", no_wrap=True)
-    table.add_column("learning rate", no_wrap=True)
+    table = new_table()
+    add_numbers(table, "trial", "epoch", clean(metric), "best @ epoch")
+    add_texts(table, "optimizer", "learning rate")
     for number, one in listed:
-        best = "-"
-        if one.best_epoch is not None:
-            best = f"{one.best_score:.4f} @ {one.best_epoch:>3}"
+        best = one.best
         table.add_row(
             str(number),
             str(one.epoch) if one.epoch else "-",
             "-" if math.isnan(one.score) else f"{one.score:.4f}",
-            best,
+            "-" if best is None else f"{best.score:.4f} @ {best.epoch:>3}",
             setting(one.params.get("optimizer")),
             setting(one.params.get("learning_rate")),
         )

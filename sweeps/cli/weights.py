@@ -1,29 +1,16 @@
 """``weights``: where the weights of a trial's best epoch are, trained again if they are gone."""
 
-from typing import Annotated
-
-import typer
-
-from storage import locations
-from sweeps.cli.output import StorageOption, StudyArgument, console, read_trial
+from storage.locations import resolve_url
+from sweeps.cli.console import console
 from sweeps.read.words import clean
+from sweeps.running.weights import find_weights
 
 
-def weights(
-    study: StudyArgument,
-    trial: Annotated[
-        int, typer.Argument(metavar="TRIAL", help="Number of the trial.", parser=read_trial)
-    ],
-    storage: StorageOption = None,
-) -> None:
-    """Print where the weights of a trial's best epoch are; train it again if they are not there.
+def weights(*, study: str, trial: int, storage: str | None) -> None:
+    """Print the path; say on standard error if the trial is trained again."""
 
-    A sweep writes the weights of its best 20 trials, and of those that ended by themselves.
-    """
-    from sweeps.running.weights import find_weights
-
-    def tell(text: str) -> None:
+    def report_start(text: str) -> None:
         console(stderr=True).print(clean(text), soft_wrap=True)
 
-    path = find_weights(locations.resolve_url(storage), study, trial, on_start=tell)
+    path = find_weights(resolve_url(storage), study, trial, on_start=report_start)
     console().print(clean(str(path)), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Figures of hyperparameters: the score against each one, and which of them matter.
+"""Figures of hyperparameters: the score against each one.
 
 Points are the darker the longer a trial was trained: a score after one epoch and a score after
 fifty are not the same thing, and most trials of a sweep that pauses have one.
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sweeps.read import words
 from sweeps.read.params import list_varying
 from sweeps.report.figures import (
-    BLUE,
-    INK,
     are_drawn,
     escape,
     log_ticks,
@@ -94,39 +92,6 @@ def slice_figures(
             figure = _draw_slice(name, own, ranges.get(name), bands, metric)
             found.append((words.label(name), figure))
     return found
-
-
-def importance_figure(shares: Mapping[str, float], chance: Mapping[str, float]) -> "go.Figure":
-    """Return a bar for each hyperparameter, and a mark how long it would be by chance.
-
-    Args:
-        shares: By name in a space, from 0 to 1.
-        chance: The same names: what is above it in 1 of 20 studies where nothing matters.
-    """
-    names = sorted(shares, key=lambda name: shares[name])
-    labels = [escape(words.label(name)) for name in names]
-    title = "share of what the best tenth has in common"
-    figure = new_figure(height=90 + 30 * len(names), x=title)
-    figure.add_bar(
-        orientation="h",
-        x=[shares[name] for name in names],
-        y=labels,
-        width=0.6,
-        marker={"color": BLUE},
-        name="importance",
-        hovertemplate="%{y}: %{x:.0%}<extra></extra>",
-    )
-    figure.add_scatter(
-        x=[chance[name] for name in names],
-        y=labels,
-        mode="markers",
-        marker={"symbol": "line-ns-open", "size": 16, "color": INK, "line": {"width": 2}},
-        name="by chance less than this",
-        hovertemplate="%{y}, by chance: %{x:.0%}<extra></extra>",
-    )
-    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
-    figure.update_yaxes(showgrid=False, ticks="")
-    return figure
 
 
 def _draw_slice(

@@ -133,7 +133,7 @@ def _draw_all(summary: Summary) -> dict[str, Any]:
     scatter = figures.best_against_last(results, metric=study.metric, alone=short_trials(study))
     ranges = {each.name: each.is_log for each in list_ranges(study.space)}
     bands = figures_parameters.list_bands(results, words.list_rungs(study.config))
-    importance, winner = summary.importance, summary.ties.best
+    winner = summary.ties.best
     epochs = dict(zip(results["trial"], results["best_epoch"], strict=True))
     trained = dict(zip(results["trial"], results["epochs_run"], strict=True))
     return {
@@ -158,12 +158,6 @@ def _draw_all(summary: Summary) -> dict[str, Any]:
             )
         ],
         "bands": bands,
-        "importances": None
-        if importance is None
-        else _draw(
-            "Importance of hyperparameters",
-            figures_parameters.importance_figure(importance.shares, importance.chance),
-        ),
         "confusion": _draw(
             f"Confusion matrix of trial {winner}",
             figures_classes.confusion_matrix(study.confusions[winner], study.class_names),

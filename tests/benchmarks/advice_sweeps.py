@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from record_tables import read_table
 from replay_tables import NUM_VALIDATION
-from tasks import RATES
+from tasks import RATES, TASKS
 
 from sweeps.analysis.advice import advise
 from sweeps.analysis.advice_kinds import Advice
@@ -119,7 +119,12 @@ def train(
 
 
 def make_study(
-    facts: Sequence[TrialFacts], space: Mapping[str, Any], cap: int, patience: int
+    facts: Sequence[TrialFacts],
+    space: Mapping[str, Any],
+    *,
+    objective: str,
+    cap: int,
+    patience: int,
 ) -> Study:
     """Return a study of these trials, with what advice reads of one."""
     results = pd.DataFrame(
@@ -133,7 +138,7 @@ def make_study(
     is_ranked = results["outcome"] != "diverged"
     results["rank"] = is_ranked.cumsum().where(is_ranked)
     config = {
-        "objective": "tabular-mlp",
+        "objective": objective,
         "max_epochs": cap,
         "min_delta": MIN_DELTA,
         "patience": patience,
@@ -143,7 +148,7 @@ def make_study(
     }
     empty = pd.DataFrame()
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    about = ("s", "s", "tabular-mlp", now, config, (), None, {}, None, None, False)
+    about = ("s", "s", objective, now, config, (), None, {}, None, None, False)
     return Study(*about, results, empty, empty, {}, {}, None, frozenset({"s"}))
 
 
@@ -172,7 +177,8 @@ def ask(
     """Return the advice of a sweep over these settings of a table."""
     given = [curves.params[row] for row in rows] if params is None else params
     facts = train(curves, rows, given, cap=cap, patience=patience, is_halving=is_halving)
-    study = make_study(facts, space, cap, patience)
+    objective = TASKS[curves.name.split("-")[0]].objective
+    study = make_study(facts, space, objective=objective, cap=cap, patience=patience)
     return advise(study, facts, judge(facts), find_ties(curves.name, study))
 
 

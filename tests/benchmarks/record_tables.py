@@ -105,10 +105,10 @@ def write_table(table: Table, path: Path) -> None:
     os.replace(unfinished, path)
 
 
-def draw_settings(space: Mapping[str, Any], count: int) -> list[Hparams]:
+def draw_settings(space: Mapping[str, Any], count: int, *, seed: int = 0) -> list[Hparams]:
     """Return settings drawn at random from a search space, the same in each call."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     parsed = parse_space(space)
     return [parsed.suggest(study.ask()) for _ in range(count)]
 
