@@ -235,7 +235,7 @@ def test_every_connection_has_the_pragmas(sqlite_url: str) -> None:
         assert pragmas == {
             "journal_mode": "wal",
             "synchronous": 1,
-            "busy_timeout": 60_000,
+            "busy_timeout": 5_000,
             "foreign_keys": 1,
         }
 

@@ -222,6 +222,9 @@ def test_trial_goes_on_in_another_trainer_from_what_is_left_of_its_state(
         for n, best in ((5, 3), (3, 1), (7, None))
     ]
     moved = trainers.obey(tell(lane, data_epoch=3, place=tuple(places)), trainer=1)
+    is_damaged = file in ("cut", "gone", "of another")
+    again = [note for note in moved.notes if "are trained again from their records" in note]
+    assert len(again) == is_damaged
     assert same(moved.reports) == same(expected.reports)
     # What was kept has moved along, or was found again, in the state or after it.
     counted = {trial: counts.matrix for trial, counts in moved.best_counts}
@@ -265,18 +268,28 @@ def test_trials_whose_clocks_differ_are_trained_again_and_go_on_in_one_lane(
     assert answers[0] == answers[1]
 
 
-def test_states_that_cannot_be_written_are_said_and_the_lane_trains_on(
+def test_files_that_cannot_be_written_are_said_and_the_lane_trains_on(
     trainers: Trainers, lane: int, tmp_path: Path
 ) -> None:
     first = trainers.obey(tell(lane, place=(place(5), place(3))))
     assert first.is_written
-    (tmp_path / "no folder").write_text("a file")
-    told = tell(lane, checkpoint=tmp_path / "no folder" / "s.safetensors", checkpointed=(5,))
-    answer = trainers.obey(told)
+    full = tmp_path / "no folder"
+    full.write_text("a file")
+    answer = trainers.obey(
+        tell(
+            lane,
+            keep=(3,),
+            save=(Save(3, full / "w.safetensors"),),
+            checkpoint=full / "s.safetensors",
+            checkpointed=(5,),
+            drop=(3,),
+        )
+    )
     assert not answer.is_written
-    assert answer.note is not None
-    assert answer.note.startswith("trials that pause must be trained again to go on: ")
-    assert [one.epoch for one in answer.reports] == [2, 2]
+    (note,) = answer.notes
+    assert note.startswith("trials that pause must be trained again to go on: ")
+    assert (answer.saved, [trial for trial, _ in answer.unsaved]) == ((), [3])
+    assert [(one.slot, one.epoch) for one in answer.reports] == [(5, 2)]
 
 
 def test_trial_that_cannot_be_trained_again_is_refused(trainers: Trainers, lane: int) -> None:

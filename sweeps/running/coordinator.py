@@ -15,7 +15,7 @@ from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
 from sweeps.running.answers import replace_all, replace_trainer, take_answer
 from sweeps.running.asking import Asking
-from sweeps.running.paused import end_paused, let_go_on, promote
+from sweeps.running.paused import end_paused, let_go_on, promote, write_best_weights
 from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Turn
 from sweeps.trainers.executor import ParentEnded, Report
@@ -24,6 +24,8 @@ from sweeps.trainers.messages import Answer, Broken, Command, Save
 _LOG = logging.getLogger("bestepoch")
 
 _POLL_S = 0.2
+#: Seconds that an interrupted run gives the epochs that are being trained.
+STOP_S = 2.5
 #: Ends of a run that leave what has not ended behind; after others it goes on.
 _BUDGET_ENDS = ("done", "time is up")
 
@@ -55,6 +57,7 @@ class Coordinator:
         run.files.sweep()
         self._resume()
         self._asking.ask()
+        stopping_since: float | None = None
         while True:
             run.writer.flush()
             if run.ending is None:
@@ -66,16 +69,23 @@ class Coordinator:
             has_new = self._asking.ask()
             if not run.busy and (run.ending is not None or not run.unfinished):
                 break
+            if stopping_since is None and run.ending == ("interrupted", None):
+                stopping_since = time.monotonic()
+            if stopping_since is not None and time.monotonic() - stopping_since > STOP_S:
+                break  # their epochs take too long: the next run goes on from their last states
             run.writer.copy()
             for report in run.executor.wait(0.0 if has_new and run.free_since else _POLL_S):
                 self._take(report)
         ending = run.ending or ("done", None)
         if ending[0] in _BUDGET_ENDS and run.judge.rungs is not None:
             end_paused(run, ending[0])
+        elif ending[0] == "done":
+            write_best_weights(run)
         if run.unfinished:
             run.writer.interrupt(ending[1] or ending[0])
         run.writer.finish(is_hurried=ending[0] == "interrupted")
-        run.files.sweep()
+        if not run.busy:  # or a file may be half written
+            run.files.sweep()
         return ending
 
     def find_emptiness(self) -> str | None:

@@ -45,6 +45,7 @@ class Run:
         unfinished: The trials that wait or train, by number.
         spent: Epochs that the study's trials have had.
         awaiting_state: Trials that go on once their states are written.
+        unsaved: Trials that ended and whose weights could not be written.
         unwritten_s: By lane, the seconds that it has trained since its states were written.
         notes: Notes of trainers that have been reported.
         broken: Why trainers break, until their ends are reported.
@@ -73,6 +74,7 @@ class Run:
     unfinished: dict[int, Trial] = field(init=False)
     spent: int = field(init=False)
     awaiting_state: set[int] = field(default_factory=set)
+    unsaved: set[int] = field(default_factory=set)
     unwritten_s: dict[int, float] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
     broken: dict[int, str] = field(default_factory=dict)

@@ -143,12 +143,18 @@ class LaneKeeper:
             self._lanes[command.lane] = lane
         for trial in command.keep:
             lane.keep_best(trial)
-        saved = [self._save(lane, each.trial, each.path) for each in command.save]
+        saved, unsaved = [], []
+        for each in command.save:
+            try:
+                saved.append(self._save(lane, each.trial, each.path))
+            except OSError as error:
+                unsaved.append((each.trial, str(error)))
         failure = self._checkpoint(lane, command)
         self._drop(lane, command)
         deferred = self._find_deferred(lane, command)
         entering = [place for place in command.place if place.trial not in deferred]
-        states = self._find_states(command.key, entering, refused)
+        unread: list[str] = []
+        states = self._find_states(command.key, entering, refused, unread)
         for place in entering:
             if place.segments and place.trial not in states:
                 continue
@@ -170,10 +176,11 @@ class LaneKeeper:
             lane=command.lane,
             reports=tuple(reports),
             saved=tuple(saved),
+            unsaved=tuple(unsaved),
             refused=tuple(refused),
             deferred=deferred,
             path=lane.path,
-            note=failure or lane.note,
+            notes=tuple(filter(None, (failure, *unread, lane.note))),
             is_written=failure is None,
             max_slots=lane.max_slots,
             seconds=time.perf_counter() - started,
@@ -192,9 +199,17 @@ class LaneKeeper:
                 lane.drop(trial)
 
     def _find_states(
-        self, key: FusionKey, entering: Sequence[Place], refused: list[tuple[int, str]]
+        self,
+        key: FusionKey,
+        entering: Sequence[Place],
+        refused: list[tuple[int, str]],
+        unread: list[str],
     ) -> dict[int, TrialState]:
-        """Return the states of trials that were trained; who cannot go on is ``refused``."""
+        """Return the states of trials that were trained.
+
+        Trials that cannot go on are added to ``refused``, files that cannot be read to
+        ``unread``, a sentence each: their trials are trained again.
+        """
         old = [place for place in entering if place.segments]
         if not old:
             return {}
@@ -202,7 +217,7 @@ class LaneKeeper:
         def open_lane(data_epoch: int) -> Lane:
             return self._trainer.open_lane(key, data_epoch, on_step=self._on_step)
 
-        states = self._load_states(old)
+        states = self._load_states(old, unread)
         try:
             return repeat(open_lane, old, states)
         except (Exception, SystemExit):
@@ -216,7 +231,7 @@ class LaneKeeper:
                 refused.append((place.trial, describe_error(error)))
         return found
 
-    def _load_states(self, places: Sequence[Place]) -> dict[int, TrialState]:
+    def _load_states(self, places: Sequence[Place], unread: list[str]) -> dict[int, TrialState]:
         """Return what the files of states still have."""
         from objectives.lanes.checkpoints import CheckpointError, load_states
 
@@ -226,8 +241,10 @@ class LaneKeeper:
                 trials_of.setdefault(place.state, []).append(place.trial)
         states: dict[int, TrialState] = {}
         for path, trials in trials_of.items():
-            with contextlib.suppress(CheckpointError):  # they are trained again
+            try:
                 states |= load_states(path, trials)
+            except CheckpointError as error:
+                unread.append(f"{error}; its trials are trained again from their records")
             self._on_step()
         return states
 

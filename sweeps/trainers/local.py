@@ -71,11 +71,16 @@ class Beat:
         self._shared[1] = math.inf
 
 
+def ignore_signals() -> None:
+    """Ignore what reaches every process of a terminal: the coordinator alone acts on it."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def main(control: Connection, descriptors: socket.socket) -> None:
     """Serve the coordinator until it closes the connection or dies."""
-    # Ctrl-C reaches every process of the terminal: the coordinator alone acts on it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     inside.import_ahead()
     trainers = _Trainers(control, descriptors)
     try:
@@ -186,8 +191,7 @@ def run_trainer(
     """Be a trainer: obey commands until the coordinator closes the connection; never return."""
     for one in closes:
         one.close()  # or the coordinator's death would not close them for the process above
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     code = 1
     try:

@@ -141,13 +141,15 @@ class Answer:
     reports: tuple[EpochReport, ...] = ()
     """One a trial; ``slot`` is its number."""
     saved: tuple[Saved, ...] = ()
+    unsaved: tuple[tuple[int, str], ...] = ()
+    """Trial and reason, where weights could not be written."""
     refused: tuple[tuple[int, str], ...] = ()
     """Trial and reason, where a model could not be built."""
     deferred: tuple[int, ...] = ()
     """Trials that memory has no room for beside the others."""
     path: str = ""
     """``plain`` or ``stacked``; empty where the lane could not be opened."""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
     max_slots: int | None = None
     """Most trials that the lane can gain from; None: no limit of the model's."""
     seconds: float = 0.0
