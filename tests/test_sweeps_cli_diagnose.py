@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 from written import hold
 
-from sweeps.analysis.verdicts import Judged, Reason, Verdict
-from sweeps.cli.evidence import short_evidence
 from sweeps.config.load import load_config, load_like
 
 NAN = float("nan")
@@ -209,19 +207,6 @@ def test_unknown_study_and_trial_are_one_line_each(
     assert "did you mean 'mine'?" in capsys.readouterr().err
     assert call("diagnose", study, "19") == 2
     assert "trials count from 0 to 5" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("reason", list(Reason))
-def test_each_reason_has_a_few_words(reason: Reason) -> None:
-    names = (
-        *("last_train_loss", "lowest_train_loss", "lowest_epoch", "train_loss", "guess_loss"),
-        *("guess_score", "low_score", "high_score", "peak", "peak_epoch", "level"),
-        *("perfect_since", "gain", "gain_low", "gain_high"),
-    )
-    seen = short_evidence(Judged(0, Verdict.UNCLEAR, reason, "", dict.fromkeys(names, 0.5), ()))
-    assert seen
-    assert len(seen) < 45
-    assert "{" not in seen
 
 
 def test_many_paused_trials_are_counted_and_not_listed(

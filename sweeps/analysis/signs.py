@@ -106,9 +106,11 @@ def is_at_guessing(facts: TrialFacts) -> bool:
 
 
 def stays_above_guessing(facts: TrialFacts) -> bool:
-    """Return whether the training loss stays far above guessing, and is noisy."""
+    """Return whether the training loss was far above guessing, or stays there and is noisy."""
     if not is_at_guessing(facts) or facts.train is None:
         return False
+    if facts.train_losses[0] > CHANCE_FACTOR * facts.even_loss:
+        return True
     is_above = facts.train.level > (1 + _ABOVE) * facts.guess_loss
     is_noisy = facts.train.noise > _NOISY * facts.train.level
     return is_above and is_noisy and not facts.train.is_falling
@@ -132,6 +134,17 @@ def generalises_nothing(facts: TrialFacts) -> bool:
         return False
     is_fitted = facts.explained(facts.train.level) > LITTLE
     return is_fitted and facts.val.level > facts.guess_loss
+
+
+def may_learn_yet(facts: TrialFacts) -> bool:
+    """Return whether the loss is below guessing, or soon will be, and the score is not above."""
+    if facts.has_learned or facts.train is None or facts.val is None:
+        return False
+    if facts.explained(facts.train.level) >= NOTHING:
+        return True
+    further = -max(facts.train.slope, facts.val.slope) * facts.epochs
+    are_sure = facts.train.is_falling and facts.val.is_falling
+    return are_sure and facts.explained(facts.guess_loss - further) > LITTLE / 2
 
 
 def is_score_falling(facts: TrialFacts) -> bool:
@@ -165,24 +178,16 @@ def is_score_rising(facts: TrialFacts) -> bool:
     return facts.outlook.gain_probability > LIKELY and facts.score.slope > 0
 
 
-def are_losses_falling(facts: TrialFacts) -> bool:
-    """Return whether both losses fall far, from guessing, before the score rises."""
-    if facts.has_learned or facts.train is None or facts.val is None:
-        return False
-    is_early = facts.explained(facts.train.level) < LITTLE
-    further = -max(facts.train.slope, facts.val.slope) * facts.epochs
-    are_sure = facts.train.is_falling and facts.val.is_falling
-    return is_early and are_sure and facts.explained(facts.guess_loss - further) > LITTLE / 2
-
-
 def is_flat(facts: TrialFacts) -> bool:
-    """Return whether twice the epochs are unlikely to raise the best score."""
-    return facts.outlook is not None and facts.outlook.gain_probability <= UNLIKELY
+    """Return whether twice the epochs are unlikely to raise the best score.
 
-
-def is_after_a_step(facts: TrialFacts) -> bool:
-    """Return whether the rate changed too few epochs ago to tell anything."""
-    return facts.outlook is None and facts.epochs >= MIN_OUTLOOK
+    A validation loss that falls on is no plateau, whatever the score does.
+    """
+    if facts.outlook is None or facts.outlook.gain_probability > UNLIKELY:
+        return False
+    if facts.val is None or not facts.val.is_falling:
+        return True
+    return not -facts.val.slope * facts.epochs > NOTHING * facts.guess_loss
 
 
 def first_not_finite(facts: TrialFacts) -> int | None:

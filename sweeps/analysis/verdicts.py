@@ -1,7 +1,6 @@
-"""Seven verdicts on a trial, as a table of predicate and text over its facts.
+"""Seven verdicts on a trial, as one table of predicates and texts.
 
-The first row whose predicate holds is the verdict. ``Reason`` names the row, so that nothing that
-decides has to read the sentence. Opens no database and reads no frame.
+A new reason for a verdict is one member of ``Reason``, and its predicate in ``signs``.
 """
 
 import enum
@@ -28,29 +27,159 @@ class Verdict(enum.Enum):
     UNCLEAR = "unclear"
 
 
-class Reason(enum.Enum):
-    """Why a trial has its verdict: one row of the table."""
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table.
 
-    NOT_FINITE = "a loss was not finite"
-    FAR_ABOVE_GUESSING = "the training loss is far above guessing"
-    DIVERGED = "the trial was ended as diverged"
-    LOSS_ROSE = "the training loss rose again"
-    SCORE_LOST = "the score fell back to guessing"
-    SCORE_SWINGS = "the score swings between epochs"
-    ABOVE_GUESSING = "the training loss stays far above guessing"
-    CREEPS = "the training loss falls by very little"
-    NOTHING_LEARNED = "the training loss stays at guessing"
-    NOTHING_GENERALISES = "the training loss falls, the score stays at guessing"
-    SCORE_FALLS = "the score falls while the training loss falls"
-    SCORE_RISES = "more epochs would raise the score"
-    LOSSES_FALL = "the losses fall, the score is at guessing yet"
-    PERFECT = "no score is higher"
-    FLAT = "the score is flat"
-    CUT = "its future is unknown"
-    RATE_CHANGED = "too few epochs since the learning rate changed"
-    RATE_FALLEN = "the learning rate has fallen"
-    TOO_FEW = "too few epochs"
-    NOISE_HIDES = "noise hides whether the score rises"
+    Attributes:
+        verdict: What is said of a trial.
+        holds: When it is said.
+        short: Why, in the few words that a table of a terminal has room for.
+        text: Why, in a sentence or two.
+    """
+
+    verdict: Verdict
+    holds: Callable[[TrialFacts], bool]
+    short: str
+    text: str
+
+
+_AT_GUESSING = "training loss {train_loss}, guessing {guess_loss}"
+_AHEAD = "2x epochs: {gain:+.3f} ({gain_low:+.3f} to {gain_high:+.3f})"
+_GAIN = (
+    "twice the epochs would add {gain:.3f} to the best score ({gain_low:.3f} to {gain_high:.3f}; "
+    "more than its standard error in {chance} of such trials)."
+)
+
+
+class Reason(enum.Enum):
+    """Why a trial has its verdict: the first of these rows that holds."""
+
+    NOT_FINITE = Row(
+        Verdict.BROKEN,
+        signs.is_not_finite,
+        "a loss was not finite",
+        "A loss was not finite in epoch {broken_epoch:.0f}: the steps are too large.",
+    )
+    BLEW_UP = Row(
+        Verdict.BROKEN,
+        lambda facts: facts.outcome == "diverged" or signs.is_far_above_guessing(facts),
+        "training loss {last_train_loss}, guessing {guess_loss}",
+        "The training loss ends at {last_train_loss}, and guessing has {guess_loss}: the steps "
+        "are too large.",
+    )
+    LOSS_ROSE = Row(
+        Verdict.UNSTABLE,
+        signs.has_loss_risen,
+        "loss {lowest_train_loss} at epoch {lowest_epoch:.0f}, then {train_loss}",
+        "The training loss fell to {lowest_train_loss} at epoch {lowest_epoch:.0f} and rose again "
+        "to {train_loss}: the steps are too large.",
+    )
+    #: Nothing after this row is said of a trial that others or a person stopped.
+    CUT = Row(
+        Verdict.UNCLEAR,
+        lambda facts: facts.is_cut,
+        "its future is unknown",
+        "{how} after {count}; what more epochs would bring is unknown.",
+    )
+    PERFECT = Row(
+        Verdict.CONVERGED,
+        signs.is_perfect,
+        "the score is 1 since epoch {perfect_since:.0f}",
+        "The score is 1 since epoch {perfect_since:.0f}: no epoch can be better.",
+    )
+    SCORE_LOST = Row(
+        Verdict.UNSTABLE,
+        signs.is_score_lost,
+        "fell back to guessing ({guess_score:.3f})",
+        "The score fell from {best_score:.3f} back to {level:.3f}, and guessing reaches "
+        "{guess_score:.3f}: the steps are too large.",
+    )
+    NOTHING_GENERALISES = Row(
+        Verdict.NOT_LEARNING,
+        signs.generalises_nothing,
+        "loss falls, score at guessing ({guess_score:.3f})",
+        "The training loss fell to {train_loss}, but the score, {level:.3f}, is no better than "
+        "guessing ({guess_score:.3f}): look at the labels and the features.",
+    )
+    NOT_YET = Row(
+        Verdict.NOT_LEARNING,
+        signs.may_learn_yet,
+        "loss falls, score at guessing yet",
+        "The training loss, {train_loss} (guessing: {guess_loss}), tells that something is "
+        "learned, but the score, {level:.3f}, is no better than guessing ({guess_score:.3f}) yet.",
+    )
+    ABOVE_GUESSING = Row(
+        Verdict.NOT_LEARNING,
+        signs.stays_above_guessing,
+        _AT_GUESSING,
+        "The training loss, {first_train_loss} in the first epoch and {train_loss} now, is not "
+        "below the {guess_loss} of guessing: the steps are too large.",
+    )
+    CREEPS = Row(
+        Verdict.NOT_LEARNING,
+        signs.creeps,
+        _AT_GUESSING,
+        "The training loss, {train_loss}, is not below the {guess_loss} of guessing and falls by "
+        "only {train_fall} an epoch: the steps are too small.",
+    )
+    NOTHING_LEARNED = Row(
+        Verdict.NOT_LEARNING,
+        signs.is_at_guessing,
+        _AT_GUESSING,
+        "The training loss, {train_loss}, is not below the {guess_loss} of guessing, and the "
+        "score is no better: the steps are far too small or far too large.",
+    )
+    SCORE_SWINGS = Row(
+        Verdict.UNSTABLE,
+        signs.is_swinging,
+        "swings between {low_score:.3f} and {high_score:.3f}",
+        "The score swings between {low_score:.3f} and {high_score:.3f} in the last half of the "
+        "epochs: the best epoch is {luck:.3f} above its line by luck.",
+    )
+    SCORE_FALLS = Row(
+        Verdict.OVERFITTING,
+        signs.is_score_falling,
+        "{peak:.3f} at epoch {peak_epoch:.0f}, then {level:.3f}",
+        "The score fell from {peak:.3f} around epoch {peak_epoch:.0f} to {level:.3f} while the "
+        "training loss fell to {train_loss}.",
+    )
+    SCORE_RISES = Row(
+        Verdict.IMPROVING,
+        signs.is_score_rising,
+        _AHEAD,
+        "The score still rises: " + _GAIN,
+    )
+    FLAT = Row(
+        Verdict.CONVERGED,
+        signs.is_flat,
+        _AHEAD,
+        "The score is flat at {level:.3f} since epoch {epochs_needed:.0f}: " + _GAIN,
+    )
+    TOO_FEW = Row(
+        Verdict.UNCLEAR,
+        lambda facts: facts.outlook is None,
+        f"a trend takes {MIN_OUTLOOK} epochs",
+        f"It has {{count}}; {MIN_OUTLOOK} since the last change of the learning rate are needed "
+        "to tell where the score goes.",
+    )
+    RATE_FALLEN = Row(
+        Verdict.UNCLEAR,
+        lambda facts: facts.is_annealed,
+        "the learning rate has fallen",
+        "The learning rate fell to less than a quarter of its highest, which may be why the score "
+        "rose: what a longer schedule would bring is unknown.",
+    )
+    NOISE_HIDES = Row(
+        Verdict.UNCLEAR,
+        lambda facts: True,
+        _AHEAD,
+        "The noise between epochs, {noise:.3f}, hides whether the score still rises: " + _GAIN,
+    )
+
+
+#: Rows that are decided by what twice the epochs would bring.
+AHEAD = frozenset({Reason.SCORE_RISES, Reason.FLAT, Reason.NOISE_HIDES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,55 +188,24 @@ class Judged:
 
     Attributes:
         trial: Number of the trial.
-        verdict: What its curve shows.
-        reason: Which row of the table said so.
-        text: The same in a sentence or two, with numbers.
+        reason: Which row of the table holds.
+        text: Its sentences.
+        short: Its few words.
         numbers: The numbers by name.
-        notes: What else it shows.
+        notes: What else the trial shows.
     """
 
     trial: int
-    verdict: Verdict
     reason: Reason
     text: str
+    short: str
     numbers: Mapping[str, float]
     notes: tuple[Note, ...] = ()
 
-
-def judge(facts: Sequence[TrialFacts]) -> tuple[Judged, ...]:
-    """Return the verdict on each trial, in their order."""
-    return tuple(map(_judge_one, facts))
-
-
-def _judge_one(facts: TrialFacts) -> Judged:
-    row = next(row for row in _ROWS if row.holds(facts))
-    numbers = _numbers(facts)
-    said = {name: _Said(value) for name, value in numbers.items()}
-    text = row.text.format(
-        **said,
-        how=_HOW.get(facts.outcome or "", "It is training, now"),
-        count=words.count(facts.epochs, "epoch"),
-        chance=f"{100 * numbers.get('gain_probability', math.nan):.0f} %",
-    )
-    notes = () if row.verdict is Verdict.BROKEN or facts.outlook is None else list_notes(facts)
-    if row.verdict in (Verdict.OVERFITTING, Verdict.UNSTABLE, Verdict.NOT_LEARNING):
-        notes = tuple(each for each in notes if not each.remark.is_of_a_steady_score)
-    return Judged(facts.trial, row.verdict, row.reason, text, numbers, notes)
-
-
-class _Said(float):
-    """A number that is written in three digits unless a format says otherwise."""
-
-    def __format__(self, spec: str) -> str:
-        return float.__format__(self, spec) if spec else words.number(float(self))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    verdict: Verdict
-    reason: Reason
-    holds: Callable[[TrialFacts], bool]
-    text: str
+    @property
+    def verdict(self) -> Verdict:
+        """What the trial's curve shows."""
+        return self.reason.value.verdict
 
 
 #: How a trial of an unknown future comes to have so many epochs, by its outcome.
@@ -117,150 +215,39 @@ _HOW = {
     "interrupted": "It was interrupted",
     words.CUT_OFF: "Its process died",
 }
-_GAIN = (
-    "twice the epochs would add {gain:.3f} to the best score ({gain_low:.3f} to {gain_high:.3f}; "
-    "more than its standard error in {chance} of such trials)."
-)
-#: In the order of what to do first; nothing after CUT is said of a trial of an unknown future.
-_ROWS = (
-    _Row(
-        Verdict.BROKEN,
-        Reason.NOT_FINITE,
-        signs.is_not_finite,
-        "A loss was not finite in epoch {broken_epoch:.0f}: the steps are too large.",
-    ),
-    _Row(
-        Verdict.BROKEN,
-        Reason.FAR_ABOVE_GUESSING,
-        signs.is_far_above_guessing,
-        "The training loss ends at {last_train_loss}, far above the {guess_loss} of guessing: the "
-        "steps are too large.",
-    ),
-    _Row(
-        Verdict.BROKEN,
-        Reason.DIVERGED,
-        lambda facts: facts.outcome == "diverged",
-        "The trial was ended as diverged, at a training loss of {last_train_loss}: the steps are "
-        "too large.",
-    ),
-    _Row(
-        Verdict.UNSTABLE,
-        Reason.LOSS_ROSE,
-        signs.has_loss_risen,
-        "The training loss fell to {lowest_train_loss} at epoch {lowest_epoch:.0f} and rose again "
-        "to {train_loss}: the steps are too large.",
-    ),
-    _Row(
-        Verdict.UNCLEAR,
-        Reason.CUT,
-        lambda facts: facts.is_cut,
-        "{how} after {count}; what more epochs would bring is unknown.",
-    ),
-    _Row(
-        Verdict.CONVERGED,
-        Reason.PERFECT,
-        signs.is_perfect,
-        "The score is 1 since epoch {perfect_since:.0f}: no epoch can be better.",
-    ),
-    _Row(
-        Verdict.UNSTABLE,
-        Reason.SCORE_LOST,
-        signs.is_score_lost,
-        "The score fell from {best_score:.3f} back to {level:.3f}, and guessing reaches "
-        "{guess_score:.3f}: the steps are too large.",
-    ),
-    _Row(
-        Verdict.NOT_LEARNING,
-        Reason.LOSSES_FALL,
-        signs.are_losses_falling,
-        "The score is no better than guessing yet: the training loss, {train_loss}, is not far "
-        "below the {guess_loss} of guessing and falls by {train_fall} an epoch, so the steps are "
-        "small or the epochs few.",
-    ),
-    _Row(
-        Verdict.NOT_LEARNING,
-        Reason.ABOVE_GUESSING,
-        signs.stays_above_guessing,
-        "The training loss, {train_loss}, stays above the {guess_loss} of guessing and does not "
-        "fall: the steps are too large.",
-    ),
-    _Row(
-        Verdict.NOT_LEARNING,
-        Reason.CREEPS,
-        signs.creeps,
-        "The training loss, {train_loss}, is not below the {guess_loss} of guessing and falls by "
-        "only {train_fall} an epoch: the steps are too small.",
-    ),
-    _Row(
-        Verdict.NOT_LEARNING,
-        Reason.NOTHING_LEARNED,
-        signs.is_at_guessing,
-        "The training loss, {train_loss}, is not below the {guess_loss} of guessing, and the "
-        "score is no better: the steps are far too small or far too large.",
-    ),
-    _Row(
-        Verdict.NOT_LEARNING,
-        Reason.NOTHING_GENERALISES,
-        signs.generalises_nothing,
-        "The training loss fell to {train_loss}, but the score, {level:.3f}, is no better than "
-        "guessing ({guess_score:.3f}): look at the labels and the features.",
-    ),
-    _Row(
-        Verdict.UNSTABLE,
-        Reason.SCORE_SWINGS,
-        signs.is_swinging,
-        "The score swings between {low_score:.3f} and {high_score:.3f} in the last half of the "
-        "epochs: the best epoch is {luck:.3f} above its line by luck, and the steps are large.",
-    ),
-    _Row(
-        Verdict.OVERFITTING,
-        Reason.SCORE_FALLS,
-        signs.is_score_falling,
-        "The score fell from {peak:.3f} around epoch {peak_epoch:.0f} to {level:.3f} while the "
-        "training loss fell to {train_loss}.",
-    ),
-    _Row(
-        Verdict.IMPROVING,
-        Reason.SCORE_RISES,
-        signs.is_score_rising,
-        "The score still rises: " + _GAIN,
-    ),
-    _Row(
-        Verdict.CONVERGED,
-        Reason.FLAT,
-        signs.is_flat,
-        "The score is flat at {level:.3f} since epoch {epochs_needed:.0f}: " + _GAIN,
-    ),
-    _Row(
-        Verdict.UNCLEAR,
-        Reason.RATE_CHANGED,
-        signs.is_after_a_step,
-        f"The learning rate changed less than {MIN_OUTLOOK} epochs before the last, or scores are "
-        "missing: too few epochs tell where the score goes.",
-    ),
-    _Row(
-        Verdict.UNCLEAR,
-        Reason.RATE_FALLEN,
-        lambda facts: facts.is_annealed and facts.outlook is not None,
-        "The learning rate fell to less than a quarter of its highest, which may be why the score "
-        "rose: what a longer schedule would bring is unknown.",
-    ),
-    _Row(
-        Verdict.UNCLEAR,
-        Reason.TOO_FEW,
-        lambda facts: facts.outlook is None,
-        f"It ended after {{count}}, and {MIN_OUTLOOK} are needed to tell where the score goes.",
-    ),
-    _Row(
-        Verdict.UNCLEAR,
-        Reason.NOISE_HIDES,
-        lambda facts: True,
-        "The noise between epochs, {noise:.3f}, hides whether the score still rises: " + _GAIN,
-    ),
-)
 
 
-def _numbers(facts: TrialFacts) -> dict[str, float]:
+def judge(facts: Sequence[TrialFacts]) -> tuple[Judged, ...]:
+    """Return the verdict on each trial, in their order."""
+    return tuple(map(_judge_one, facts))
+
+
+def _judge_one(facts: TrialFacts) -> Judged:
+    reason = next(reason for reason in Reason if reason.value.holds(facts))
+    row, numbers = reason.value, _list_numbers(facts)
+    said = {
+        **{name: _Said(value) for name, value in numbers.items()},
+        "how": _HOW.get(facts.outcome or "", "It is training, now"),
+        "count": words.count(facts.epochs, "epoch"),
+        "chance": f"{100 * numbers.get('gain_probability', math.nan):.0f} %",
+    }
+    notes = () if row.verdict is Verdict.BROKEN or facts.outlook is None else list_notes(facts)
+    if row.verdict in (Verdict.OVERFITTING, Verdict.UNSTABLE, Verdict.NOT_LEARNING):
+        notes = tuple(each for each in notes if not each.remark.is_of_a_steady_score)
+    text, short = (template.format(**said) for template in (row.text, row.short))
+    return Judged(facts.trial, reason, text, short, numbers, notes)
+
+
+class _Said(float):
+    """A number that is written in three digits unless a format says otherwise; ``-`` for NaN."""
+
+    def __format__(self, spec: str) -> str:
+        if not spec or math.isnan(self):
+            return words.number(float(self))
+        return float.__format__(self, spec)
+
+
+def _list_numbers(facts: TrialFacts) -> dict[str, float]:
     half = [each for each in facts.scores[-max(facts.epochs // 2, 1) :] if math.isfinite(each)]
     low, low_epoch = facts.lowest(facts.train_losses)
     below = (epoch for epoch, score in enumerate(facts.scores, start=1) if score != 1.0)
@@ -268,7 +255,7 @@ def _numbers(facts: TrialFacts) -> dict[str, float]:
         name: getattr(facts, name)
         for name in ("epochs", "best_score", "error", "guess_score", "guess_loss")
     }
-    found |= {"last_train_loss": facts.train_losses[-1]}
+    found |= {"first_train_loss": facts.train_losses[0], "last_train_loss": facts.train_losses[-1]}
     found |= {"lowest_train_loss": low, "lowest_epoch": low_epoch}
     found |= {"low_score": min(half, default=math.nan), "high_score": max(half, default=math.nan)}
     found |= {"broken_epoch": signs.first_not_finite(facts) or 0}
@@ -280,7 +267,4 @@ def _numbers(facts: TrialFacts) -> dict[str, float]:
         found |= asdict(facts.outlook)
     if facts.train is not None:
         found |= {"train_loss": facts.train.level, "train_fall": -facts.train.slope}
-        found |= {"explained": facts.explained(facts.train.level)}
-    if facts.val is not None:
-        found |= {"val_loss": facts.val.level, "val_fall": -facts.val.slope}
     return {name: float(value) for name, value in found.items()}

@@ -15,8 +15,8 @@ from storage import queries
 from storage.locations import resolve_url
 from sweeps.analysis.advice_kinds import Advice
 from sweeps.analysis.summary import Summary, summarise
+from sweeps.analysis.verdicts import AHEAD, Verdict
 from sweeps.cli.console import UsageMistake, command_line, console, paste, print_wrapped
-from sweeps.cli.evidence import is_of_guessing, short_evidence
 from sweeps.cli.files import to_json, write_new
 from sweeps.cli.tables import add_numbers, add_texts, new_table
 from sweeps.config.write import write_sweep
@@ -125,19 +125,19 @@ def _print_table(printer: Console, summary: Summary) -> int:
         outlook = facts[each.trial].outlook
         enough = "-" if outlook is None else words.whole(outlook.epochs_needed)
         is_open = words.outcome(row["outcome"]) in words.UNENDED
-        name, seen = each.verdict.value, short_evidence(each)
+        name = each.verdict.value
         table.add_row(
             f"{each.trial}{'*' if is_open else ''}",
             words.score(row["best_score"]),
             Text(name, style=_STYLES.get(name, "")),
-            seen,
+            words.clean(each.short),
             f"{enough} of {row['epochs_run']}",
         )
         for note in each.notes:
             table.add_row("", "", "", f"note: {note.name}", "")
-        if seen.startswith("2x epochs"):
+        if each.reason in AHEAD:
             notes.append(_AHEAD_NOTE)
-        if is_of_guessing(each):
+        if each.verdict is Verdict.NOT_LEARNING:
             notes.append(_GUESSING_NOTE)
         if is_open:
             notes.append("*: has not ended; its future is unknown")

@@ -134,7 +134,7 @@ def main() -> None:
         part = [case for case in cases if case.judged.reason is reason]
         if part:
             cells = " | ".join(_tell_change(part, name) for name in CHANGES[1:])
-            name = f"{part[0].judged.verdict.value}: {reason.value}"
+            name = f"{reason.name.lower()}"
             print(f"| {name} | {len(part)} | {cells} |")
     _print_notes(cases)
 
@@ -167,7 +167,7 @@ def _print_by(cases: Sequence[Case], head: str, key: Callable[[Case], Reason]) -
         part = [case for case in cases if key(case) is reason]
         if part:
             slope = np.mean([case.slope_gain > case.error for case in part])
-            name = f"{part[0].judged.verdict.value}: {reason.value}"
+            name = f"{reason.name.lower()}"
             print(f"| {name} | {_tell_gains(part)} | {slope:.2f} |")
     part = [case for case in cases if case.slope_gain > case.error]
     print(f"| (all whose slope says so) | {_tell_gains(part)} | 1.00 |")

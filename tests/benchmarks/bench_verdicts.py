@@ -217,7 +217,7 @@ def main() -> None:
             decades = np.quantile([x.rate for x in part], (0.1, 0.5, 0.9))
             told = " / ".join(f"{each:+.1f}" for each in decades)
             learned = float(np.median([x.learned for x in part]))
-            name = f"{part[0].verdict.value}: {reason.value}"
+            name = f"{part[0].verdict.value}: {reason.name.lower()}"
             print(f"| {name} | {_shares(part)} | {told} | {learned:.2f} |")
 
 
