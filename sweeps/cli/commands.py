@@ -153,6 +153,16 @@ def run(
     slots: Annotated[
         int | None, typer.Option(help="Trials that train together. (as many as pay, measured)")
     ] = None,
+    checkpoint_seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of training that a dead process may cost. (60)"),
+    ] = None,
+    db_wait: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MINUTES", help="How long to wait for a database that is silent. (10)"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
     precision: Annotated[
         str | None,
