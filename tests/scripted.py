@@ -24,7 +24,16 @@ from sweeps.config.settings import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import Event
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved, TrainerEnded
+from sweeps.trainers.messages import (
+    Answer,
+    Command,
+    Load,
+    Loaded,
+    Place,
+    Saved,
+    Stop,
+    TrainerEnded,
+)
 
 CLASSES = ("no", "yes")
 FACTS = DataFacts(10**9, 10**9, (0.5, 0.5), 0.0)
@@ -108,9 +117,9 @@ class ScriptedExecutor:
             self._die(index, "exit code 1")
             self.pending.rotate()  # before what the others have answered
 
-    def send(self, index: int, command: Command) -> None:
-        if index not in self.alive:
-            return  # its end is reported
+    def send(self, index: int, command: Command | Stop) -> None:
+        if index not in self.alive or isinstance(command, Stop):
+            return  # its end is reported; its epoch has ended
         self.commands.append((index, command))
         if len(self.commands) in self.parent_dies_at:
             self.pending.append(ParentEnded())

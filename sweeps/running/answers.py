@@ -22,6 +22,9 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
     """Take in the answer of a trainer, which is free from now on, and write what it brings."""
     command = run.busy.pop(index)
     run.free_since[index] = time.monotonic()
+    if answer.is_stopped:
+        _take_stop(run, index, command, answer)
+        return
     for text in answer.notes:
         if text not in run.notes:
             run.notes.add(text)
@@ -116,6 +119,16 @@ def replace_all(run: Run) -> None:
     else:
         for index in range(len(run.loaded.devices)):
             run.start(index)
+
+
+def _take_stop(run: Run, index: int, command: Command, answer: Answer) -> None:
+    """Take in that a lane's epoch was given up: its trials go on from what was kept."""
+    for number in run.scheduler.lose_lane(command.lane):
+        trial = run.trials[number]
+        if number in answer.kept:
+            run.move_state(trial, run.stopped[index])
+        trial.leave_trainer()
+    run.write()
 
 
 def _take_states(run: Run, command: Command, answer: Answer) -> None:

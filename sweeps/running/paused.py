@@ -51,7 +51,7 @@ def promote(run: Run, asking: Asking) -> None:
         ranked = run.list_ranked()
         if not ranked or ranked[0].has_ended:
             return
-        if ranked[0].number in rungs.paused:
+        if rungs.is_paused(ranked[0].number):
             number = ranked[0].number
         if not _has_epochs_for(run, (*in_flight, run.trials[number])):
             return
@@ -136,13 +136,13 @@ def _has_epochs_for(run: Run, trials: Sequence[Trial]) -> bool:
 
 def _find_end(run: Run, trial: Trial, why: str, *, is_leader: bool) -> Decision:
     """Return how a paused trial ends."""
-    rungs = run.judge.rungs
-    assert rungs is not None, "nothing else pauses a trial"
     if trial.curve.best_score is None:
         return Decision(Outcome.BEHIND, f"it had no score when {why}")
     if is_leader:
         return Decision(Outcome.CUT_SHORT, f"it led at epoch {trial.epochs} when {why}")
-    if trial.number not in rungs.paused or rungs.is_ahead(trial.number):
+    rungs = run.judge.rungs
+    assert rungs is not None, "nothing else pauses a trial"
+    if not rungs.is_paused(trial.number) or rungs.is_ahead(trial.number):
         return Decision(Outcome.CUT_SHORT, f"it was to go on at epoch {trial.epochs} when {why}")
     # Its place now: others have come to its rung since it paused.
     return Decision(Outcome.BEHIND, f"{rungs.lag(trial.number)}, when {why}")

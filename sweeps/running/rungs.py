@@ -120,6 +120,15 @@ class Rungs:
         """The trials that are paused."""
         return {trial for rung in self._paused for _, trial in rung}
 
+    def is_paused(self, trial: int) -> bool:
+        """Return whether a trial is paused at a rung."""
+        if (place := self._place.get(trial)) is None:
+            return False
+        rung, score = place
+        entry, paused = (-score, trial), self._paused[rung]
+        index = bisect_left(paused, entry)
+        return paused[index : index + 1] == [entry]
+
     def judge(
         self, curves: Mapping[int, Sequence[float]], *, is_first_held: bool = False
     ) -> list[int]:

@@ -124,6 +124,17 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Give up the epoch that is being trained; it is answered instead of the command.
+
+    One that comes behind the end of the epoch is not answered.
+    """
+
+    path: Path
+    """File for the states that the lane's trials had before the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """Weights that were written."""
 
@@ -156,6 +167,10 @@ class Answer:
     """Wall-clock seconds of the epoch."""
     is_written: bool = True
     """Whether the states of the ``checkpointed`` trials were written, if there are any."""
+    is_stopped: bool = False
+    """Whether the epoch was given up, and the lane with it."""
+    kept: tuple[int, ...] = ()
+    """Trials whose states before that epoch were written."""
     best_counts: tuple[tuple[int, Counts], ...] = ()
     """What was counted at the best epoch of each trial that entered and has one."""
 
