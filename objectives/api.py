@@ -160,6 +160,7 @@ class EpochReport:
         grad_norm: Mean over the epoch's steps of the gradient's L2 norm, before clipping.
         seconds: Wall-clock share of this trial in the epoch, training and validation.
         error: Why the trial cannot go on (an exception of its own), or None.
+        score: The score, where a person's own loop tells it; else it is made of ``counts``.
     """
 
     slot: int
@@ -171,6 +172,7 @@ class EpochReport:
     grad_norm: float
     seconds: float
     error: str | None = None
+    score: float | None = None
 
 
 class TrialState(Protocol):

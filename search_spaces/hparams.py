@@ -1,15 +1,18 @@
-"""One typed record of a trial's hyperparameters, with units and limits.
+"""The table of hyperparameters, one row each, which is also the checked record of one trial.
 
-Knows which optimizer and which schedule has which hyperparameter; knows nothing of ranges, of
-sampling or of files.
+A new hyperparameter is one field of ``Hparams`` here, and one line where it acts. Knows nothing of
+ranges, of sampling or of files.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from search_spaces.mistakes import Mistake, find_model_mistakes
+from search_spaces.mistakes import Mistake, list_mistakes
 
 OptimizerName = Literal[
     "adam", "adamw", "adamax", "nadam", "rmsprop", "adagrad", "adadelta", "sgd", "armijo"
@@ -23,117 +26,149 @@ ADAM_FAMILY = frozenset({"adam", "adamw", "adamax", "nadam"})
 LINE_SEARCHES = frozenset({"armijo"})
 #: Optimizers that are told how far to go; armijo finds out.
 RATED: tuple[str, ...] = tuple(name for name in OPTIMIZERS if name not in LINE_SEARCHES)
+#: What stands before the name of a model's argument.
+MODEL = "model."
 
-#: Which optimizers have a hyperparameter that not every optimizer has.
-OPTIMIZERS_WITH: Mapping[str, frozenset[str]] = {
-    "beta1": ADAM_FAMILY,
-    "beta2": ADAM_FAMILY,
-    "momentum": frozenset({"sgd", "rmsprop"}),
-    "nesterov": frozenset({"sgd"}),
-    "rho": frozenset({"adadelta"}),
-    "learning_rate": frozenset(RATED),
-    "weight_decay": frozenset(RATED),
-    "clip_norm": frozenset(RATED),
-    "schedule": frozenset(RATED),
-    "sufficient_decrease": LINE_SEARCHES,
-    "shrink": LINE_SEARCHES,
-}
 
-#: Which schedules have a hyperparameter of the learning rate's schedule.
-SCHEDULES_WITH: Mapping[str, frozenset[str]] = {
-    "factor": frozenset({"plateau", "step"}),
-    "plateau_patience": frozenset({"plateau"}),
-    "schedule_epochs": frozenset({"cosine"}),
-    "step_epochs": frozenset({"step"}),
-    "warmup_epochs": frozenset({"warmup"}),
-}
+@dataclass(frozen=True)
+class Row:
+    """What is known of a hyperparameter, or of an argument of an objective's model.
 
-#: By field: what it hangs on, which values of that have it, and its value unless told.
-_OWNED: Mapping[str, tuple[str, frozenset[str], object]] = {
-    "learning_rate": ("optimizer", OPTIMIZERS_WITH["learning_rate"], 1e-3),
-    "betas": ("optimizer", ADAM_FAMILY, (0.9, 0.999)),
-    "momentum": ("optimizer", OPTIMIZERS_WITH["momentum"], 0.0),
-    "nesterov": ("optimizer", OPTIMIZERS_WITH["nesterov"], False),
-    "rho": ("optimizer", OPTIMIZERS_WITH["rho"], 0.9),
-    "sufficient_decrease": ("optimizer", LINE_SEARCHES, 0.1),
-    "shrink": ("optimizer", LINE_SEARCHES, 0.5),
-    "factor": ("schedule", SCHEDULES_WITH["factor"], 0.1),
-    "plateau_patience": ("schedule", SCHEDULES_WITH["plateau_patience"], 10),
-    "schedule_epochs": ("schedule", SCHEDULES_WITH["schedule_epochs"], 40),
-    "step_epochs": ("schedule", SCHEDULES_WITH["step_epochs"], 10),
-    "warmup_epochs": ("schedule", SCHEDULES_WITH["warmup_epochs"], 5),
-}
+    Attributes:
+        optimizers: Optimizers whose trials have it.
+        schedules: Schedules of the learning rate whose trials have it.
+        is_beta: Its distance to 1 is what matters: Optuna samples that, on a log scale.
+        has_ranges: A space may give a range of it, if it is a number.
+        unit: What its numbers count.
+        name: Its name in a sweep file.
+        kind: Its type with its limits, as Pydantic reads them.
+        default: Its value unless told; of a trial that does not have it None, if it may be None.
+        meaning: What it does.
+    """
 
-#: What a line search does not have, and the value that says so.
-_OFF: Mapping[str, object] = {"weight_decay": 0.0, "clip_norm": None, "schedule": "constant"}
+    optimizers: frozenset[str] = frozenset(OPTIMIZERS)
+    schedules: frozenset[str] = frozenset(SCHEDULES)
+    is_beta: bool = False
+    has_ranges: bool = True
+    unit: str = ""
+    name: str = ""
+    kind: Any = ModelValue
+    default: ModelValue | None = None
+    meaning: str = ""
 
-#: What every trial had before the hyperparameter existed. Not stored, or the trials of an old
-#: study would seem to differ from its new ones.
-_UNSTORED: Mapping[str, object] = {
-    "weight_decay": 0.0,
-    "nesterov": False,
-    "rho": 0.9,
-    "schedule": "constant",
-    "label_smoothing": 0.0,
-}
+    @property
+    def absent(self) -> ModelValue | None:
+        """Its value in a trial that does not have it."""
+        return None if NoneType in get_args(_unwrap(self.kind)) else self.default
 
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-Epochs = Annotated[int, Field(ge=1)]
+    @cached_property
+    def base(self) -> Any:
+        """The type of its values, without limits and None: ``int``, ``float``, ``bool``, ..."""
+        kind = _unwrap(self.kind)
+        return _unwrap(get_args(kind)[0]) if NoneType in get_args(kind) else kind
+
+    def has(self, *, optimizer: str, schedule: str) -> bool:
+        """Return whether a trial of an optimizer and a schedule has it."""
+        return optimizer in self.optimizers and schedule in self.schedules
+
+    def find_mistakes(self, value: object) -> list[Mistake]:
+        """List why it cannot have a value, strictly: a whole number is neither "50" nor 50.0."""
+        try:
+            self._adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            return [one._replace(path=()) for one in list_mistakes(error, self.kind)]
+        return []
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.kind, config=ConfigDict(allow_inf_nan=False))
+
+
+def _unwrap(kind: Any) -> Any:
+    return _unwrap(get_args(kind)[0]) if get_origin(kind) is Annotated else kind
+
+
+Positive = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+#: Of something that is never all of it.
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+_RATED = Row(optimizers=frozenset(RATED))
+_BETA = Row(optimizers=ADAM_FAMILY, is_beta=True)
 
 
 class Hparams(BaseModel):
     """A trial's hyperparameters; ``None`` is what its optimizer or its schedule does not have.
 
+    A sampler is asked in the order of the fields.
+
     Raises:
-        pydantic.ValidationError: If a value is outside its limits, or belongs to another
-            optimizer (``OPTIMIZERS_WITH``) or another schedule (``SCHEDULES_WITH``).
+        pydantic.ValidationError: If a value is outside its limits, or if the trial's optimizer or
+            schedule does not have it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     optimizer: OptimizerName = "adam"
-    learning_rate: Annotated[float, Field(gt=0.0)] | None = None
-    """Step size, in the optimizer's own unit; PyTorch's ``lr``. A schedule multiplies it. 0.001
-    unless told."""
-    betas: tuple[Beta, Beta] | None = None
-    """Decay of Adam's first and second moment a step; (0.9, 0.999) unless told."""
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """Decay of the velocity of sgd and rmsprop a step; 0 unless told."""
-    nesterov: bool | None = None
-    """Whether sgd looks ahead along its velocity; without momentum it has no effect."""
-    rho: Beta | None = None
-    """Decay of adadelta's two averages a step; 0.9 unless told."""
-    sufficient_decrease: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Share of the decrease that the gradient promises which a step of armijo must bring; 0.1
-    unless told (the c of Vaswani et al. 2019, "Painless stochastic gradient")."""
-    shrink: Annotated[float, Field(gt=0.0, le=0.9)] | None = None
-    """What armijo multiplies a step by that does not; 0.5 unless told. Above 0.9 a search would
-    take hundreds of passes."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    """L2 penalty, added to the gradient times the weight; adamw shrinks the weights instead, by
-    ``learning_rate * weight_decay``. 0 is off, for adamw too, where PyTorch has 0.01."""
-    clip_norm: Annotated[float, Field(gt=0.0)] | None = None
-    """Largest L2 norm of the gradient of all weights; ``None`` never clips."""
-    schedule: ScheduleName = "constant"
+    """The optimizer; ``armijo`` is gradient descent with a line search."""
+    schedule: Annotated[ScheduleName, _RATED] = "constant"
     """How the learning rate moves from epoch to epoch."""
-    factor: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """What plateau and step multiply the rate by; 0.1 unless told."""
-    plateau_patience: Annotated[int, Field(ge=0)] | None = None
-    """Epochs without a better validation loss that plateau lets pass; 10 unless told."""
-    schedule_epochs: Epochs | None = None
-    """Epochs in which cosine falls to 0 (and then rises again); 40 unless told."""
-    step_epochs: Epochs | None = None
-    """Epochs between two falls of step; 10 unless told."""
-    warmup_epochs: Epochs | None = None
-    """Epochs in which warmup rises evenly from a third of the rate to all; 5 unless told."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
-    """Share of units zeroed at each ``nn.Dropout``; ``None`` keeps the model's own rates."""
-    batch_size: Annotated[int, Field(ge=1)] = 50
-    """Training examples a step."""
+    learning_rate: Annotated[Positive | None, _RATED] = 1e-3
+    """Step size, in the optimizer's own unit; PyTorch's ``lr``. A schedule multiplies it."""
+    momentum: Annotated[Share | None, Row(optimizers=frozenset({"sgd", "rmsprop"}))] = 0.0
+    """Decay of the velocity a step."""
+    dropout: Share | None = None
+    """Share of units zeroed at each ``nn.Dropout``; unless told, the model's own rates."""
+    batch_size: Annotated[Count, Row(has_ranges=False, unit="examples")] = 50
+    """Training examples a step. Never a range: trials of one batch size can share a program."""
     class_weights: Literal["none", "balanced"] = "none"
     """``balanced`` weighs a class's loss by examples / (classes * examples of the class)."""
-    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    nesterov: Annotated[bool | None, Row(optimizers=frozenset({"sgd"}))] = False
+    """Whether sgd looks ahead along its velocity; without momentum it has no effect."""
+    rho: Annotated[Share | None, Row(optimizers=frozenset({"adadelta"}))] = 0.9
+    """Decay of adadelta's two averages a step."""
+    weight_decay: Annotated[NotNegative, _RATED] = 0.0
+    """L2 penalty, added to the gradient times the weight; adamw shrinks the weights instead, by
+    ``learning_rate * weight_decay``. 0 is off, for adamw too, where PyTorch has 0.01."""
+    clip_norm: Annotated[Positive | None, _RATED] = None
+    """Largest L2 norm of the gradient of all weights; unless told, nothing is clipped."""
+    label_smoothing: Share = 0.0
     """Share of a training target that is spread evenly over all classes; 0 is off."""
+    factor: Annotated[
+        Annotated[float, Field(gt=0.0, lt=1.0)] | None,
+        Row(schedules=frozenset({"plateau", "step"})),
+    ] = 0.1
+    """What plateau and step multiply the rate by."""
+    plateau_patience: Annotated[
+        Annotated[int, Field(ge=0)] | None,
+        Row(schedules=frozenset({"plateau"}), unit="epochs"),
+    ] = 10
+    """Epochs without a better validation loss that plateau lets pass."""
+    schedule_epochs: Annotated[
+        Count | None, Row(schedules=frozenset({"cosine"}), unit="epochs")
+    ] = 40
+    """Epochs in which cosine falls to 0 (and then rises again); in a sweep ``max_epochs``."""
+    step_epochs: Annotated[Count | None, Row(schedules=frozenset({"step"}), unit="epochs")] = 10
+    """Epochs between two falls of step."""
+    warmup_epochs: Annotated[Count | None, Row(schedules=frozenset({"warmup"}), unit="epochs")] = 5
+    """Epochs in which warmup rises evenly from a third of the rate to all."""
+    sufficient_decrease: Annotated[
+        Annotated[float, Field(gt=0.0, lt=1.0)] | None, Row(optimizers=LINE_SEARCHES)
+    ] = 0.1
+    """Share of the decrease that the gradient promises which a step of armijo must bring (the c of
+    Vaswani et al. 2019, "Painless stochastic gradient")."""
+    shrink: Annotated[
+        Annotated[float, Field(gt=0.0, le=0.9)] | None, Row(optimizers=LINE_SEARCHES)
+    ] = 0.5
+    """What armijo multiplies a step by that does not. Above 0.9 a search would take hundreds of
+    passes."""
+    beta1: Annotated[Share | None, _BETA] = 0.9
+    """Decay of Adam's first moment a step."""
+    beta2: Annotated[Share | None, _BETA] = 0.999
+    """Decay of Adam's second moment a step."""
     model: dict[str, ModelValue] = Field(default_factory=dict)
     """Keyword arguments of the objective's ``build_model``."""
 
@@ -142,71 +177,85 @@ class Hparams(BaseModel):
     def _fill_defaults(cls, values: object) -> object:
         if not isinstance(values, Mapping):
             return values
-        # None is off, as it is for clip_norm.
-        told = {name: v for name, v in values.items() if v is not None or name not in _UNSTORED}
-        filled: dict[str, Any] = {"optimizer": "adam", "schedule": "constant", **told}
-        for name, (key, owners, default) in _OWNED.items():
-            if str(filled[key]) in owners and filled.get(name) is None:
-                filled[name] = default
+        filled = {name: value for name, value in values.items() if value is not None}
+        trial = _find_owners(filled)
+        for name, row in ROWS.items():
+            default = row.default if row.has(**trial) else row.absent
+            filled.setdefault(name, default)
         return filled
 
     @model_validator(mode="after")
     def _refuse_foreign_hyperparameters(self) -> Self:
-        if mistakes := list(self._foreign_hyperparameters()):
-            raise ValueError("; ".join(mistakes))
+        trial = {"optimizer": self.optimizer, "schedule": self.schedule}
+        foreign = [
+            f"{name} belongs to {sorted(owners)}, got {key} {trial[key]!r}"
+            for name, row in ROWS.items()
+            for key, owners in (("optimizer", row.optimizers), ("schedule", row.schedules))
+            if trial[key] not in owners and getattr(self, name) != row.absent
+        ]
+        if foreign:
+            raise ValueError("; ".join(foreign))
         return self
 
-    def _foreign_hyperparameters(self) -> Iterator[str]:
-        for name, (key, owners, _) in _OWNED.items():
-            if getattr(self, name) is not None and getattr(self, key) not in owners:
-                yield f"{name} belongs to {sorted(owners)}, got {key} {getattr(self, key)!r}"
-        for name, off in _OFF.items():
-            if self.optimizer in LINE_SEARCHES and getattr(self, name) != off:
-                owners = OPTIMIZERS_WITH[name]
-                yield f"{name} belongs to {sorted(owners)}, got optimizer {self.optimizer!r}"
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Return the record of a table under the names of a sweep file; see ``to_values``."""
+        own = {name: value for name, value in values.items() if not name.startswith(MODEL)}
+        model = {name.removeprefix(MODEL): values[name] for name in values if name not in own}
+        return cls(**own, model=model)
 
-    def to_params(self) -> dict[str, object]:
-        """Return what is stored and shown: JSON values, without what the trial does not have.
+    @property
+    def betas(self) -> tuple[float, float] | None:
+        """PyTorch's ``betas``; None where the optimizer has none."""
+        return None if self.beta1 is None or self.beta2 is None else (self.beta1, self.beta2)
 
-        Nor is there what is off: no weight decay, no smoothing, no clipping, a constant rate,
-        ``nesterov`` of false, a ``rho`` of 0.9, and rmsprop without momentum.
-        """
+    def to_params(self) -> dict[str, Any]:
+        """Return what is stored: JSON values, without what the trial does not have."""
+        trial = {"optimizer": self.optimizer, "schedule": self.schedule}
         values = self.model_dump(mode="json", exclude_none=True)
-        unstored = {**_UNSTORED, **({"momentum": 0.0} if self.optimizer == "rmsprop" else {})}
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in unstored or value != unstored[name]
-        }
+        foreign = [name for name, row in ROWS.items() if not row.has(**trial)]
+        return {name: value for name, value in values.items() if name not in foreign}
+
+    def to_values(self) -> dict[str, Any]:
+        """Return the same under the names of a sweep file: ``model.filters``."""
+        return flatten(self.to_params())
 
 
-def list_unstored(optimizer: str) -> dict[str, object]:
-    """Return what a trial has where its stored hyperparameters do not say it (``to_params``).
-
-    Args:
-        optimizer: The trial's; left out is what it does not have.
-    """
-    off = {**_UNSTORED, "clip_norm": None}
-    if optimizer == "rmsprop":
-        off["momentum"] = 0.0
-    owners = OPTIMIZERS_WITH
-    return {name: each for name, each in off.items() if optimizer in owners.get(name, OPTIMIZERS)}
+def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters in one table, those of the model as ``model.NAME``."""
+    flat: dict[str, Any] = {}
+    for name, value in params.items():
+        own = value.items() if isinstance(value, Mapping) else None
+        flat |= {name: value} if own is None else {f"{name}.{key}": one for key, one in own}
+    return flat
 
 
-def find_limit_mistakes(name: str, value: object) -> list[Mistake]:
-    """List why a value cannot be that of the named hyperparameter; empty if it can.
+def find_row(name: str) -> Row:
+    """Return the row of a hyperparameter; of a model's argument, one that allows any value."""
+    return ROWS.get(name) or Row(name=name)
 
-    Args:
-        name: A field of ``Hparams``, or ``beta1`` or ``beta2``.
-        value: Judged strictly: a whole number written as text, or as 50.0, is a mistake.
-    """
-    values: dict[str, object] = {}
-    if name in OPTIMIZERS_WITH:
-        values["optimizer"] = min(OPTIMIZERS_WITH[name])
-    if name in SCHEDULES_WITH:
-        values["schedule"] = min(SCHEDULES_WITH[name])
-    if name in ("beta1", "beta2"):
-        values["betas"] = (value, value)
-    else:
-        values[name] = value
-    return find_model_mistakes(Hparams, values)
+
+def _find_owners(values: Mapping[str, Any]) -> dict[str, str]:
+    names = {"optimizer": "adam", "schedule": "constant"}
+    return {key: str(values.get(key, default)) for key, default in names.items()}
+
+
+def read_rows(model: type[BaseModel]) -> dict[str, Row]:
+    """Return a row for each field of a Pydantic model, by name."""
+    kinds = get_type_hints(model, include_extras=True)
+    return {
+        name: replace(
+            next((one for one in field.metadata if isinstance(one, Row)), Row()),
+            name=name,
+            kind=kinds[name],
+            default=field.default,
+            meaning=" ".join((field.description or "").split()),
+        )
+        for name, field in model.model_fields.items()
+    }
+
+
+#: What each hyperparameter can be, by name; a trial's model has arguments of its own.
+ROWS: Mapping[str, Row] = {
+    name: row for name, row in read_rows(Hparams).items() if name != "model"
+}

@@ -4,9 +4,9 @@ Turns Pydantic's errors into lines; knows no hyperparameter and no file.
 """
 
 import difflib
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+import enum
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,14 +26,22 @@ _EXPECTED: Mapping[str, str] = {
     "less_than": "< {lt}",
     "less_than_equal": "<= {le}",
     "literal_error": "one of {expected}",
+    "missing": "given",
     "model_attributes_type": "a table",
     "model_type": "a table",
     "path_type": "a path",
     "string_type": "a text",
     "tuple_type": "a list",
-    "union_tag_invalid": "a number or a table of low and high",
 }
 _MAX_SHOWN_CHARACTERS = 60
+
+
+class Kind(enum.Enum):
+    """What kind of mistake it is."""
+
+    WRONG = "wrong"
+    MISSING = "missing"
+    UNKNOWN_KEY = "unknown key"
 
 
 class Mistake(NamedTuple):
@@ -41,18 +49,23 @@ class Mistake(NamedTuple):
 
     Attributes:
         path: Names of the tables and the key; empty: the value that was checked itself.
-        text: What follows the key in a sentence: "must be > 0, got 0".
-        is_unknown_key: The path's last name is not known at all; ``text`` is the way out.
+        text: What follows the key in a sentence: "must be > 0, got 0". Of an unknown key, the way
+            out.
+        kind: What kind it is.
     """
 
     path: tuple[str, ...]
     text: str
-    is_unknown_key: bool = False
+    kind: Kind = Kind.WRONG
+
+    def below(self, *names: str) -> "Mistake":
+        """Return the same mistake, seen from a table that holds this one under these names."""
+        return self._replace(path=(*names, *self.path))
 
     def to_line(self) -> str:
         """Return the sentence for a person, without the file."""
         *table, key = self.path or ("",)
-        if self.is_unknown_key:
+        if self.kind is Kind.UNKNOWN_KEY:
             place = f" in [{'.'.join(table)}]" if table else ""
             return f"unknown key {key!r}{place}; {self.text}"
         return f"{'.'.join(self.path)} {self.text}".strip()
@@ -70,60 +83,86 @@ class Mistakes(ValueError):
         super().__init__("\n".join(item.to_line() for item in self.items))
 
 
+def wrong(text: str, *path: str) -> Mistakes:
+    """Return an exception for one mistake."""
+    return Mistakes([Mistake(path, text)])
+
+
+def unknown_key(path: Sequence[str], known: Collection[str]) -> Mistake:
+    """Return the mistake of a key that its table does not know."""
+    return Mistake(tuple(path), suggest_names(path[-1], known), Kind.UNKNOWN_KEY)
+
+
 def suggest_names(name: str, known: Collection[str]) -> str:
     """Return the way out for an unknown name: the nearest known one, if any, and all of them."""
+    if not known:
+        return "there is none to give"
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? Known" if nearest else "known"
     return f"{hint}: {', '.join(sorted(known))}"
 
 
-def list_mistakes(
-    error: ValidationError, find_known_keys: Callable[[tuple[str, ...]], Collection[str]]
-) -> list[Mistake]:
+def list_mistakes(error: ValidationError, model: Any) -> list[Mistake]:
     """List a validation's mistakes, each once, in Pydantic's order.
 
     Args:
         error: What the validation raised.
-        find_known_keys: The known keys of the table at a path; asked for unknown keys alone.
+        model: The Pydantic model or the type that was asked: it knows the keys of each table, and
+            the names that a value may have.
     """
     found: list[Mistake] = []
     for line in error.errors():
+        path = tuple(map(str, line["loc"]))
         raised = line.get("ctx", {}).get("error")
-        mistake = convert_error(line)
         if isinstance(raised, Mistakes):
-            items = [item._replace(path=mistake.path + item.path) for item in raised.items]
-        elif mistake.is_unknown_key:
-            text = suggest_names(mistake.path[-1], find_known_keys(mistake.path[:-1]))
-            items = [mistake._replace(text=text)]
+            found += [item.below(*path) for item in raised.items]
+        elif line["type"] == "extra_forbidden":
+            found.append(unknown_key(path, _list_keys(_find_type(model, path[:-1]))))
         else:
-            items = [mistake]
-        found.extend(items)
+            found.append(_convert(line, path, _find_type(model, path)))
     return list(dict.fromkeys(found))
 
 
-def convert_error(line: "ErrorDetails") -> Mistake:
-    """Return one line of a validation error in the words of the house."""
-    # Names in parentheses are the tags of a union (space.py), not keys that a person wrote.
-    path = tuple(str(name) for name in line["loc"] if not str(name).startswith("("))
-    kind, context = line["type"], line.get("ctx", {})
-    if kind == "extra_forbidden":
-        return Mistake(path, "", is_unknown_key=True)
-    if kind == "missing":
-        return Mistake(path, "is missing")
-    if kind == "too_short":
-        return Mistake(path, "is an empty list; name at least one choice")
+def _convert(line: "ErrorDetails", path: tuple[str, ...], kind: Any) -> Mistake:
+    context = line.get("ctx", {})
+    if line["type"] == "missing":
+        return Mistake(path, "is missing", Kind.MISSING)
     if "error" in context:
         return Mistake(path, str(context["error"]))
-    if kind not in _EXPECTED:
+    if line["type"] not in _EXPECTED:
         return Mistake(path, f"is wrong: {line['msg']}, got {show_value(line['input'])}")
-    expected = _EXPECTED[kind].format_map(context)
+    expected = _EXPECTED[line["type"]].format_map(context)
     text = f"must be {expected}, got {show_value(line['input'])}"
-    if kind == "literal_error" and isinstance(line["input"], str):
+    if line["type"] == "literal_error" and isinstance(line["input"], str):
         # Of one first letter only, or 'gpu' would be answered with 'cpu'.
-        known = re.findall(rf"'({re.escape(line['input'][:1])}[^']*)'", str(context["expected"]))
+        known = [one for one in _list_names(kind) if one[:1] == line["input"][:1]]
         nearest = difflib.get_close_matches(line["input"], known, n=1, cutoff=0.5)
         text += f"; did you mean {nearest[0]!r}?" if nearest else ""
     return Mistake(path, text)
+
+
+def _find_type(kind: Any, path: Sequence[str]) -> Any:
+    """Return the type of what stands at a path inside a model."""
+    for name in path:
+        fields = kind.model_fields if _is_model(kind) else {}
+        kind = next((one.annotation for key, one in fields.items() if name in (key, one.alias)), 0)
+    return kind
+
+
+def _list_keys(kind: Any) -> list[str]:
+    fields = kind.model_fields if _is_model(kind) else {}
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _list_names(kind: Any) -> list[str]:
+    """List the names that a type allows, inside unions too."""
+    if get_origin(kind) is Literal:
+        return [str(name) for name in get_args(kind)]
+    return [name for part in get_args(kind) for name in _list_names(part)]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def is_utf8(text: str) -> bool:
@@ -137,14 +176,3 @@ def show_value(value: object) -> str:
     return (
         text if len(text) <= _MAX_SHOWN_CHARACTERS else text[: _MAX_SHOWN_CHARACTERS - 3] + "..."
     )
-
-
-def find_model_mistakes(model: type[BaseModel], values: Mapping[str, object]) -> list[Mistake]:
-    """List what a Pydantic model says against the values, strictly; duplicates once."""
-    try:
-        model.model_validate(values, strict=True)
-    except ValidationError as error:
-        return list(
-            dict.fromkeys(convert_error(line)._replace(path=()) for line in error.errors())
-        )
-    return []

@@ -9,124 +9,99 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from search_spaces.mistakes import Mistake, Mistakes, find_model_mistakes, suggest_names
-from search_spaces.space import Range, SearchSpace, find_spec_mistakes
+from search_spaces.hparams import Count, Row, read_rows
+from search_spaces.mistakes import wrong
 
 
 def _require_odd(window: int) -> int:
     if window % 2 == 0:
-        raise Mistakes([Mistake((), f"must be odd, got {window}; a range needs step = 2")])
+        raise wrong(f"must be odd, got {window}; a range needs step = 2")
     return window
 
 
-class RelationCnnLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of relation-cnn."""
+class _Arguments(BaseModel):
+    """The arguments of an objective's ``build_model``, with their limits and defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
-    filters: Annotated[int, Field(ge=1)] = 100
+
+class _RelationCnn(_Arguments):
+    filters: Count = 100
     """Convolution filters, each of which gives one feature a sentence."""
-    window: Annotated[int, Field(ge=1), AfterValidator(_require_odd)] = 3
+    window: Annotated[Count, AfterValidator(_require_odd)] = 3
     """Tokens that a filter sees at once; odd, so that it has a middle."""
-    position_dim: Annotated[int, Field(ge=1)] = 5
+    position_dim: Count = 5
     """Numbers that encode a token's distance to an entity."""
     vectors: Literal["frozen", "trainable"] = "trainable"
     """Whether the word vectors are trained."""
 
 
-class TabularMlpLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of tabular-mlp."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    hidden_width: Annotated[int, Field(ge=1)] = 16
+class _TabularMlp(_Arguments):
+    hidden_width: Count = 16
     """Units of each hidden layer."""
     hidden_depth: Annotated[int, Field(ge=0)] = 2
     """Hidden layers; 0 is logistic regression."""
 
 
-class SequenceRnnLimits(BaseModel):
-    """Limits of the keyword arguments of ``build_model`` of sequence-rnn."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _SequenceRnn(_Arguments):
     cell: Literal["gru", "lstm"] = "gru"
     """The recurrent cell."""
-    hidden: Annotated[int, Field(ge=1)] = 32
+    hidden: Count = 32
     """Hidden units of the recurrent layer."""
 
+
+#: The arguments of ``build_model`` of each objective that ships.
+ARGUMENTS: Mapping[str, Mapping[str, Row]] = {
+    "relation-cnn": read_rows(_RelationCnn),
+    "tabular-mlp": read_rows(_TabularMlp),
+    "sequence-rnn": read_rows(_SequenceRnn),
+}
+
+
+def _rates(low: float, high: float, **own: tuple[float, float]) -> dict[str, Any]:
+    """Return a range of learning rates, and those of optimizers that want others."""
+    ranges = {name: {"low": ends[0], "high": ends[1]} for name, ends in own.items()}
+    return {"low": low, "high": high, "log": True, "by_optimizer": ranges}
+
+
+#: Torch's rmsprop has no momentum by default.
+_MOMENTUM = {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}}
+_SHARED: Mapping[str, Any] = {
+    "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
+    "beta1": {"low": 0.8, "high": 0.99},
+    "beta2": {"low": 0.99, "high": 0.9999},
+    "momentum": _MOMENTUM,
+}
 
 #: Search spaces by objective. Adadelta and SGD want rates about 100 times Adam's.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "relation-cnn": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 5e-4,
-            "high": 1e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.3, "high": 3.0},
-                "sgd": {"low": 0.1, "high": 1.0},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(5e-4, 1e-2, adadelta=(0.3, 3.0), sgd=(0.1, 1.0)),
         "dropout": {"low": 0.3, "high": 0.7},
         "batch_size": [50, 100],
         "model": {"filters": 100, "window": 3, "position_dim": 5, "vectors": "trainable"},
     },
     "tabular-mlp": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 3e-4,
-            "high": 1e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.1, "high": 3.0},
-                "sgd": {"low": 0.01, "high": 0.5},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(3e-4, 1e-2, adadelta=(0.1, 3.0), sgd=(0.01, 0.5)),
         "dropout": {"low": 0.0, "high": 0.3},
         "batch_size": [200],
         "model": {"hidden_width": 16, "hidden_depth": 2},
     },
     "sequence-rnn": {
-        "optimizer": ["adam", "adamax", "rmsprop", "adadelta", "sgd"],
-        "learning_rate": {
-            "low": 1e-3,
-            "high": 3e-2,
-            "log": True,
-            "by_optimizer": {
-                "adadelta": {"low": 0.3, "high": 3.0},
-                "sgd": {"low": 0.03, "high": 1.0},
-            },
-        },
-        "beta1": {"low": 0.8, "high": 0.99},
-        "beta2": {"low": 0.99, "high": 0.9999},
-        "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+        **_SHARED,
+        "learning_rate": _rates(1e-3, 3e-2, adadelta=(0.3, 3.0), sgd=(0.03, 1.0)),
         "dropout": {"low": 0.0, "high": 0.5},
         "batch_size": [16, 32],
         "model": {"cell": ["gru", "lstm"], "hidden": 32},
     },
 }
-
 #: The search space of a person's own objective, hyperparameter by hyperparameter unless told.
 OWN_SPACE: Mapping[str, Any] = {
     "optimizer": ["adam", "sgd"],
-    "learning_rate": {
-        "low": 3e-4,
-        "high": 3e-2,
-        "log": True,
-        "by_optimizer": {
-            "adadelta": {"low": 0.1, "high": 3.0},
-            "sgd": {"low": 0.01, "high": 0.5},
-        },
-    },
-    "momentum": {"low": 0.0, "high": 0.95, "by_optimizer": {"rmsprop": 0.0}},
+    "learning_rate": _rates(3e-4, 3e-2, adadelta=(0.1, 3.0), sgd=(0.01, 0.5)),
+    "momentum": _MOMENTUM,
     "batch_size": [32, 64],
 }
 
@@ -140,39 +115,3 @@ SWEEP_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 #: The same of a person's own objective.
 OWN_SETTINGS: Mapping[str, Any] = {"max_total_epochs": 300}
-
-#: Limits of each objective's ``[space.model]``, by objective.
-MODEL_LIMITS: Mapping[str, type[BaseModel]] = {
-    "relation-cnn": RelationCnnLimits,
-    "tabular-mlp": TabularMlpLimits,
-    "sequence-rnn": SequenceRnnLimits,
-}
-
-
-def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
-    """List what is wrong with a space's ``model`` for an objective; paths start with ``model``.
-
-    An objective without an entry in ``MODEL_LIMITS`` accepts whatever its ``build_model`` does.
-    """
-    limits = MODEL_LIMITS.get(objective)
-    if limits is None:
-        return []
-    found = []
-    for name, spec in space.model.items():
-        if name not in limits.model_fields:
-            text = suggest_names(name, limits.model_fields)
-            found.append(Mistake(("model", name), text, is_unknown_key=True))
-            continue
-        mistakes = _find_value_mistakes(limits, name, spec)
-        found += [one._replace(path=("model", name, *one.path)) for one in mistakes]
-    return found
-
-
-def _find_value_mistakes(limits: type[BaseModel], name: str, spec: Any) -> list[Mistake]:
-    if isinstance(spec, Range) and not spec.is_int and limits.model_fields[name].annotation is int:
-        return [Mistake((), "takes whole numbers; add int = true")]
-    found = [*find_spec_mistakes(spec, lambda value: find_model_mistakes(limits, {name: value}))]
-    if isinstance(spec, Range) and spec.is_int and not found and spec.low < spec.high:
-        # The value after the lowest: both ends of 3..5 are odd, and yet the range has a 4.
-        found = find_model_mistakes(limits, {name: int(spec.low + (spec.step or 1.0))})
-    return found

@@ -1,156 +1,83 @@
-"""Fixed values, choices and ranges: their checks, their text, and how a trial is asked for one.
+"""Fixed values, choices and ranges: how they are written, their mistakes and their text.
 
-Knows no hyperparameter by name, no sampler and no file.
+Knows what a hyperparameter can be from its row; knows no sampler and no file.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Annotated, Any, Protocol, Self
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Tag,
-    model_validator,
-)
+from search_spaces.hparams import ModelValue, Positive, Row
+from search_spaces.mistakes import Kind, Mistake, Mistakes, show_value, unknown_key, wrong
 
-from search_spaces.hparams import ModelValue
-from search_spaces.mistakes import Mistake, Mistakes, show_value
-
-
-class TrialLike(Protocol):
-    """What a space needs of an Optuna trial; ``optuna.trial.BaseTrial`` has it."""
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        """Return a number in [low, high]."""
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        """Return a whole number in [low, high]."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return one of the choices."""
+#: The keys of a range; ``by_optimizer`` is a table of numbers and ranges.
+_KEYS = {
+    "low": Row(kind=float),
+    "high": Row(kind=float),
+    "log": Row(kind=bool),
+    "int": Row(kind=bool),
+    "step": Row(kind=Positive),
+}
+#: Largest whole number of a range: above it a float skips some.
+_MOST = 2.0**53
 
 
-def _check_scalar(value: object) -> ModelValue:
-    # A plain validator, because Pydantic reports each member of a union that does not fit.
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Mistakes([Mistake((), f"must be a finite number, got {value}")])
-    if isinstance(value, bool | int | float | str):
-        return value
-    text = f"must be a number, a text, true or false, got {show_value(value)}"
-    raise Mistakes([Mistake((), text)])
-
-
-def _refuse_repeats(choices: tuple[ModelValue, ...]) -> tuple[ModelValue, ...]:
-    repeated = [str(choice) for i, choice in enumerate(choices) if choice in choices[:i]]
-    if repeated:
-        raise Mistakes([Mistake((), f"names a choice twice: {', '.join(repeated)}")])
-    return choices
-
-
-def _find_kind(value: object) -> str:
-    if isinstance(value, Mapping | Range):
-        return "(range)"
-    return "(choices)" if isinstance(value, list | tuple) else "(fixed)"
-
-
-class Range(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Range:
     """A range of numbers, both ends included.
 
-    Raises:
-        pydantic.ValidationError: If the range is empty, or its scale does not fit its ends.
+    Attributes:
+        low: Its lower end.
+        high: Its upper end.
+        log: The logarithm is sampled evenly; ``low`` is > 0. Betas always are, as 1 - beta.
+        is_int: Whole numbers only; written ``int`` in a sweep file.
+        step: Distance of neighbouring values, which divides the range; never beside ``log``.
+        by_optimizer: An optimizer's own range or fixed value.
     """
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, populate_by_name=True
-    )
 
     low: float
     high: float
     log: bool = False
-    """Sample the logarithm evenly; ``low`` must be > 0. Betas always are, as 1 - beta."""
-    is_int: bool = Field(default=False, alias="int")
-    """Whole numbers only; written ``int`` in a sweep file."""
-    step: Annotated[float, Field(gt=0.0)] | None = None
-    """Distance of neighbouring values; must divide the range."""
-    by_optimizer: dict[str, "Annotated[OwnFixed | OwnRange, Discriminator(_find_kind)]"] = Field(
-        default_factory=dict
-    )
-    """An optimizer's own range or fixed value; ``log`` and ``int`` as here unless told."""
+    is_int: bool = False
+    step: float | None = None
+    by_optimizer: Mapping[str, "float | Range"] = field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _hand_down_the_scale(cls, values: object) -> object:
-        own = values.get("by_optimizer") if isinstance(values, Mapping) else None
-        if not isinstance(values, Mapping) or not isinstance(own, Mapping):
-            return values
-        scale = {key: values[key] for key in ("log", "int", "is_int") if key in values}
-        # Optuna samples in steps or on a log scale, never both: a step of its own wins.
-        filled = {
-            name: {**({} if "step" in sub else scale), **sub} if isinstance(sub, Mapping) else sub
-            for name, sub in own.items()
-        }
-        return {**values, "by_optimizer": filled}
-
-    @model_validator(mode="after")
-    def _check_ends(self) -> Self:
-        low, high = f"{self.low:g}", f"{self.high:g}"
-        texts = []
-        if self.low > self.high:
-            texts.append(f"is an empty range: low {low} is above high {high}")
-        if self.log and self.low <= 0.0:
-            texts.append(f"needs low > 0 for log = true, got {low}")
-        numbers = (self.low, self.high, self.step or 1.0)
-        if self.is_int and not all(number.is_integer() for number in numbers):
-            texts.append(f"needs whole numbers for int = true, got {low}..{high}")
-        if self.step is not None and self.log:
-            texts.append("can have step or log = true, not both")
-        elif self.step is not None and self.low <= self.high:
-            texts.extend(_find_step_mistakes(self.low, self.high, step=self.step))
-        if any(isinstance(own, Range) and own.by_optimizer for own in self.by_optimizer.values()):
-            texts.append("has a by_optimizer inside by_optimizer")
-        if texts:
-            raise Mistakes(Mistake((), text) for text in texts)
-        return self
+    def to_table(self) -> dict[str, Any]:
+        """Return the range as it would stand in a sweep file."""
+        table: dict[str, Any] = {"low": self.low, "high": self.high}
+        scale = {"log": self.log, "int": self.is_int}
+        table |= {key: True for key, is_on in scale.items() if is_on}
+        table |= {} if self.step is None else {"step": self.step}
+        own: dict[str, Any] = {}
+        for name, one in self.by_optimizer.items():
+            own[name] = one.to_table() if isinstance(one, Range) else one
+            if isinstance(one, Range) and one.step is None:
+                # It inherits the scale unless told.
+                own[name] |= {key: False for key in scale if scale[key] and key not in own[name]}
+        return {**table, "by_optimizer": own} if own else table
 
 
-def _find_step_mistakes(low: float, high: float, *, step: float) -> list[str]:
-    # Decimal, as Optuna does: 0.3 / 0.1 is not whole in binary. Optuna would warn and lower high.
-    width, exact = Decimal(str(high)) - Decimal(str(low)), Decimal(str(step))
-    if width % exact == 0:
-        return []
-    end = float(Decimal(str(low)) + width // exact * exact)
-    return [f"has a step {step:g} that does not divide {low:g}..{high:g}; use high = {end:g}"]
+#: A fixed value (not sampled), choices, or a range.
+Spec = ModelValue | tuple[ModelValue, ...] | Range
 
 
-Scalar = Annotated[ModelValue, PlainValidator(_check_scalar)]
-Fixed = Annotated[Scalar, Tag("(fixed)")]
-_Several = Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
-Choices = Annotated[_Several, AfterValidator(_refuse_repeats), Tag("(choices)")]
-OwnFixed = Annotated[float, Field(strict=True), Tag("(fixed)")]
-OwnRange = Annotated[Range, Tag("(range)")]
-Range.model_rebuild()
+def parse_spec(value: object, row: Row) -> Spec:
+    """Return what a sweep file says of a hyperparameter.
 
-#: A fixed value (not sampled), a list of choices, or a range.
-Spec = Annotated[Fixed | Choices | OwnRange, Discriminator(_find_kind)]
-
-
-def find_spec_mistakes(
-    spec: Spec | None, find_mistakes: Callable[[object], list[Mistake]]
-) -> Iterator[Mistake]:
-    """Yield the mistakes of each value that a spec names, with its place in the spec."""
-    for path, value in _list_values(spec):
-        for mistake in find_mistakes(value):
-            yield mistake._replace(path=path)
+    Raises:
+        Mistakes: If it says nothing that the hyperparameter can be; paths start in the value.
+    """
+    spec = _read(value)
+    if isinstance(spec, Range):
+        _check_range(spec, row)
+    mistakes = [
+        one.below(*at) for at, each in _list_values(spec) for one in row.find_mistakes(each)
+    ]
+    if mistakes:
+        raise Mistakes(mistakes)
+    return spec
 
 
 def describe_spec(spec: Spec, *, is_beta: bool = False) -> str:
@@ -167,35 +94,130 @@ def describe_spec(spec: Spec, *, is_beta: bool = False) -> str:
     return f"{text} ({own})" if own else text
 
 
-def draw(trial: TrialLike, name: str, spec: Spec, *, optimizer: str = "") -> ModelValue:
-    """Return the spec's value, asking the trial for it where it varies.
+def _read(value: object) -> Spec:
+    if isinstance(value, Range):
+        return value
+    if isinstance(value, Mapping):
+        return _read_range(value)
+    if not isinstance(value, list | tuple):
+        return _read_scalar(value)
+    choices = tuple(_read_scalar(one) for one in value)
+    if not choices:
+        raise wrong("is an empty list; name at least one choice")
+    repeated = [str(choice) for i, choice in enumerate(choices) if choice in choices[:i]]
+    if repeated:
+        raise wrong(f"names a choice twice: {', '.join(repeated)}")
+    return choices
 
-    An optimizer's own range is asked for as ``NAME_OPTIMIZER``.
+
+def _read_range(table: Mapping[str, Any], *, is_own: bool = False) -> Range:
+    """Return the range that a table writes.
+
+    Args:
+        table: Of the sweep file.
+        is_own: It is an optimizer's own.
+
+    Raises:
+        Mistakes: If it is none; paths start in the table.
     """
+    own = table.get("by_optimizer", {})
+    known = [*_KEYS, "by_optimizer"]
+    mistakes = [unknown_key((key,), known) for key in table if key not in known]
+    mistakes += [
+        Mistake((key,), "is missing", Kind.MISSING) for key in ("low", "high") if key not in table
+    ]
+    for key in [key for key in _KEYS if key in table]:
+        mistakes += [one.below(key) for one in _KEYS[key].find_mistakes(table[key])]
+    if not isinstance(own, Mapping):
+        mistakes.append(Mistake(("by_optimizer",), f"must be a table, got {show_value(own)}"))
+        own = {}
+    if is_own and own:
+        mistakes.append(Mistake((), "has a by_optimizer inside by_optimizer"))
+    read: dict[str, float | Range] = {}
+    for name, value in own.items() if not is_own else ():
+        try:
+            read[name] = _read_own(value, table)
+        except Mistakes as error:
+            mistakes += [one.below("by_optimizer", name) for one in error.items]
+    if not mistakes:
+        low, high, step = float(table["low"]), float(table["high"]), table.get("step")
+        step = None if step is None else float(step)
+        spec = Range(low, high, table.get("log", False), table.get("int", False), step, read)
+        mistakes = [Mistake((), text) for text in _find_end_mistakes(spec)]
+        if not mistakes:
+            return spec
+    raise Mistakes(mistakes)
+
+
+def _read_own(value: object, table: Mapping[str, Any]) -> float | Range:
+    """Return an optimizer's own value or range; the table's scale is its own unless told."""
+    if isinstance(value, Mapping):
+        # Optuna samples in steps or on a log scale, never both: a step of its own wins.
+        inherited = () if "step" in value else ("log", "int")
+        scale = {key: table[key] for key in inherited if key in table}
+        return _read_range({**scale, **value}, is_own=True)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(f"must be a number or a table of low and high, got {show_value(value)}")
+    return float(value)
+
+
+def _find_end_mistakes(spec: Range) -> Iterator[str]:
+    low, high = f"{spec.low:g}", f"{spec.high:g}"
+    if spec.low > spec.high:
+        yield f"is an empty range: low {low} is above high {high}"
+    if spec.log and spec.low <= 0.0:
+        yield f"needs low > 0 for log = true, got {low}"
+    numbers = (spec.low, spec.high, spec.step or 1.0)
+    if spec.is_int and not all(number.is_integer() for number in numbers):
+        yield f"needs whole numbers for int = true, got {low}..{high}"
+    elif spec.is_int and max(map(abs, numbers)) > _MOST:
+        yield f"needs whole numbers up to {_MOST:.0f}, got {low}..{high}"
+    if spec.step is not None and spec.log:
+        yield "can have step or log = true, not both"
+    elif spec.step is not None and spec.low <= spec.high:
+        # Decimal, as Optuna does: 0.3 / 0.1 is not whole in binary. Optuna would warn and lower
+        # high.
+        start, exact = Decimal(str(spec.low)), Decimal(str(spec.step))
+        width = Decimal(str(spec.high)) - start
+        if width % exact != 0:
+            end = float(start + width // exact * exact)
+            text = f"has a step {spec.step:g} that does not divide {low}..{high}"
+            yield f"{text}; use high = {end:g}"
+
+
+def _read_scalar(value: object) -> ModelValue:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise wrong(f"must be a finite number, got {value}")
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise wrong(f"must be a number, a text, true or false, got {show_value(value)}")
+
+
+def _check_range(spec: Range, row: Row) -> None:
+    is_model = row.kind is ModelValue
+    if not is_model and (row.base not in (int, float) or not row.has_ranges):
+        raise wrong("takes a value or a list of choices, not a range")
+    if row.base is int and not spec.is_int:
+        raise wrong("takes whole numbers; add int = true")
+    if row.is_beta and (spec.is_int or spec.step is not None):
+        raise wrong("is sampled as 1 - beta on a log scale; remove int and step")
+
+
+def _list_values(spec: Spec) -> Iterator[tuple[tuple[str, ...], ModelValue]]:
+    """Yield values that a spec allows, each with its place in the spec."""
     if isinstance(spec, tuple):
-        choice: ModelValue = trial.suggest_categorical(name, spec)
-        return choice
-    if not isinstance(spec, Range):
-        return spec
-    if optimizer in spec.by_optimizer:
-        return draw(trial, f"{name}_{optimizer}", spec.by_optimizer[optimizer])
-    if spec.is_int:
-        step = int(spec.step or 1)
-        return trial.suggest_int(name, int(spec.low), int(spec.high), step=step, log=spec.log)
-    return trial.suggest_float(name, spec.low, spec.high, step=spec.step, log=spec.log)
-
-
-def _list_values(spec: Spec | None) -> Iterator[tuple[tuple[str, ...], ModelValue]]:
-    if isinstance(spec, Range):
+        yield from (((), choice) for choice in spec)
+    elif isinstance(spec, Range):
         for end in ("low", "high"):
             number = getattr(spec, end)
             yield (end,), int(number) if spec.is_int else number
+        if spec.is_int and spec.low < spec.high:
+            # Both ends of 3..5 are odd, and yet the range has a 4.
+            yield (), int(spec.low + (spec.step or 1.0))
         for name, own in spec.by_optimizer.items():
             for path, value in _list_values(own):
                 yield ("by_optimizer", name, *path), value
-    elif isinstance(spec, tuple):
-        yield from (((), choice) for choice in spec)
-    elif spec is not None:
+    else:
         yield (), spec
 
 

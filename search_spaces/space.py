@@ -1,205 +1,199 @@
-"""The ranges that hyperparameters are sampled from, and the way through Optuna and back.
+"""A search space: what each hyperparameter may be in a study, and what follows from it.
 
-Knows which hyperparameter is sampled when; knows no sampler, no file and no objective.
+Knows which trial has which hyperparameter; knows no sampler, no file and no objective.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-
 from search_spaces.hparams import (
+    MODEL,
     OPTIMIZERS,
-    OPTIMIZERS_WITH,
-    SCHEDULES,
-    SCHEDULES_WITH,
+    ROWS,
     Hparams,
-    find_limit_mistakes,
+    ModelValue,
+    Row,
+    find_row,
 )
-from search_spaces.mistakes import Mistake, Mistakes, list_mistakes, suggest_names
-from search_spaces.ranges import (
-    Range,
-    Spec,
-    TrialLike,
-    describe_spec,
-    draw,
-    find_spec_mistakes,
-)
-
-__all__ = [
-    "Range",
-    "SearchSpace",
-    "Spec",
-    "TrialLike",
-    "describe_spec",
-    "find_known_keys",
-    "find_spec_mistakes",
-    "parse_space",
-]
-
-BETAS = ("beta1", "beta2")
-
-#: PyTorch's, where a space names one of the two.
-_DEFAULT_BETAS: Mapping[str, float] = {"beta1": 0.9, "beta2": 0.999}
-
-#: What is never a range: names, and the batch size, because trials of one size share a program.
-_NEVER_RANGES = frozenset({"optimizer", "nesterov", "schedule", "batch_size", "class_weights"})
-_WHOLE_NUMBERS = frozenset({"plateau_patience", "schedule_epochs", "step_epochs", "warmup_epochs"})
-
-#: In this order, or a sampler with a seed would draw other values than in earlier versions.
-_DRAWN = (
-    "learning_rate", "momentum", "dropout", "batch_size", "class_weights", "nesterov", "rho",
-    "weight_decay", "clip_norm", "label_smoothing", *SCHEDULES_WITH,
-    "sufficient_decrease", "shrink",
-)  # fmt: skip
+from search_spaces.mistakes import Mistake, Mistakes, show_value, unknown_key, wrong
+from search_spaces.parameters import Parameter, TrialLike
+from search_spaces.ranges import Range, Spec, describe_spec, parse_spec
 
 
-class SearchSpace(BaseModel):
-    """What may vary in a study; ``None`` leaves a hyperparameter at the default of ``Hparams``.
+@dataclass(frozen=True)
+class SearchSpace:
+    """What may vary in a study; a hyperparameter that it does not name has its default.
 
-    What a trial's optimizer (``OPTIMIZERS_WITH``) or schedule (``SCHEDULES_WITH``) does not have
-    is not sampled for it. Optuna
-    sees ``one_minus_beta1``, ``model.NAME`` and, where an optimizer has a range of its own,
-    ``learning_rate_NAME``: a group of its own for ``TPESampler(group=True)``.
+    What a trial's optimizer or schedule does not have is not sampled for it. An optimizer's own
+    range is a parameter of its own to Optuna, hence a group for ``TPESampler(group=True)``.
 
-    Raises:
-        pydantic.ValidationError: If a range is empty or leaves the limits of ``Hparams``;
-            ``parse_space`` says the same in one line each.
+    Attributes:
+        specs: A fixed value, choices or a range by name (``learning_rate``, ``model.filters``), in
+            the order of ``Hparams``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    specs: Mapping[str, Spec] = field(default_factory=dict)
 
-    optimizer: Spec | None = None
-    learning_rate: Spec | None = None
-    beta1: Spec | None = None
-    """Limits of beta itself; 1 - beta is sampled, on a log scale."""
-    beta2: Spec | None = None
-    momentum: Spec | None = None
-    nesterov: Spec | None = None
-    rho: Spec | None = None
-    sufficient_decrease: Spec | None = None
-    shrink: Spec | None = None
-    weight_decay: Spec | None = None
-    clip_norm: Spec | None = None
-    schedule: Spec | None = None
-    factor: Spec | None = None
-    plateau_patience: Spec | None = None
-    schedule_epochs: Spec | None = None
-    step_epochs: Spec | None = None
-    warmup_epochs: Spec | None = None
-    dropout: Spec | None = None
-    batch_size: Spec | None = None
-    """A number or a list, never a range: trials of one batch size can share a program."""
-    class_weights: Spec | None = None
-    label_smoothing: Spec | None = None
-    model: dict[str, Spec] = Field(default_factory=dict)
+    def __getitem__(self, name: str) -> Spec:
+        return self.specs[name]
 
-    @field_validator("optimizer", *BETAS, "schedule", *_DRAWN)
-    @classmethod
-    def _check_limits(cls, spec: Spec | None, info: ValidationInfo) -> Spec | None:
-        assert info.field_name is not None
-        name = info.field_name
-        if isinstance(spec, Range) and name in _NEVER_RANGES:
-            raise Mistakes([Mistake((), "takes a value or a list of choices, not a range")])
-        if isinstance(spec, Range) and name in _WHOLE_NUMBERS and not spec.is_int:
-            raise Mistakes([Mistake((), "takes whole numbers; add int = true")])
-        mistakes = [*find_spec_mistakes(spec, lambda value: find_limit_mistakes(name, value))]
-        if isinstance(spec, Range):
-            optimizer = info.data.get("optimizer", OPTIMIZERS)
-            mistakes += _find_range_mistakes(spec, name, optimizer=optimizer)
-        if mistakes:
-            raise Mistakes(mistakes)
-        return spec
-
-    @field_validator("model")
-    @classmethod
-    def _check_owners(cls, model: dict[str, Spec], info: ValidationInfo) -> dict[str, Spec]:
-        optimizer = info.data.get("optimizer", OPTIMIZERS)
-        mistakes: list[Mistake] = []
-        for name, spec in model.items():
-            if isinstance(spec, Range):
-                found = _find_range_mistakes(spec, f"model.{name}", optimizer=optimizer)
-                mistakes += [one._replace(path=(name, *one.path)) for one in found]
-        if mistakes:
-            raise Mistakes(mistakes)
-        return model
+    def get(self, name: str) -> Spec | None:
+        """Return what it says of a hyperparameter; None: nothing."""
+        return self.specs.get(name)
 
     @property
     def optimizers(self) -> tuple[str, ...]:
         """The optimizers that a trial can have."""
-        return _list_optimizers(self.optimizer)
+        return _list_names(self.specs.get("optimizer", "adam"))
 
     @property
     def schedules(self) -> tuple[str, ...]:
         """The schedules of the learning rate that a trial can have."""
-        if OPTIMIZERS_WITH["schedule"].isdisjoint(self.optimizers):
+        if ROWS["schedule"].optimizers.isdisjoint(self.optimizers):
             return ("constant",)
-        return _list_names(self.schedule, default="constant")
+        return _list_names(self.specs.get("schedule", "constant"))
+
+    @cached_property
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """The optimizer and the schedule of each kind of trial; they decide what it has."""
+        rated = ROWS["schedule"].optimizers
+        return tuple(
+            (optimizer, schedule)
+            for optimizer in self.optimizers
+            for schedule in (self.schedules if optimizer in rated else ("constant",))
+        )
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """All that a sampler may draw, a choice of one included."""
+        found = (
+            self.find(name, optimizer)
+            for name in self.specs
+            for optimizer, schedule in self.kinds
+            if find_row(name).has(optimizer=optimizer, schedule=schedule)
+        )
+        by_name = {one.name: one for one in found if isinstance(one, Parameter)}
+        return tuple(by_name.values())
+
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the hyperparameters of which trials may have two values or more."""
+        names = dict.fromkeys(one.row.name for one in self.parameters if not one.is_single)
+        return tuple(names)
+
+    def find(self, name: str, optimizer: str) -> Parameter | ModelValue | None:
+        """Return what trials of an optimizer draw of a hyperparameter, or its fixed value."""
+        spec = self.specs.get(name)
+        if not isinstance(spec, Range):
+            return Parameter(find_row(name), spec) if isinstance(spec, tuple) else spec
+        own = spec.by_optimizer.get(optimizer)
+        if own is None:
+            return Parameter(find_row(name), spec, others=frozenset(spec.by_optimizer))
+        return Parameter(find_row(name), own, optimizer) if isinstance(own, Range) else own
 
     def suggest(self, trial: TrialLike) -> Hparams:
         """Return the trial's hyperparameters, asking it for those that vary and apply."""
-        optimizer = str(draw(trial, "optimizer", self.optimizer or "adam"))
-        schedule = "constant"
-        if optimizer in OPTIMIZERS_WITH["schedule"]:
-            schedule = str(draw(trial, "schedule", self.schedule or "constant"))
-        values: dict[str, Any] = {"optimizer": optimizer, "schedule": schedule}
-        for name in _DRAWN:
-            spec = getattr(self, name)
-            if spec is not None and _has(name, optimizer=optimizer, schedule=schedule):
-                values[name] = draw(trial, name, spec, optimizer=optimizer)
-        betas = {name: getattr(self, name) for name in BETAS}
-        if optimizer in OPTIMIZERS_WITH["beta1"] and betas != {"beta1": None, "beta2": None}:
-            values["betas"] = tuple(
-                _draw_beta(trial, name, spec, optimizer=optimizer) for name, spec in betas.items()
-            )
-        values["model"] = {
-            name: draw(trial, f"model.{name}", spec, optimizer=optimizer)
-            for name, spec in self.model.items()
-        }
-        return Hparams(**values)
+        values: dict[str, Any] = {"optimizer": "adam", "schedule": "constant"}
+        for name in self.specs:
+            kind = {"optimizer": values["optimizer"], "schedule": values["schedule"]}
+            if find_row(name).has(**kind):
+                found = self.find(name, values["optimizer"])
+                values[name] = found.suggest(trial) if isinstance(found, Parameter) else found
+        return Hparams.from_values(values)
 
-    def hparams_from_optuna(self, params: Mapping[str, Any]) -> Hparams:
-        """Return the hyperparameters of a trial of this space from its Optuna parameters.
+    def read(self, hparams: Hparams) -> Iterator[tuple[Parameter, ModelValue]]:
+        """Yield what a sampler would have drawn for a trial, and the value that it has.
 
-        Raises:
-            ValueError: If a parameter is missing, or is none of this space's.
+        A choice that the space does not have is left out; a number outside its range is not.
         """
-        recorded = _RecordedTrial(params)
-        hparams = self.suggest(recorded)
-        if foreign := sorted(set(params) - recorded.asked):
-            raise ValueError(f"parameters of another search space: {', '.join(foreign)}")
-        return hparams
+        values = hparams.to_values()
+        for name in self.specs:
+            found = self.find(name, hparams.optimizer)
+            if not isinstance(found, Parameter) or name not in values:
+                continue
+            if not found.choices or values[name] in found.choices:
+                yield found, values[name]
+
+    def first(self) -> Hparams:
+        """Return a trial with the first choice and the lowest number of everything."""
+        return Hparams.from_values(next(self.list_grid(points=2)))
+
+    def list_grid(self, points: int | None) -> Iterator[dict[str, ModelValue]]:
+        """Yield the values of each trial of its grid; the last hyperparameter runs fastest.
+
+        Choices are taken in full, and ``points`` values of a range, evenly on its scale; what a
+        trial does not have is not multiplied.
+
+        Args:
+            points: Values of each range; 1: its middle. None will do where nothing is a range.
+        """
+        for axes in self._list_axes(points):
+            for values in itertools.product(*axes.values()):
+                yield dict(zip(axes, values, strict=True))
+
+    def count_grid(self, points: int | None) -> int:
+        """Return how many trials its grid has."""
+        return sum(
+            math.prod(len(values) for values in axes.values()) for axes in self._list_axes(points)
+        )
+
+    def _list_axes(self, points: int | None) -> Iterator[dict[str, list[ModelValue]]]:
+        for optimizer, schedule in self.kinds:
+            kind = {"optimizer": optimizer, "schedule": schedule}
+            axes: dict[str, list[ModelValue]] = {name: [value] for name, value in kind.items()}
+            for name in self.specs:
+                found = None if name in kind else self.find(name, optimizer)
+                if found is not None and find_row(name).has(**kind):
+                    axes[name] = (
+                        found.spread(points or 1) if isinstance(found, Parameter) else [found]
+                    )
+            yield axes
+
+    def pin(self, values: Mapping[str, ModelValue]) -> "SearchSpace":
+        """Return the space with these hyperparameters fixed, whatever its ranges say."""
+        return SearchSpace(_sort({**self.specs, **values}))
+
+    def can_draw(self, name: str, value: ModelValue) -> bool:
+        """Return whether each trial could get a value of a hyperparameter: all have it."""
+        row = find_row(name)
+        for optimizer, schedule in self.kinds:
+            if not row.has(optimizer=optimizer, schedule=schedule):
+                return False
+            found = self.find(name, optimizer)
+            allowed = row.default if found is None else found
+            if not (
+                allowed.contains(value) if isinstance(allowed, Parameter) else allowed == value
+            ):
+                return False
+        return True
+
+    def list_lacking(self, name: str) -> tuple[list[str], list[str]]:
+        """Return the optimizers and the schedules that its trials can have without this."""
+        row = find_row(name)
+        optimizers = [one for one in self.optimizers if one not in row.optimizers]
+        return optimizers, [one for one in self.schedules if one not in row.schedules]
 
     def describe(self) -> list[tuple[str, str]]:
         """List (name, text) for people: what can be sampled, and what is fixed."""
-        specs = {name: getattr(self, name) for name in type(self).model_fields if name != "model"}
-        specs |= {f"model.{name}": spec for name, spec in self.model.items()}
         lines = []
-        for name, spec in specs.items():
-            only = self._find_owners(name)
-            if spec is not None and only is not None:
-                lines.append((name, describe_spec(spec, is_beta=name in BETAS) + only))
+        for name, spec in self.specs.items():
+            only = self._describe_owners(name)
+            if only is not None:
+                lines.append((name, describe_spec(spec, is_beta=find_row(name).is_beta) + only))
         return lines
 
-    def _find_owners(self, name: str) -> str | None:
+    def _describe_owners(self, name: str) -> str | None:
         """Return ", sgd only" or ", not armijo" where some trials lack it, None where all do."""
         text = ""
-        for possible, known in (
-            (self.optimizers, OPTIMIZERS_WITH.get(name, OPTIMIZERS)),
-            (self.schedules, SCHEDULES_WITH.get(name, SCHEDULES)),
-        ):
-            owners = [one for one in possible if one in known]
+        possible = (self.optimizers, self.schedules)
+        for names, lacking in zip(possible, self.list_lacking(name), strict=True):
+            owners = [one for one in names if one not in lacking]
             if not owners:
                 return None
-            lacking = [one for one in possible if one not in known]
             if lacking == ["armijo"] and len(owners) > 1:
                 text += ", not armijo"
             elif lacking:
@@ -208,86 +202,79 @@ class SearchSpace(BaseModel):
 
     def to_table(self) -> dict[str, Any]:
         """Return the space as it would stand in a sweep file, in JSON values."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        table: dict[str, Any] = {}
+        for name, spec in self.specs.items():
+            value: Any = list(spec) if isinstance(spec, tuple) else spec
+            value = spec.to_table() if isinstance(spec, Range) else value
+            if name.startswith(MODEL):
+                table.setdefault("model", {})[name.removeprefix(MODEL)] = value
+            else:
+                table[name] = value
+        return table
 
 
-def parse_space(values: Mapping[str, Any]) -> SearchSpace:
-    """Return the search space of a plain mapping, such as a table of a sweep file.
+def parse_space(values: object, arguments: Mapping[str, Row] | None = None) -> SearchSpace:
+    """Return the search space of a table of a sweep file.
+
+    Args:
+        values: The table.
+        arguments: Those of the objective's model, by name; None: any will do.
 
     Raises:
-        Mistakes: All mistakes at once, one line each, unknown names with the nearest known.
+        Mistakes: All mistakes at once; paths start in the table.
     """
-    try:
-        return SearchSpace.model_validate(values)
-    except ValidationError as error:
-        raise Mistakes(list_mistakes(error, find_known_keys)) from None
+    if isinstance(values, SearchSpace):
+        return values
+    if not isinstance(values, Mapping):
+        raise wrong(f"must be a table, got {show_value(values)}")
+    specs: dict[str, Spec] = {}
+    mistakes: list[Mistake] = []
+    model = values.get("model", {})
+    if not isinstance(model, Mapping):
+        mistakes.append(Mistake(("model",), f"must be a table, got {show_value(model)}"))
+        model = {}
+    for name, value in {**values, **{f"{MODEL}{key}": one for key, one in model.items()}}.items():
+        if name == "model" or value is None:
+            continue
+        is_model = name.startswith(MODEL)
+        *table, key = path = ("model", name.removeprefix(MODEL)) if is_model else (name,)
+        rows = ROWS if not is_model else {key: find_row(name)} if arguments is None else arguments
+        if not key.isidentifier():
+            mistakes.append(Mistake(path, "is no name that an argument can have in Python"))
+        elif key not in rows:
+            mistakes.append(unknown_key(path, rows if table else [*rows, "model"]))
+        else:
+            try:
+                specs[name] = parse_spec(value, rows[key])
+            except Mistakes as error:
+                mistakes += [one.below(*path) for one in error.items]
+    space = SearchSpace(_sort(specs))
+    # A space whose optimizers are wrong may have any.
+    optimizers = OPTIMIZERS if any(one.path[0] == "optimizer" for one in mistakes) else None
+    mistakes += _find_idle_ranges(space, optimizers or space.optimizers)
+    if mistakes:
+        raise Mistakes(mistakes)
+    return space
 
 
-def find_known_keys(path: Sequence[str]) -> tuple[str, ...]:
-    """List the keys that the table at a path inside a space may have."""
-    if not path:
-        return tuple(SearchSpace.model_fields)
-    if path[-1] == "by_optimizer":
-        return OPTIMIZERS
-    return tuple(field.alias or name for name, field in Range.model_fields.items())
+def _find_idle_ranges(space: SearchSpace, optimizers: tuple[str, ...]) -> Iterator[Mistake]:
+    """Yield the optimizers' own ranges that no trial could use."""
+    for name, spec in space.specs.items():
+        for one in spec.by_optimizer if isinstance(spec, Range) else ():
+            path = (*name.split("."), "by_optimizer", one)
+            if one not in OPTIMIZERS:
+                yield unknown_key(path, OPTIMIZERS)
+            elif one not in find_row(name).optimizers:
+                yield Mistake(path, f"has no use: {one} has no {name}")
+            elif one not in optimizers:
+                yield Mistake(path, f"has no use: optimizer is one of {', '.join(optimizers)}")
 
 
-class _RecordedTrial:
-    """Answers with what another trial was given."""
-
-    def __init__(self, params: Mapping[str, Any]) -> None:
-        self._params = params
-        self.asked: set[str] = set()
-
-    def _find(self, name: str, *_: Any, **__: Any) -> Any:
-        self.asked.add(name)
-        if name not in self._params:
-            raise ValueError(f"the trial has no parameter {name!r}; was the search space changed?")
-        return self._params[name]
-
-    suggest_float = suggest_int = suggest_categorical = _find
+def _sort(specs: Mapping[str, Spec]) -> dict[str, Spec]:
+    """Return specs in the order of ``Hparams``, those of the model last and as they were."""
+    places = {name: place for place, name in enumerate(ROWS)}
+    return dict(sorted(specs.items(), key=lambda item: places.get(item[0], len(places))))
 
 
-def _draw_beta(trial: TrialLike, name: str, spec: Spec | None, *, optimizer: str) -> float:
-    if isinstance(spec, Range) and optimizer in spec.by_optimizer:
-        own = spec.by_optimizer[optimizer]
-        return _draw_beta(trial, f"{name}_{optimizer}", own, optimizer="")
-    if not isinstance(spec, Range):
-        return float(draw(trial, name, _DEFAULT_BETAS[name] if spec is None else spec))
-    # 0.99 and 0.999 average over 100 and 1000 steps: even steps of beta would hardly visit the
-    # second. Decimal, because 1 - 0.99 is 0.010000000000000009 in binary.
-    low, high = (float(1 - Decimal(str(beta))) for beta in (spec.high, spec.low))
-    distance = trial.suggest_float(f"one_minus_{name}", low, high, log=True)
-    return min(max(1.0 - distance, spec.low), spec.high)
-
-
-def _has(name: str, *, optimizer: str, schedule: str) -> bool:
-    return optimizer in OPTIMIZERS_WITH.get(name, OPTIMIZERS) and schedule in SCHEDULES_WITH.get(
-        name, SCHEDULES
-    )
-
-
-def _list_optimizers(spec: Spec | None) -> tuple[str, ...]:
-    return _list_names(spec, default="adam")
-
-
-def _list_names(spec: Spec | None, *, default: str) -> tuple[str, ...]:
-    names = spec if isinstance(spec, tuple) else (default if spec is None else spec,)
-    return tuple(str(name) for name in names)
-
-
-def _find_range_mistakes(spec: Range, name: str, *, optimizer: Spec | None) -> Iterator[Mistake]:
-    choices, owners = _list_optimizers(optimizer), OPTIMIZERS_WITH.get(name, OPTIMIZERS)
-    if name in BETAS and (spec.is_int or spec.step is not None):
-        yield Mistake((), "is sampled as 1 - beta on a log scale; remove int and step")
-    for one, own in spec.by_optimizer.items():
-        path = ("by_optimizer", one)
-        if one not in OPTIMIZERS:
-            yield Mistake(path, suggest_names(one, OPTIMIZERS), is_unknown_key=True)
-        elif one not in owners:
-            yield Mistake(path, f"has no use: {one} has no {name}")
-        elif one not in choices:
-            yield Mistake(path, f"has no use: optimizer is one of {', '.join(choices)}")
-        elif isinstance(own, Range):
-            for mistake in _find_range_mistakes(own, name, optimizer=optimizer):
-                yield mistake._replace(path=path)
+def _list_names(spec: Spec) -> tuple[str, ...]:
+    return tuple(map(str, spec)) if isinstance(spec, tuple) else (str(spec),)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
-from storage import locations, schema, versions
+from storage import locations, records, versions
 from storage.holding import HOLD_POLL_S, FileLock, ServerLock, StudyHeldError, StudyHold
 from storage.locations import (
     NoSweepError,
@@ -272,7 +272,7 @@ def check_integrity(url: str) -> str:
             if found != "ok":
                 reason = " ".join(str(found).split())
                 raise StorageError(f"{path}: damaged ({reason}); restore it from a copy")
-    return f"{database.where}: sound, tables of version {schema.VERSION}"
+    return f"{database.where}: sound, tables of version {records.VERSION}"
 
 
 def _prepare(database: Database, *, create: bool) -> None:
@@ -301,8 +301,7 @@ def _parse(url: str) -> URL:
         parsed = make_url(resolved)
     except (ArgumentError, ValueError):
         raise StorageError(
-            f"{redact(resolved)}: not a URL of a database; a password's special characters must be"
-            " percent-encoded (@ is %40, / is %2F)"
+            f"{redact(resolved)}: not a URL of a database; {locations.NOT_ENCODED}"
         ) from None
     if parsed.get_backend_name() != "sqlite":
         return parsed

@@ -19,14 +19,15 @@ MOMENT = "datetime64[us, UTC]"
 _DTYPES = {schema.Real: "float64", schema.UtcDateTime: MOMENT, Boolean: "boolean"}
 
 
-def _dtype(column: Column[Any]) -> str:
+def find_dtype(column: Column[Any]) -> str:
+    """Return the type that a column has in a frame."""
     if isinstance(column.type, BigInteger):
         return "Int64" if column.nullable else "int64"
     return _DTYPES.get(type(column.type), "string")
 
 
 def _dtypes(table: Table, *names: str) -> dict[str, str]:
-    return {name: _dtype(table.c[name]) for name in names or table.c.keys()}
+    return {name: find_dtype(table.c[name]) for name in names or table.c.keys()}
 
 
 def _names(*records: type) -> list[str]:
@@ -52,9 +53,6 @@ HYPERPARAMETERS: Mapping[str, str] = {name: EPOCHS[name] for name in schema.HYPE
 CURVES: Mapping[str, str] = _dtypes(schema.EPOCH_RECORDS, "trial", *_names(EpochRecord))
 
 CLASS_SCORES: Mapping[str, str] = _dtypes(schema.CLASS_SCORES, *schema.CLASS_SCORES.c.keys()[1:])
-
-#: ``confusion``: JSON list of rows, the true class, of counts by predicted class.
-CONFUSIONS: Mapping[str, str] = _dtypes(schema.TRIAL_RESULTS, "trial", "confusion")
 
 #: ``rank``: from 1, equal scores share one, missing where a trial is not ranked;
 #: ``best_epoch``, ``best_score``, ``best_val_loss`` and ``epochs_run`` are those so far while a

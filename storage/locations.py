@@ -8,13 +8,14 @@ from urllib.parse import unquote
 ENVIRONMENT = "BESTEPOCH_STORAGE"
 DEFAULT_URL = "sqlite:///bestepoch.db"
 MASK = "***"
+NOT_ENCODED = "a password's special characters must be percent-encoded (@ is %40, / is %2F)"
 SECRET_KEYS = frozenset({"password", "passwd", "sslpassword", "pwd", "passphrase"})
 
 _STUDY_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # The password of a URL may hold blanks, and an "@" that somebody forgot to encode.
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^@\n]*@(?:\S*@)?")
 _BARE_PASSWORD = re.compile(r"((?:^|[\s'\"])[^\s:/@'\"]*:)(?!//)\S*@")
-_PAIR = re.compile(r"([\w%]+)=('[^']*'|\"[^\"]*\"|[^&;\s'\"]*)")
+_PAIR = re.compile(r"([\w%]+)(\s*=\s*)('[^']*'|\"[^\"]*\"|[^&;\s'\"]*)")
 
 
 class StorageError(ValueError):
@@ -56,6 +57,9 @@ def resolve_url(given: str | None) -> str:
     if scheme == "sqlite":
         return source
     if scheme in {"postgres", "postgresql", "postgresql+psycopg"}:
+        # The driver would take a part of the password for the host, and show it.
+        if rest.partition("?")[0].count("@") > 1:
+            raise StorageError(f"{redact(source)}: {NOT_ENCODED}")
         return f"postgresql+psycopg://{rest}"
     raise StorageError(
         f"{redact(source)}: unknown kind of database {redact(scheme)!r};"
@@ -76,8 +80,8 @@ def check_encoding(path: str) -> str:
 
 
 def _sqlite_url(path: str) -> str:
-    if re.search(r":.*@", path):
-        # Never a file in practice, but a server's URL that lost its scheme, password and all.
+    # Never a file in practice, but a server's URL that lost its scheme, or what psql takes.
+    if re.search(r":.*@", path) or re.search(r"\b(host|hostaddr|dbname|user|password)\s*=", path):
         raise StorageError(
             f"{redact(path)}: looks like a server without a scheme;"
             " write postgresql://USER@HOST/DATABASE"
@@ -102,5 +106,5 @@ def redact(url_or_text: str) -> str:
 
 
 def _mask_secret_value(match: re.Match[str]) -> str:
-    key = match.group(1)
-    return f"{key}={MASK}" if unquote(key).lower() in SECRET_KEYS else match.group(0)
+    key, equals, _ = match.groups()
+    return f"{key}{equals}{MASK}" if unquote(key).lower() in SECRET_KEYS else match.group(0)

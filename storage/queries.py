@@ -7,8 +7,9 @@ its DataFrames. The second half is for a coordinator and takes an open ``Databas
 
 import difflib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, Text, func, select
@@ -46,30 +47,90 @@ class UnknownTrialError(StorageError):
     """The study has no trial of this number."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredStudy:
-    """All that is stored about a study at one moment.
-
-    Attributes:
-        row: Its settings.
-        is_running: Whether a process holds it.
-        results: ``results``, ranked by the best epoch.
-        curves: ``curves``.
-        class_scores: ``class_scores``.
-        confusions: Rows of counts at the best epoch, by trial (``confusions``).
-        predictions: Predicted class of each validation example, a byte, at the best epoch, by
-            trial: the best 50.
-        names: Names of all studies of the database.
-    """
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A study at one moment; everything that is read through it belongs together."""
 
     row: StudyRow
-    is_running: bool
-    results: "pd.DataFrame"
-    curves: "pd.DataFrame"
-    class_scores: "pd.DataFrame"
-    confusions: Mapping[int, list[list[int]]]
-    predictions: Mapping[int, bytes]
-    names: frozenset[str]
+    _connection: Connection
+
+    def results(self) -> "pd.DataFrame":
+        """Return one row a trial (``frames.RESULTS``), ranked by the best epoch."""
+        view = BEST_EPOCHS.c
+        so_far = {"best_epoch": "epoch", "best_score": "score", "best_val_loss": "val_loss"}
+        so_far["epochs_run"] = "epochs_run"
+        columns = {name: dtype for name, dtype in frames.RESULTS.items() if name != "rank"}
+        shown = [
+            view[so_far.get(name, name)] if name in so_far or name not in _TRIAL else _TRIAL[name]
+            for name in columns
+        ]
+        same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
+        query = select(*map(_shown, shown)).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
+        return rank(frames.to_frame(self._mine(TRIAL_RESULTS, query), columns))
+
+    def curves(self) -> "pd.DataFrame":
+        """Return one row an epoch of each trial (``frames.CURVES``), by trial and epoch."""
+        return self._frame(EPOCH_RECORDS, frames.CURVES)
+
+    def class_scores(self) -> "pd.DataFrame":
+        """Return one row a class of each trial that ended with an epoch."""
+        return self._frame(schema.CLASS_SCORES, frames.CLASS_SCORES)
+
+    def best_epochs(self) -> "pd.DataFrame":
+        """Return each trial at its best epoch so far (``frames.EPOCHS``), by number."""
+        return self._frame(BEST_EPOCHS, frames.EPOCHS)
+
+    def confusions(self) -> dict[int, list[list[int]]]:
+        """Return counts by true and predicted class at the best epoch, by trial."""
+        found = select(_TRIAL.trial, _TRIAL.confusion).where(_TRIAL.confusion.is_not(None))
+        return dict(map(tuple, self._mine(TRIAL_RESULTS, found)))
+
+    def predictions(self) -> dict[int, bytes]:
+        """Return the predicted class of each validation example, a byte, of the best trials."""
+        kept = select(PREDICTIONS.c.trial, PREDICTIONS.c.predictions)
+        return dict(map(tuple, self._mine(PREDICTIONS, kept)))
+
+    def trial(self, number: int) -> dict[str, Any]:
+        """Return the trial's row of ``trial_results``, JSON decoded; UnknownTrialError if none."""
+        query = select(TRIAL_RESULTS).where(_TRIAL.study_uuid == self.row.uuid)
+        found = self._connection.execute(query.where(_TRIAL.trial == number)).mappings()
+        row = found.one_or_none()
+        if row is None:
+            numbers = self._mine(TRIAL_RESULTS, select(_TRIAL.trial))
+            last = numbers[-1][0] if numbers else None
+            known = "it has no trial yet" if last is None else f"trials count from 0 to {last}"
+            raise UnknownTrialError(f"study {self.row.name!r} has no trial {number}; {known}")
+        return dict(row)
+
+    def study_names(self) -> frozenset[str]:
+        """Return the names of all studies of the database."""
+        return frozenset(self._connection.execute(select(STUDIES.c.name)).scalars())
+
+    def _frame(self, table: Table, columns: Mapping[str, str]) -> "pd.DataFrame":
+        query = select(*(_shown(table.c[name]) for name in columns))
+        return frames.to_frame(self._mine(table, query), columns)
+
+    def _mine(self, table: Table, query: Select[Any]) -> Sequence[Any]:
+        """Return the study's rows, by the table's key."""
+        mine = query.where(table.c.study_uuid == self.row.uuid).order_by(*table.primary_key)
+        return self._connection.execute(mine).all()
+
+
+@contextmanager
+def snapshot(db: Database, study: str) -> Iterator[Snapshot]:
+    """Open a study to read; raises UnknownStudyError if there is none of this name."""
+    with db.read() as connection:
+        row = _find_study(connection, study)
+        if row is None:
+            names = select(STUDIES.c.name).order_by(STUDIES.c.name)
+            raise _unknown_study(study, list(connection.execute(names).scalars()), db.where)
+        yield Snapshot(row, connection)
+
+
+@contextmanager
+def _open(url: str, study: str) -> Iterator[Snapshot]:
+    with open_database(url, create=False) as db, snapshot(db, study) as found:
+        yield found
 
 
 def studies(url: str) -> "pd.DataFrame":
@@ -93,62 +154,22 @@ def studies(url: str) -> "pd.DataFrame":
         return frames.to_frame(connection.execute(query).all(), frames.STUDIES)
 
 
-def whole_study(url: str, name: str) -> StoredStudy:
-    """Return all that is stored about a study, read in one transaction."""
-    with open_database(url, create=False) as db:
-        # Before the read: a process that ends its trials and then lets go is not taken for dead.
-        was_running = db.is_held(name)
-        with db.read() as connection:
-            row = _known_study(connection, name, db.where)
-            found = select(_TRIAL.trial, _TRIAL.confusion).where(_TRIAL.study_uuid == row.uuid)
-            found = found.where(_TRIAL.confusion.is_not(None)).order_by(_TRIAL.trial)
-            kept = select(PREDICTIONS.c.trial, PREDICTIONS.c.predictions)
-            kept = kept.where(PREDICTIONS.c.study_uuid == row.uuid).order_by(PREDICTIONS.c.trial)
-            scores = (schema.CLASS_SCORES, frames.CLASS_SCORES)
-            stored = StoredStudy(
-                row=row,
-                is_running=was_running,
-                results=rank(_results(connection, row.uuid)),
-                curves=_read_frame(connection, row.uuid, EPOCH_RECORDS, frames.CURVES),
-                class_scores=_read_frame(connection, row.uuid, *scores),
-                confusions=dict(map(tuple, connection.execute(found))),
-                predictions=dict(map(tuple, connection.execute(kept))),
-                names=frozenset(connection.execute(select(STUDIES.c.name)).scalars()),
-            )
-        # And after it: nor is one that took the study in between.
-        return replace(stored, is_running=was_running or db.is_held(name))
-
-
 def best_epochs(url: str, study: str) -> "pd.DataFrame":
-    """Return each trial at its best epoch so far (``frames.EPOCHS``), by number.
-
-    Every outcome is present: leave out ``diverged`` and ``failed`` before ranking.
-    """
-    return _study_frame(url, study, BEST_EPOCHS, frames.EPOCHS)
-
-
-def last_epochs(url: str, study: str) -> "pd.DataFrame":
-    """Return each trial at its last epoch so far (``frames.EPOCHS``), by number."""
-    return _study_frame(url, study, schema.LAST_EPOCHS, frames.EPOCHS)
+    """Return ``Snapshot.best_epochs``; leave out ``diverged`` and ``failed`` before ranking."""
+    with _open(url, study) as found:
+        return found.best_epochs()
 
 
 def curves(url: str, study: str) -> "pd.DataFrame":
-    """Return one row an epoch of each trial (``frames.CURVES``), by trial and epoch."""
-    return _study_frame(url, study, EPOCH_RECORDS, frames.CURVES)
+    """Return ``Snapshot.curves``."""
+    with _open(url, study) as found:
+        return found.curves()
 
 
 def class_scores(url: str, study: str) -> "pd.DataFrame":
-    """Return one row a class of each trial that ended with an epoch (``frames.CLASS_SCORES``)."""
-    return _study_frame(url, study, schema.CLASS_SCORES, frames.CLASS_SCORES)
-
-
-def confusions(url: str, study: str) -> "pd.DataFrame":
-    """Return the confusion matrices at the best epochs (``frames.CONFUSIONS``), by trial.
-
-    Absent are trials without an epoch or with over 50 classes.
-    """
-    found = _study_frame(url, study, TRIAL_RESULTS, frames.CONFUSIONS)
-    return found[found["confusion"].notna()].reset_index(drop=True)
+    """Return ``Snapshot.class_scores``."""
+    with _open(url, study) as found:
+        return found.class_scores()
 
 
 def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
@@ -162,9 +183,8 @@ def results(url: str, study: str, by: RankBy = "best") -> "pd.DataFrame":
     """
     if by not in get_args(RankBy):
         raise ValueError(f"by must be one of {', '.join(get_args(RankBy))}, got {by!r}")
-    with open_database(url, create=False) as db, db.read() as connection:
-        found = _results(connection, _known_study(connection, study, db.where).uuid)
-    return rank(found, f"{by}_score")
+    with _open(url, study) as found:
+        return rank(found.results(), f"{by}_score")
 
 
 def rank(results: "pd.DataFrame", by: str = "best_score") -> "pd.DataFrame":
@@ -187,39 +207,16 @@ def rank(results: "pd.DataFrame", by: str = "best_score") -> "pd.DataFrame":
     return ordered[list(frame.columns)]
 
 
-def _results(connection: Connection, uuid: str) -> "pd.DataFrame":
-    """Return the columns of ``frames.RESULTS`` without the ranks."""
-    view = BEST_EPOCHS.c
-    so_far = {"best_epoch": "epoch", "best_score": "score", "best_val_loss": "val_loss"}
-    so_far["epochs_run"] = "epochs_run"
-    columns = {name: dtype for name, dtype in frames.RESULTS.items() if name != "rank"}
-    shown = [
-        view[so_far.get(name, name)] if name in so_far or name not in _TRIAL else _TRIAL[name]
-        for name in columns
-    ]
-    same = (view.study_uuid == _TRIAL.study_uuid) & (view.trial == _TRIAL.trial)
-    query = select(*map(_shown, shown)).select_from(TRIAL_RESULTS.join(BEST_EPOCHS, same))
-    return _read_frame(connection, uuid, TRIAL_RESULTS, columns, query)
-
-
 def trial(url: str, study: str, number: int) -> dict[str, Any]:
-    """Return the trial's row of ``trial_results``, JSON decoded; UnknownTrialError if none is."""
-    with open_database(url, create=False) as db, db.read() as connection:
-        uuid = _known_study(connection, study, db.where).uuid
-        query = select(TRIAL_RESULTS).where(_TRIAL.study_uuid == uuid, _TRIAL.trial == number)
-        row = connection.execute(query).mappings().one_or_none()
-        if row is None:
-            highest = select(func.max(_TRIAL.trial)).where(_TRIAL.study_uuid == uuid)
-            last = connection.execute(highest).scalar()
-            known = "it has no trial yet" if last is None else f"trials count from 0 to {last}"
-            raise UnknownTrialError(f"study {study!r} has no trial {number}; {known}")
-    return dict(row)
+    """Return ``Snapshot.trial``."""
+    with _open(url, study) as found:
+        return found.trial(number)
 
 
 def study_settings(url: str, study: str) -> StudyRow:
     """Return the study's settings."""
-    with open_database(url, create=False) as db, db.read() as connection:
-        return _known_study(connection, study, db.where)
+    with _open(url, study) as found:
+        return found.row
 
 
 def find_study(db: Database, name: str) -> StudyRow | None:
@@ -256,25 +253,6 @@ def _shown(column: ColumnElement[Any]) -> ColumnElement[Any]:
     return coerce(column, Text) if isinstance(column.type, schema.Json) else column
 
 
-def _study_frame(url: str, study: str, table: Table, columns: Any) -> "pd.DataFrame":
-    with open_database(url, create=False) as db, db.read() as connection:
-        uuid = _known_study(connection, study, db.where).uuid
-        return _read_frame(connection, uuid, table, columns)
-
-
-def _read_frame(
-    connection: Connection,
-    uuid: str,
-    table: Table,
-    columns: Mapping[str, str],
-    query: Select[Any] | None = None,
-) -> "pd.DataFrame":
-    """Return columns of a table's rows about a study, by its key."""
-    wanted = select(*(_shown(table.c[name]) for name in columns)) if query is None else query
-    mine = wanted.where(table.c.study_uuid == uuid).order_by(*table.primary_key)
-    return frames.to_frame(connection.execute(mine).all(), columns)
-
-
 def _find_study(connection: Connection, name: str) -> StudyRow | None:
     row = connection.execute(select(STUDIES).where(STUDIES.c.name == name)).mappings().first()
     if row is None:
@@ -283,13 +261,9 @@ def _find_study(connection: Connection, name: str) -> StudyRow | None:
     return StudyRow(**{**row, "class_names": None if classes is None else tuple(classes)})
 
 
-def _known_study(connection: Connection, name: str, where: str) -> StudyRow:
-    found = _find_study(connection, name)
-    if found is not None:
-        return found
-    names = list(connection.execute(select(STUDIES.c.name).order_by(STUDIES.c.name)).scalars())
+def _unknown_study(name: str, names: list[str], where: str) -> UnknownStudyError:
     if not names:
-        raise UnknownStudyError(f"{where}: no study {name!r}; the database holds none")
+        return UnknownStudyError(f"{where}: no study {name!r}; the database holds none")
     nearest = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {nearest[0]!r}? Known" if nearest else "known"
-    raise UnknownStudyError(f"{where}: no study {name!r}; {guess}: {', '.join(names)}")
+    return UnknownStudyError(f"{where}: no study {name!r}; {guess}: {', '.join(names)}")

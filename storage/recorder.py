@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from storage import schema
 from storage.database import Database
-from storage.locations import check_study_name
+from storage.locations import check_study_name, redact
 from storage.records import (
     Checkpoint,
     EpochRecord,
@@ -172,7 +172,15 @@ def _stop_trials(
     for each in stopped:
         assert each.outcome in (schema.PAUSED, *schema.ENDED), f"{each.outcome!r} stops no trial"
     rows = [
-        (each.trial, _row(each) | {"finished_at": now if each.outcome in schema.ENDED else None})
+        (
+            each.trial,
+            {
+                **_row(each),
+                # An exception of a person's code may name a database or a service.
+                "reason": redact(each.reason),
+                "finished_at": now if each.outcome in schema.ENDED else None,
+            },
+        )
         for each in stopped
     ]
     _update_trials(connection, study_uuid, rows)

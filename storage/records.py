@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
+#: Version of the tables, one more with each change of a column; another one is refused.
+VERSION = 9
+
 
 @dataclass(frozen=True, slots=True)
 class StudyRow:
@@ -27,6 +30,9 @@ class StudyRow:
     processor: Annotated[str | None, "processor that trained last, by its vendor's name"] = None
     data_facts: Annotated[
         Mapping[str, Any] | None, "sizes, class shares, target entropy, a JSON object"
+    ] = None
+    preparation: Annotated[
+        Mapping[str, Any] | None, "how features were made of a file's columns, a JSON object"
     ] = None
     targets: Annotated[bytes | None, "class of each validation example; null: over 256"] = None
 
@@ -46,7 +52,7 @@ class NewTrial:
 
     trial: Annotated[int, "number of the trial, from 0"]
     seed: Annotated[int, "seed of the weights and the dropout masks, 0 to 2^63 - 1"]
-    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object; betas as betas"]
+    params: Annotated[Mapping[str, Any], "hyperparameters, a JSON object"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,6 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from search_spaces.hparams import Hparams
 from storage import records
 
-#: Version of the tables; a database of another version is refused.
-VERSION = 8
 #: The user attribute of the Optuna study that holds our UUID.
 UUID_ATTRIBUTE = "bestepoch:uuid"
 
@@ -227,53 +225,51 @@ def _list_hyperparameters() -> dict[str, tuple[str, Any]]:
         while get_origin(kind) not in (None, Literal, dict):
             kind = get_args(kind)[0]
         found[name] = (name, kinds.get(kind, Text()))
-        if name == "betas":
-            del found[name]
-            found |= {f"beta{i + 1}": (f"betas[{i}]", Real()) for i in range(2)}
     return found
 
 
 _HYPERPARAMETERS = _list_hyperparameters()
+_OFF = "hyperparameter; null: the trial has none, or it is off"
 #: Columns of the views with a hyperparameter; NULL: the trial has none, or it is off.
 HYPERPARAMETERS = tuple(_HYPERPARAMETERS)
 
 
-def _view(name: str) -> Table:
+def _best_epochs() -> Table:
     trial, epoch = TRIAL_RESULTS.c, EPOCH_RECORDS.c
     last = ("seed", "kills", "path", "segments", "reason", "started_at", "finished_at")
     columns = [
         *(trial.study, trial.study_uuid, trial.trial, STUDIES.c.metric, trial.outcome),
-        *(epoch.score, Column("epoch", BigInteger), epoch.train_loss, epoch.val_loss),
-        Column("epochs_run", BigInteger, nullable=False),
-        *(Column(each, kind) for each, (_, kind) in _HYPERPARAMETERS.items()),
+        *(epoch.score, Column("epoch", BigInteger, comment="the best so far, from 1")),
+        *(epoch.train_loss, epoch.val_loss),
+        Column("epochs_run", BigInteger, nullable=False, comment="epochs trained so far"),
+        *(Column(each, kind, comment=_OFF) for each, (_, kind) in _HYPERPARAMETERS.items()),
         *(trial[each] for each in last),
     ]
     copies = [
-        Column(each.name, each.type, nullable=each.nullable, primary_key=each.primary_key)
+        Column(
+            each.name,
+            each.type,
+            nullable=each.nullable,
+            primary_key=each.primary_key,
+            comment=each.comment,
+        )
         for each in columns
     ]
-    return Table(name, MetaData(), *copies)
+    return Table("best_epochs", MetaData(), *copies, comment="One row a trial, at its best epoch.")
 
 
-#: One row a trial, of every outcome, at its best epoch so far, and at the last.
-BEST_EPOCHS = _view("best_epochs")
-LAST_EPOCHS = _view("last_epochs")
+#: The view: a row a trial, of every outcome; score and losses are those at its best epoch so far.
+BEST_EPOCHS = _best_epochs()
 
 
-def create_views(dialect: str) -> tuple[str, ...]:
-    """Return the statements that create the views, for ``sqlite`` or ``postgresql``."""
-    orders = {"best": "score DESC NULLS LAST, epoch", "last": "epoch DESC"}
-    views = {shown: _view_sql(dialect, shown, order) for shown, order in orders.items()}
-    return tuple(f"CREATE VIEW {shown}_epochs AS {sql}" for shown, sql in views.items())
-
-
-def _view_sql(dialect: str, shown: str, order: str) -> str:
+def create_view(dialect: str) -> str:
+    """Return the statement that creates the view, for ``sqlite`` or ``postgresql``."""
     own = "e.study_uuid = r.study_uuid AND e.trial = r.trial"
     count = f"SELECT count(*) FROM epoch_records e WHERE {own}"
     # The subselects run only for trials without a result yet: COALESCE stops at the first value.
     special = {
         "metric": "m.metric",
-        "score": f"COALESCE(r.{shown}_score, s.score)",
+        "score": "COALESCE(r.best_score, s.score)",
         "epoch": "r.shown_epoch",
         "train_loss": "s.train_loss",
         "val_loss": "s.val_loss",
@@ -283,10 +279,11 @@ def _view_sql(dialect: str, shown: str, order: str) -> str:
     names = [each.name for each in BEST_EPOCHS.c]
     columns = ", ".join(f"{special.get(name, f'r.{name}')} AS {name}" for name in names)
     return f"""
-SELECT {columns}
+CREATE VIEW best_epochs AS SELECT {columns}
 FROM (
-    SELECT r.*, COALESCE(r.{shown}_epoch, (
-        SELECT e.epoch FROM epoch_records e WHERE {own} ORDER BY {order} LIMIT 1
+    SELECT r.*, COALESCE(r.best_epoch, (
+        SELECT e.epoch FROM epoch_records e WHERE {own}
+        ORDER BY score DESC NULLS LAST, epoch LIMIT 1
     )) AS shown_epoch
     FROM trial_results r
 ) r

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, func, insert, inspect, select, text
 
-from storage import schema
+from storage import records, schema
 from storage.locations import StorageError
 
 #: Tables of Optuna: one that only it has, and two that other programs may have too.
@@ -28,23 +28,22 @@ def has_tables(connection: Connection, where: str) -> bool:
         _refuse_other_program(connection, names, where)
         return False
     found = connection.execute(select(func.max(schema.SCHEMA.c.version))).scalar() or 0
-    if found == schema.VERSION:
+    if found == records.VERSION:
         return True
     whose, update = ("an older", "")
-    if found > schema.VERSION:
+    if found > records.VERSION:
         whose, update = ("a newer", "update with: pip install -U bestepoch, or ")
     raise StorageError(
         f"{where}: written by {whose} bestepoch (tables of version {found}, this one has"
-        f" {schema.VERSION}); {update}start in a new file with --storage"
+        f" {records.VERSION}); {update}start in a new file with --storage"
     )
 
 
 def create_tables(connection: Connection) -> None:
-    """Create our tables and views, and write their version; the caller has looked."""
+    """Create our tables and the view, and write their version; the caller has looked."""
     schema.METADATA.create_all(connection)
-    for statement in schema.create_views(connection.dialect.name):
-        connection.execute(text(statement))
-    row = {"version": schema.VERSION, "applied_at": func.current_timestamp()}
+    connection.execute(text(schema.create_view(connection.dialect.name)))
+    row = {"version": records.VERSION, "applied_at": func.current_timestamp()}
     connection.execute(insert(schema.SCHEMA).values(row))
 
 

@@ -4,23 +4,33 @@
 this package is cheap: Optuna and torch are imported by the functions that need them.
 """
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from objectives.loops.trial import OwnTrial
     from sweeps.config.settings import SweepConfig
     from sweeps.running.events import Event
     from sweeps.running.sweep import SweepEnd
+    from sweeps.tracking import track
 
-__all__ = ["load_config", "load_like", "run"]
+__all__ = ["OwnTrial", "load_config", "load_like", "run", "track"]
+
+#: What is imported when it is asked for: the module, and the name in it, "" for the module itself.
+_LAZY = {
+    "notebook": ("sweeps.views.notebook", ""),
+    "OwnTrial": ("objectives.loops.trial", "OwnTrial"),
+    "track": ("sweeps.tracking", "track"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name != "notebook":
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sweeps.views import notebook
-
-    return notebook
+    module, attribute = _LAZY[name]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> "SweepConfig":

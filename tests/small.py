@@ -103,7 +103,7 @@ def count_loads(path: Path) -> int:
 
 def make_params(**given: Any) -> dict[str, Any]:
     """Return the hyperparameters of a trial of the objective."""
-    params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99]}
+    params = {"optimizer": "adam", "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99}
     model = {"hidden": 5, "mode": given.pop("mode", "fine")}
     return params | {"batch_size": 20, "class_weights": "none", "model": model} | given
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from written import NOW, write_study
 
-from sweeps.config.settings import SweepConfig
+from sweeps.config.load import load_config
 from sweeps.report.page import report_html
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "batch_size": (50, 100)[trial % 2],
             "model": {"filters": 100, "vectors": "trainable"},
             "momentum": 0.5 if trial % 2 else None,
-            "betas": None if trial % 2 else [0.9, 0.99 + 0.0007 * trial],
+            "beta1": None if trial % 2 else 0.9,
+            "beta2": None if trial % 2 else 0.99 + 0.0007 * trial,
         }
         for trial in range(len(TRIALS))
     }
@@ -56,7 +57,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             trial: [1 / i for i in range(1, n + 1)] for trial, (_, n, _) in enumerate(TRIALS)
         },
         ends={trial: {"confusion": CONFUSION} for trial, curve in enumerate(curves) if curve},
-        config=SweepConfig(objective="relation-cnn").stored(),
+        config=load_config("relation-cnn").stored(),
         class_names=CLASSES,
         url=url,
     )

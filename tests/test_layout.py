@@ -43,6 +43,15 @@ def test_every_tool_is_told_the_same_packages() -> None:
         assert tuple(packages) == PACKAGES, name
 
 
+def test_wheel_brings_every_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {path for pattern in project["license-files"] for path in ROOT.glob(pattern)}
+    notices = {path for package in PACKAGES for path in (ROOT / package).rglob("*LICENSE*")}
+    assert named == {ROOT / "LICENSE", *notices}
+    assert project["license"] == "MIT"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+
+
 def test_pandas_in_objectives_stays_in_the_readers() -> None:
     for path in (ROOT / "objectives").rglob("*.py"):
         if "data" not in path.relative_to(ROOT / "objectives").parts:

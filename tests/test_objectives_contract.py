@@ -59,38 +59,21 @@ class Noise(nn.Module):
         return x + torch.randn(x.shape) if self.training else x
 
 
-class _Bounded(torch.autograd.Function):
-    @staticmethod
-    def forward(weight: torch.Tensor) -> torch.Tensor:
-        if weight.abs().max() > 4:
-            raise RuntimeError("a weight left its bounds\nsecond line")
-        return weight.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0]
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], weight: torch.Tensor
-    ) -> tuple[torch.Tensor, int | None]:
-        # The rule sees the stacked weights: one slot's raise for all.
-        return _Bounded.apply(weight), in_dims[0]  # type: ignore[no-untyped-call]
-
-
 class Bounded(nn.Module):
+    """A weight of 4 or more is no row of a table: what raises reads no number itself."""
+
+    table: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(H))
+        self.register_buffer("table", torch.zeros(1))
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scale = _Bounded.apply(self.scale)  # type: ignore[no-untyped-call]
-        return self.dropout(x * scale.unsqueeze(-2))
+        rows = (self.scale.detach().abs() / 4).long()
+        nothing = self.table.index_select(0, rows.flatten()).view_as(self.scale)
+        return self.dropout(x * (self.scale + nothing).unsqueeze(-2))
 
 
 class BoundedAlone(Bounded):
@@ -231,11 +214,14 @@ def test_curve_does_not_depend_on_the_global_generator(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["recurrent", "noise", "batch norm"])
-def test_model_that_cannot_be_fused_trains_in_one_slot(name: str) -> None:
+def test_ordinary_model_learns_fused_or_not(name: str) -> None:
     lane = open_lane(Users(MODELS[name]))
-    assert lane.max_slots == 1
-    assert lane.note is not None
-    assert lane.note.startswith("one slot: ")
+    if name == "noise":
+        assert (lane.max_slots, lane.path) == (1, "plain")
+        assert lane.note is not None
+        assert lane.note.startswith("one slot: ")
+    else:
+        assert (lane.max_slots, lane.path, lane.note) == (None, "stacked", None)
     lane.place(0, 5, Hparams(learning_rate=0.01, dropout=0.1))
     losses = [lane.train_epoch()[0].train_loss for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
@@ -290,7 +276,7 @@ def test_lane_of_one_slot_equals_a_plain_loop(name: str) -> None:
     )
 
 
-def test_trials_of_an_unfused_lane_leave_nothing_behind() -> None:
+def test_trials_leave_nothing_behind_in_their_lane() -> None:
     # Running statistics are a trial's own: the second trial must not start from the first's.
     first = curve(Users(MODELS["batch norm"]))
     lane = open_lane(Users(MODELS["batch norm"]))
@@ -302,10 +288,11 @@ def test_trials_of_an_unfused_lane_leave_nothing_behind() -> None:
     assert [numbers(lane.train_epoch()[0]) for _ in range(3)] == first
 
 
-@pytest.mark.parametrize("name", ["recurrent", "noise", "batch norm", "norm first"])
-def test_trials_of_the_plain_path_are_bit_equal_in_company(name: str) -> None:
+# Not "batch norm": PyTorch's kernel sums channels by their number, and a bias before it magnifies
+# what that changes in the last bits.
+@pytest.mark.parametrize("name", ["recurrent", "noise", "norm first"])
+def test_trials_of_any_path_are_bit_equal_in_company(name: str) -> None:
     lane = open_lane(Users(MODELS[name]))
-    assert (lane.path, lane.max_slots) == ("plain", 1)
     lane.place(1, 8, Hparams(learning_rate=1e30))
     lane.place(4, 5, Hparams(optimizer="sgd", learning_rate=0.01))
     lane.place(0, 5, Hparams(learning_rate=0.01))
@@ -358,12 +345,12 @@ def test_exception_in_one_trial_fails_that_trial_alone(
     # One line, whatever the exception says, and the line of the file that raised it.
     assert failure.error is not None
     found = re.fullmatch(
-        r"RuntimeError: a weight left its bounds \(.*test_objectives_contract\.py:(\d+)\)",
+        r"\w+Error: index out of range in self \(.*test_objectives_contract\.py:(\d+)\)",
         failure.error,
     )
     assert found is not None
     text = Path(__file__).read_text().splitlines()[int(found[1]) - 1]
-    assert text.strip().startswith("raise RuntimeError(")
+    assert ".index_select(" in text
     assert (failure.epoch, failure.counts.support.sum()) == (2, 0)
     assert np.isnan([failure.train_loss, failure.val_loss, failure.grad_norm]).all()
 

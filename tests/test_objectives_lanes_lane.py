@@ -159,7 +159,7 @@ def train(
 
 
 # Half-dropped, with moments: the trial that is compared.
-SUBJECT = Trial(Hparams(learning_rate=0.01, betas=(0.8, 0.99), dropout=0.4))
+SUBJECT = Trial(Hparams(learning_rate=0.01, beta1=0.8, beta2=0.99, dropout=0.4))
 DIVERGING = Trial(Hparams(optimizer="sgd", learning_rate=3e38), slot=1, seed=8)
 # One of each optimizer, and all that a neighbour may do and the subject does not.
 OTHERS = [

@@ -11,6 +11,7 @@ from torch import nn
 
 from objectives.layers import stacked
 from objectives.layers.chain import Chain
+from objectives.layers.dropout import Dropout
 from objectives.layers.masks import Masks
 from objectives.layers.random import dropout_factors, dropout_numbers
 from objectives.optimizers import losses
@@ -67,7 +68,7 @@ def test_chain_equals_the_modules_one_by_one(name: str) -> None:
     rates = [0.0, 0.3, 0.9]
     numbers = [torch.stack(each) for each in zip(*map(dropout_numbers, rates), strict=True)]
     for part, module in model.named_modules():
-        if isinstance(module, stacked.Dropout):
+        if isinstance(module, Dropout):
             rows |= dict(zip((f"{part}.last_dropped", f"{part}.scale"), numbers, strict=True))
     keys_TS = torch.randint(2**31, (T, S), generator=draw).to(torch.int32)
     masks = Masks(keys_TS)
@@ -80,12 +81,12 @@ def test_chain_equals_the_modules_one_by_one(name: str) -> None:
     for slot in range(S):
         alone = {n: tensor[slot].clone() for n, tensor in rows.items()}
         leaves = {n: alone[n].requires_grad_() for n in trained}
-        keys = {
-            f"{part}.key": keys_TS[13, slot].clone()
-            for part, module in model.named_modules()
-            if isinstance(module, stacked.Dropout)
-        }
-        logits = torch.func.functional_call(model, alone | keys, (x,))
+        own_masks = Masks(keys_TS[:, slot : slot + 1].contiguous())
+        own_masks.begin(13)
+        for module in model.modules():
+            if isinstance(module, Dropout):
+                module.masks = own_masks
+        logits = torch.func.functional_call(model, alone, (x,))
         assert_same_sums(logits_SBC[slot], logits, NUM_TERMS)
         expected = torch.autograd.grad(logits, list(leaves.values()), cotangent[slot])
         for n, grad in zip(leaves, expected, strict=True):

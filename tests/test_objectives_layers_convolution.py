@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch.func import vmap
 from torch.nn import functional
 
 from objectives.layers.convolution import largest_response, windows
@@ -39,8 +38,7 @@ def fused(
     is_first_shared: bool,
 ) -> list[torch.Tensor]:
     leaves = [t.clone().requires_grad_(t.dim() > 3 or i > 0) for i, t in enumerate(tensors)]
-    dims = (None if is_first_shared else 0, 0, 0, 0, None)
-    output = vmap(largest_response, in_dims=dims)(*leaves, lengths)
+    output = largest_response(*leaves, lengths)
     wanted = [leaf for leaf in leaves if leaf.requires_grad]
     return [output.detach(), *torch.autograd.grad((output * cotangent).sum(), wanted)]
 
@@ -109,7 +107,7 @@ def test_slot_is_bit_equal_alone_and_in_company(
             assert torch.equal(value, expected[taken])
 
 
-def test_function_outside_vmap_equals_one_slot() -> None:
+def test_function_of_one_trial_equals_one_slot() -> None:
     tensors, lengths, cotangent = draw(SIZES[0], is_first_shared=False)
     everyone = fused(tensors, lengths, cotangent, is_first_shared=False)
     leaves = [t[2].clone().requires_grad_() for t in tensors]
@@ -167,7 +165,7 @@ def test_linear_layer_on_windows_is_a_convolution(size: int, steps: int) -> None
     cotangent = torch.randn(expected.shape, generator=generator)
     (ours_grad,), (grad,) = (torch.autograd.grad(y, x, cotangent) for y in (ours, expected))
     assert_same_sums(ours_grad, grad, 7 * size, at_least=1.0)
-    batched = torch.vmap(lambda one: windows(one, size))(torch.stack([x, 2 * x]))
+    batched = windows(torch.stack([x, 2 * x]), size)
     assert torch.equal(batched[1], windows(2 * x, size))
 
 

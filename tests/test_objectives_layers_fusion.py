@@ -2,15 +2,14 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives.layers import fusion, stacked
+from objectives.layers import fusion
+from objectives.layers.dropout import Dropout
 from tests.rounding import assert_same_sums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,14 +55,8 @@ class FunctionalDropout(nn.Module):
 class OwnDropout(nn.Dropout):
     """Not a plain ``nn.Dropout``: its ``forward`` could do anything."""
 
-
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.GRU(H, H)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x.unsqueeze(0))[0].squeeze(0)  # type: ignore[no-any-return]
+        return functional.dropout(x, 0.5, self.training)
 
 
 class Branch(nn.Module):
@@ -75,6 +68,17 @@ class Branch(nn.Module):
         return x * self.gate if self.gate.sum() > 0 else x
 
 
+class Product(nn.Module):
+    """A weight that is used in a way that no layer knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(H, H))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight)
+
+
 class Scale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -82,22 +86,6 @@ class Scale(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x * self.factor
-
-
-class Words(nn.Module):
-    """Mean of word vectors; with ``moves`` each slot computes word numbers of its own."""
-
-    def __init__(self, *, moves: bool, padding_idx: int | None) -> None:
-        super().__init__()
-        self.moves = moves
-        self.words = nn.Embedding(WORDS, H, padding_idx=padding_idx)
-        self.head = nn.Linear(H, C)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        if self.moves:
-            tokens = tokens + (self.head.bias.detach()[0] * 0).long()
-        logits: torch.Tensor = self.head(self.words(tokens).mean(dim=1))
-        return logits
 
 
 @pytest.mark.parametrize(
@@ -117,45 +105,24 @@ def test_model_that_batches_has_no_note(middle: Callable[[], nn.Module]) -> None
     assert program.note is None
 
 
-class _Shifted(torch.autograd.Function):
-    """A layer with a rule for vmap that is wrong."""
+class Shifted(nn.Linear):
+    """Right in one trial, and wrong on stacked weights and folded examples."""
 
-    @staticmethod
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        return grads[0]
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], x: torch.Tensor
-    ) -> tuple[torch.Tensor, int | None]:
-        return x + 1, in_dims[0]
-
-
-class Shifted(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _Shifted.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+        return super().forward(x) if len(x) == B and x.dim() == 2 else x
 
 
 @pytest.mark.parametrize(
     ("middle", "reason"),
     [
-        (Shifted, "beside another trial it gives other outputs than alone"),
-        (Recurrent, "cannot be batched .*: PyTorch's nn.GRU takes"),
+        (lambda: Shifted(H, H), "beside another trial it gives other outputs than alone"),
+        (Product, "cannot be batched over trials: "),
         (Branch, "cannot be batched .*: its forward branches on the value"),
         (Noise, "cannot be batched .*: its forward draws random numbers"),
         (FunctionalDropout, "cannot be batched .*random"),
-        # A subclass keeps its own forward, so it draws from torch's generator.
         (lambda: OwnDropout(0.5), "cannot be batched .*random"),
-        # The bias before it has no gradient but noise, which is another in company.
-        (lambda: nn.BatchNorm1d(H), "gradient of 'first.bias' .*BatchNorm1d"),
+        (lambda: nn.AlphaDropout(0.5), "cannot be batched .*random"),
+        (lambda: nn.Conv1d(B, B, 1), "a CPU takes its nn.Conv1d trial by trial"),
     ],
 )
 def test_model_that_does_not_batch_has_a_note(
@@ -172,19 +139,6 @@ def test_unfused_model_keeps_its_own_dropout_rate() -> None:
     assert isinstance(program.model, Around)
     assert isinstance(program.model.middle, OwnDropout)
     assert program.model.middle.p == 0.5
-
-
-def test_padding_row_with_another_gradient_in_company_is_found() -> None:
-    # torch 2.13 moves each slot's word numbers into a stacked table, but not the padding's.
-    program = fusion.program(lambda: Words(moves=True, padding_idx=0), (tokens(),), C)
-    assert program.note is not None
-    assert "gradient of 'words.weight'" in program.note
-
-
-@pytest.mark.parametrize(("moves", "padding_idx"), [(False, 0), (False, None), (True, None)])
-def test_embedding_is_fused_where_two_slots_agree(moves: bool, padding_idx: int | None) -> None:
-    program = fusion.program(lambda: Words(moves=moves, padding_idx=padding_idx), (tokens(),), C)
-    assert program.note is None
 
 
 def test_fused_logits_and_gradients_equal_those_of_plain_modules() -> None:
@@ -258,7 +212,7 @@ def test_self_check_leaves_the_generator_and_the_dropout_rates_alone() -> None:
     torch.manual_seed(3)
     program = fusion.program(build, (features(),), C)
     assert torch.equal(torch.rand(1), expected)
-    dropouts = [m for m in program.model.modules() if isinstance(m, stacked.Dropout)]
+    dropouts = [m for m in program.model.modules() if isinstance(m, Dropout)]
     assert [float(dropout.scale) for dropout in dropouts] == [pytest.approx(1 / 0.75)]
 
 
@@ -320,30 +274,16 @@ class Stackable(nn.Module):
         return logits
 
 
-def test_model_that_takes_stacked_weights_is_run_without_vmap() -> None:
-    program = fusion.program(lambda: Stackable(0.0), (features(),), C)
-    assert (program.is_stackable, program.note) == (True, None)
-
-
-def test_model_that_is_wrong_on_stacked_weights_is_run_under_vmap() -> None:
-    program = fusion.program(lambda: Stackable(0.25), (features(),), C)
-    assert (program.is_stackable, program.note) == (False, None)
-
-
-def test_ordinary_perceptron_is_run_without_vmap() -> None:
-    def build() -> nn.Module:
-        middle = (nn.Linear(H, H), nn.ReLU(), nn.Dropout(0.5))
-        return nn.Sequential(nn.Linear(F, H), nn.Tanh(), *middle, nn.Linear(H, C))
-
-    assert fusion.program(build, (features(),), C).is_stackable
-
-
-def test_stacked_weights_and_vmap_give_the_same_bits() -> None:
-    stacked = fusion.program(lambda: Stackable(0.0), (features(),), C)
-    batched = replace(stacked, is_stackable=False)
-    draw = torch.Generator().manual_seed(2)
-    rows = {
-        name: torch.randn(3, *tensor.shape, generator=draw)
-        for name, tensor in stacked.model.named_parameters()
-    }
-    assert torch.equal(stacked.logits(rows, (features(),)), batched.logits(rows, (features(),)))
+@pytest.mark.parametrize(
+    ("build", "form"),
+    [
+        (lambda: Stackable(0.0), "stacked"),
+        (lambda: Stackable(0.25), "plain"),
+        (lambda: Around(nn.LayerNorm(H)), "folded"),
+        (lambda: nn.Sequential(nn.Linear(F, H), nn.Tanh(), nn.Linear(H, C)), "chain"),
+        (lambda: nn.Sequential(nn.Linear(F, H), nn.GELU(), nn.Linear(H, C)), "stacked"),
+    ],
+)
+def test_model_takes_the_first_form_that_agrees(build: Callable[[], nn.Module], form: str) -> None:
+    program = fusion.program(build, (features(),), C)
+    assert (program.form, program.note is None) == (form, form != "plain")

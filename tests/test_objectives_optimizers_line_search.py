@@ -172,7 +172,7 @@ def test_lane_equals_a_plain_loop_that_backtracks(kind: str) -> None:
     model: dict[str, Any] = {"frozen": True} if kind == "frozen" else {"kind": kind}
     trials = [one.model_copy(update={"model": model}) for one in ROWS]
     lane = open_lane(trials[0])
-    is_alone = kind in ("statistics", "own draws")
+    is_alone = kind == "own draws"
     assert lane.max_slots == (1 if is_alone else None)
     slots = range(1) if is_alone else range(len(trials))
     for slot in slots:

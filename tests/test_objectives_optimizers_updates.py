@@ -24,24 +24,24 @@ CURVE_STEPS = 97
 HPARAMS = {
     "adam": [
         Hparams(optimizer="adam", learning_rate=0.001),
-        Hparams(optimizer="adam", learning_rate=0.03, betas=(0.5, 0.9)),
-        Hparams(optimizer="adam", learning_rate=0.01, betas=(0.0, 0.9999)),
+        Hparams(optimizer="adam", learning_rate=0.03, beta1=0.5, beta2=0.9),
+        Hparams(optimizer="adam", learning_rate=0.01, beta1=0.0, beta2=0.9999),
     ],
     "adamw": [
         Hparams(optimizer="adamw", learning_rate=0.001),
-        Hparams(optimizer="adamw", learning_rate=0.03, betas=(0.5, 0.9)),
-        Hparams(optimizer="adamw", learning_rate=0.01, betas=(0.0, 0.9999)),
+        Hparams(optimizer="adamw", learning_rate=0.03, beta1=0.5, beta2=0.9),
+        Hparams(optimizer="adamw", learning_rate=0.01, beta1=0.0, beta2=0.9999),
     ],
     "adamax": [
         Hparams(optimizer="adamax", learning_rate=0.002),
-        Hparams(optimizer="adamax", learning_rate=0.03, betas=(0.5, 0.9)),
-        Hparams(optimizer="adamax", learning_rate=0.01, betas=(0.0, 0.99)),
+        Hparams(optimizer="adamax", learning_rate=0.03, beta1=0.5, beta2=0.9),
+        Hparams(optimizer="adamax", learning_rate=0.01, beta1=0.0, beta2=0.99),
     ],
     "nadam": [
         Hparams(optimizer="nadam", learning_rate=0.002),
-        Hparams(optimizer="nadam", learning_rate=0.03, betas=(0.5, 0.9)),
+        Hparams(optimizer="nadam", learning_rate=0.03, beta1=0.5, beta2=0.9),
         # The product of mu falls slowest, and the bias of the first moment with it.
-        Hparams(optimizer="nadam", learning_rate=0.01, betas=(0.9999, 0.99)),
+        Hparams(optimizer="nadam", learning_rate=0.01, beta1=0.9999, beta2=0.99),
     ],
     "rmsprop": [
         Hparams(optimizer="rmsprop", learning_rate=1e-4),

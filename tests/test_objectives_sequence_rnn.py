@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call, vmap
+from torch.func import functional_call
 
 from objectives.api import Data, EpochReport, find_fusion_key
 from objectives.lanes.trainer import ModelTrainer, fingerprint
@@ -20,7 +20,7 @@ from objectives.layers import fusion, random, stacked
 from objectives.layers.recurrent import Recurrent
 from objectives.sequence_rnn import SequenceRnn, SequenceRnnModel
 from search_spaces.hparams import Hparams
-from search_spaces.presets import SequenceRnnLimits
+from search_spaces.presets import ARGUMENTS
 from tests.rounding import UNIT, Rounding, assert_same_sums, compare_runs
 
 S, B, L, F, H, C = 3, 13, 11, 5, 7, 2
@@ -105,7 +105,7 @@ def test_slots_equal_pytorch_each_with_its_own_weights(cell: str, batch: int) ->
         result: torch.Tensor = functional_call(model, tensors, (steps, lengths))
         return result
 
-    states_SBH = vmap(call)(leaves)
+    states_SBH = call(leaves)
     gradients = torch.autograd.grad(states_SBH.square().sum(), list(leaves.values()))
     for s, layer in enumerate(plain):
         reference = reference_of(layer)
@@ -254,11 +254,11 @@ def test_curve_is_bit_equal_beside_a_diverging_neighbour(
     assert len({str(epoch) for epoch in alone}) == 4
 
 
-def test_defaults_are_those_of_the_limits() -> None:
-    limits = SequenceRnnLimits()
+def test_defaults_are_those_of_the_table() -> None:
+    defaults = {name: row.default for name, row in ARGUMENTS["sequence-rnn"].items()}
     model = SequenceRnnModel(F, C)
-    assert model.recurrent.cell == limits.cell
-    assert model.recurrent.weight.shape[1] == limits.hidden
+    assert model.recurrent.cell == defaults["cell"]
+    assert model.recurrent.weight.shape[1] == defaults["hidden"]
 
 
 def test_two_loads_of_the_shipped_data_agree() -> None:

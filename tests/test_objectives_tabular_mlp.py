@@ -17,7 +17,7 @@ from objectives.lanes.trainer import ModelTrainer, fingerprint
 from objectives.layers import fusion, random
 from objectives.tabular_mlp import TabularMlp, TabularMlpModel
 from search_spaces.hparams import Hparams
-from search_spaces.presets import TabularMlpLimits
+from search_spaces.presets import ARGUMENTS
 from tests.rounding import UNIT, Rounding, assert_same_sums, compare_runs
 
 F, B = 17, 13
@@ -73,8 +73,8 @@ def test_default_for_two_classes_is_64_16_16_1() -> None:
     model = TabularMlpModel(64, 2)
     shapes = [tuple(p.shape) for p in model.parameters() if p.dim() == 2]
     assert shapes == [(16, 64), (16, 16), (1, 16)]
-    limits = TabularMlpLimits()
-    assert (limits.hidden_width, limits.hidden_depth) == (16, 2)
+    defaults = {name: row.default for name, row in ARGUMENTS["tabular-mlp"].items()}
+    assert defaults == {"hidden_width": 16, "hidden_depth": 2}
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])

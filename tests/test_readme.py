@@ -64,7 +64,7 @@ def test_map_names_every_folder_with_modules() -> None:
 
 
 def test_sweep_file_is_valid(tmp_path: Path) -> None:
-    block = blocks("toml")[0]
+    (block,) = [text for text in blocks("toml") if "cnn-small" in text]
     path = tmp_path / "sweep.toml"
     path.write_text(block)
     config = load_config(str(path))

@@ -17,7 +17,8 @@ from sweeps.config.settings import SweepConfig
 from sweeps.running.sweep import SweepEnd
 
 ROOT = Path(__file__).parent.parent
-README = "\n".join(path.read_text() for path in sorted(ROOT.glob("*/README.md")))
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+README = "\n".join(path.read_text() for path in PAGES)
 FILES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line

@@ -7,30 +7,28 @@ import pytest
 
 from objectives.api import OBJECTIVES
 from search_spaces.hparams import OPTIMIZERS
-from search_spaces.presets import (
-    MODEL_LIMITS,
-    OWN_SPACE,
-    PRESETS,
-    SWEEP_DEFAULTS,
-    find_model_space_mistakes,
-)
+from search_spaces.mistakes import Mistakes
+from search_spaces.presets import ARGUMENTS, OWN_SPACE, PRESETS, SWEEP_DEFAULTS
 from search_spaces.space import parse_space
+from sweeps.config.load import load_config
 from sweeps.config.merge import merge_space
 from sweeps.config.settings import SweepConfig
 
 
 def test_each_objective_has_a_preset_and_nothing_else_has() -> None:
     assert set(PRESETS) == set(OBJECTIVES)
-    assert set(MODEL_LIMITS) <= set(OBJECTIVES)
+    assert set(ARGUMENTS) == set(OBJECTIVES)
     assert set(SWEEP_DEFAULTS) <= set(OBJECTIVES)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_preset_has_no_mistake(name: str) -> None:
-    space = parse_space(PRESETS[name])
-    assert find_model_space_mistakes(space, name) == []
+    space = parse_space(PRESETS[name], ARGUMENTS[name])
     assert set(SWEEP_DEFAULTS[name]) <= set(SweepConfig.model_fields)
-    assert SweepConfig(objective=name).space == space
+    assert load_config(name).space == space
+    assert {spec.removeprefix("model.") for spec in space.specs if spec.startswith("model.")} == {
+        *ARGUMENTS[name]
+    }
 
 
 @pytest.mark.parametrize("optimizer", [None, *OPTIMIZERS])
@@ -88,14 +86,15 @@ def test_a_range_that_a_person_gives_is_never_without_use(
     ],
 )
 def test_a_model_outside_its_limits_is_refused(model: dict[str, Any], expected: str) -> None:
-    (mistake,) = find_model_space_mistakes(parse_space({"model": model}), "relation-cnn")
-    assert re.search(re.escape(expected), mistake.to_line())
+    with pytest.raises(Mistakes, match=re.escape(expected)):
+        parse_space({"model": model}, ARGUMENTS["relation-cnn"])
 
 
 def test_a_range_of_odd_windows_is_accepted() -> None:
-    space = parse_space({"model": {"window": {"low": 3, "high": 7, "int": True, "step": 2}}})
-    assert find_model_space_mistakes(space, "relation-cnn") == []
+    window = {"low": 3, "high": 7, "int": True, "step": 2}
+    space = parse_space({"model": {"window": window}}, ARGUMENTS["relation-cnn"])
+    assert [one.spread(3) for one in space.parameters] == [[3, 5, 7]]
 
 
 def test_an_objective_without_limits_accepts_any_model() -> None:
-    assert find_model_space_mistakes(parse_space({"model": {"depth": 3}}), "somebodys") == []
+    assert parse_space({"model": {"depth": [3, "deep"]}})["model.depth"] == (3, "deep")

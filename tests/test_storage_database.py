@@ -24,7 +24,7 @@ from storage.locations import (
     redact,
     resolve_url,
 )
-from storage.schema import VERSION
+from storage.records import VERSION
 
 ROOT = Path(__file__).parent.parent
 CANARY = "kAn4ry-Wrd7"
@@ -79,6 +79,7 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         ("postgresql://h/d?sslpassword=p%20q", "postgresql://h/d?sslpassword=***"),
         ("postgresql://h/d?pass%77ord=p", "postgresql://h/d?pass%77ord=***"),
         ("host=h password='p q' user=u", "host=h password=*** user=u"),
+        ("dbname=d password = 'p q'", "dbname=d password = ***"),
         ("cannot open sqlite:///a/b.db: see c", "cannot open sqlite:///a/b.db: see c"),
         ("sqlite:////home/me@corp/x.db", "sqlite:////home/me@corp/x.db"),
         ("", ""),
@@ -108,7 +109,11 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> str:
         (f"postgresql://anna:{CANARY}@h:port/d", "percent-encoded"),
         (f"postgresql://anna:12@{CANARY}@h:x/d", "percent-encoded"),
         (f"mysql://anna:{CANARY}@h/d", "unknown kind of database 'mysql'"),
+        (f"postgresql://anna:12@{CANARY}@h/d", "percent-encoded"),
+        (f"postgresql://anna:1/2@{CANARY}@127.0.0.1:1/d?connect_timeout=2", "percent-encoded"),
         (f"anna:{CANARY}@h/d", "without a scheme"),
+        (f"host=h password={CANARY}", "without a scheme"),
+        (f"dbname=d password = '{CANARY}'", "without a scheme"),
         (f"postgresql://127.0.0.1:1/d?connect_timeout=2&password={CANARY}", "127.0.0.1"),
         (f"postgresql://127.0.0.1:1/d?connect_timeout=2&passwd={CANARY}", "passwd"),
         (no_driver, "pip install 'bestepoch[postgres]'"),

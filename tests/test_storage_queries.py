@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from storage import frames, queries, recorder, schema
+from storage import frames, queries, recorder
 from storage.database import Database, StorageError, open_database
 from storage.locations import resolve_url
 from storage.records import ClassScore, EpochRecord, NewTrial, StudyRow, TrialEnd, Weights
@@ -20,10 +20,8 @@ NOW = datetime(2031, 5, 7, 11, 13, 17, 190_000, tzinfo=UTC)
 FRAMES: dict[str, tuple[Callable[[str], pd.DataFrame], Mapping[str, str]]] = {
     "studies": (queries.studies, frames.STUDIES),
     "best_epochs": (lambda url: queries.best_epochs(url, "s"), frames.EPOCHS),
-    "last_epochs": (lambda url: queries.last_epochs(url, "s"), frames.EPOCHS),
     "curves": (lambda url: queries.curves(url, "s"), frames.CURVES),
     "class_scores": (lambda url: queries.class_scores(url, "s"), frames.CLASS_SCORES),
-    "confusions": (lambda url: queries.confusions(url, "s"), frames.CONFUSIONS),
     "results": (lambda url: queries.results(url, "s"), frames.RESULTS),
 }
 
@@ -38,7 +36,6 @@ PLAIN_SQL = {
                 AND outcome IN ('stalled', 'exhausted', 'behind')) AS best_score
         FROM bestepoch_studies s ORDER BY created_at, name""",
     "best_epochs": "SELECT * FROM best_epochs WHERE study = 's' ORDER BY trial",
-    "last_epochs": "SELECT * FROM last_epochs WHERE study = 's' ORDER BY trial",
     "curves": """
         SELECT e.* FROM epoch_records e JOIN trial_results t
         ON t.study_uuid = e.study_uuid AND t.trial = e.trial
@@ -47,9 +44,6 @@ PLAIN_SQL = {
         SELECT c.* FROM class_scores c JOIN trial_results t
         ON t.study_uuid = c.study_uuid AND t.trial = c.trial
         WHERE t.study = 's' ORDER BY c.trial, c.class_index""",
-    "confusions": """
-        SELECT trial, confusion, study FROM trial_results
-        WHERE study = 's' AND confusion IS NOT NULL ORDER BY trial""",
     "results": """
         SELECT trial, outcome, reason, last_epoch, last_score, tail_score,
             value, epochs_to_95, epochs_to_99, seconds, params, seed, device, path, kills
@@ -78,7 +72,9 @@ def create(db: Database, name: str, uuid: str, later_h: int = 0) -> None:
 
 
 def begin(db: Database, number: int, optimizer: str = "adam") -> None:
-    own: dict[str, Any] = {"adam": {"betas": [0.9, 0.99]}, "sgd": {"momentum": 0.5}}[optimizer]
+    own: dict[str, Any] = {"adam": {"beta1": 0.9, "beta2": 0.99}, "sgd": {"momentum": 0.5}}[
+        optimizer
+    ]
     params = {"optimizer": optimizer, "learning_rate": 1, "batch_size": 50, "model": {}} | own
     recorder.begin_trials(db, "u-s", [NewTrial(number, number * 7919, params)], now=NOW)
 
@@ -246,40 +242,31 @@ def test_studies_are_counted(full_url: str) -> None:
     assert frame.loc[0, "created_at"] == pd.Timestamp(NOW)
 
 
-def test_whole_study_is_what_the_frames_are(full_url: str) -> None:
+def test_snapshot_has_what_no_frame_has(full_url: str) -> None:
     with open_database(full_url, create=False) as db:
         recorder.record(db, "u-s", weights=[Weights(1, "file", "sha", b"\x00\x02")], now=NOW)
         facts = {"num_train": 7, "train_shares": [0.25, 0.75]}
         recorder.update_study(db, "u-s", data_facts=facts, targets=b"\x01\x02")
-    whole = queries.whole_study(full_url, "s")
-    for name in ("results", "curves", "class_scores"):
-        pd.testing.assert_frame_equal(getattr(whole, name), getattr(queries, name)(full_url, "s"))
-    confusions = queries.confusions(full_url, "s")
-    assert list(whole.confusions) == confusions["trial"].tolist()
-    assert whole.confusions[0] == json.loads(confusions["confusion"].iloc[0])
-    assert whole.predictions == {1: b"\x00\x02"}
-    assert (whole.row.data_facts, whole.row.targets) == (facts, b"\x01\x02")
-    assert whole.names == {"s", "another"}
-    assert not whole.is_running
-    with pytest.raises(queries.UnknownStudyError, match="did you mean 'another'"):
-        queries.whole_study(full_url, "anothr")
+        with queries.snapshot(db, "s") as found:
+            assert found.confusions() == {trial: [[3, 2], [1, 7]] for trial in (0, 1, 2, 4, 5)}
+            assert found.predictions() == {1: b"\x00\x02"}
+            assert (found.row.data_facts, found.row.targets) == (facts, b"\x01\x02")
+            assert found.study_names() == {"s", "another"}
 
 
-def test_whole_study_is_of_one_moment(full_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = queries._read_frame
-
-    def write_then_read(connection: Any, uuid: str, table: Any, *columns: Any) -> pd.DataFrame:
-        if table is schema.EPOCH_RECORDS:  # the results have been read
-            with open_database(full_url, create=False) as db:
-                add_epochs(db, 6, [0.95, 0.96])
-                end(db, 7, "stalled", 0.5, 0.5, 0.5)
-        return read(connection, uuid, table, *columns)
-
-    monkeypatch.setattr(queries, "_read_frame", write_then_read)
-    whole = queries.whole_study(full_url, "s")
-    assert set(whole.curves["trial"]) <= set(whole.results["trial"])
-    assert (whole.curves["trial"] == 6).sum() == 1
-    assert 7 not in whole.confusions
+def test_snapshot_is_of_one_moment(full_url: str) -> None:
+    with (
+        open_database(full_url, create=False) as db,
+        queries.snapshot(db, "s") as found,
+        open_database(full_url, create=False) as other,
+    ):
+        before = found.results()
+        add_epochs(other, 6, [0.95, 0.96])
+        end(other, 7, "stalled", 0.5, 0.5, 0.5)
+        curves = found.curves()
+        assert set(curves["trial"]) <= set(before["trial"])
+        assert (curves["trial"] == 6).sum() == 1
+        assert 7 not in found.confusions()
 
 
 def test_trials_of_several_studies_are_ranked_together(full_url: str) -> None:
@@ -295,7 +282,7 @@ def test_trials_of_several_studies_are_ranked_together(full_url: str) -> None:
 def test_one_trial_is_decoded(full_url: str) -> None:
     row = queries.trial(full_url, "s", 2)
     assert (row["outcome"], row["best_score"], row["value"]) == ("diverged", 0.9, 0.0)
-    assert row["params"]["betas"] == [0.9, 0.99]
+    assert (row["params"]["beta1"], row["params"]["beta2"]) == (0.9, 0.99)
     assert row["confusion"] == [[3, 2], [1, 7]]
     assert row["finished_at"] == NOW
     with pytest.raises(queries.UnknownTrialError, match="no trial 7; trials count from 0 to 6"):

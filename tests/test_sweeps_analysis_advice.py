@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from measured import ERROR, make
 
+from search_spaces.ranges import Range
 from sweeps.analysis.advice import advise
 from sweeps.analysis.advice_kinds import Advice, Kind
 from sweeps.analysis.effects import compare_all, find_effects, propose
@@ -389,5 +390,5 @@ def test_range_moves_by_half_its_width_and_at_most_three_times(
 ) -> None:
     facts = sweep_of_rates(lambda place: 0.5 + 0.3 * (place if high_is_better else 1 - place))
     effect = next(find_effects(compare_all(facts), SPACE, sampler="random"))
-    own = replace(effect.range, low=spec["low"], high=spec["high"])
+    own = replace(effect.range, spec=Range(**spec))
     assert propose(replace(effect, range=own)) == pytest.approx(expected, rel=0.05)

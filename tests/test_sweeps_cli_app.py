@@ -1,5 +1,8 @@
 """Mistakes on the command line itself: one line each, exit code 2, no page of usage."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,25 @@ def test_no_command_shows_the_help_and_nothing_else(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert "dashboard" in captured.out
     assert captured.err == ""
+
+
+def test_shell_completes_the_names_of_commands(tmp_path: Path) -> None:
+    asked = {
+        "_BESTEPOCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": "bestepoch re",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from sweeps.cli import main; main()"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            **words,
+            "_BESTEPOCH_COMPLETE": "complete_bash",
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["results", "report"]

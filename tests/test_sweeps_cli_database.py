@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.schema import VERSION
+from storage.records import VERSION
 
 COMMANDS = [
     "list",

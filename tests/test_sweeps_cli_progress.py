@@ -26,7 +26,13 @@ from sweeps.running.events import (
 )
 from sweeps.running.sweep import SweepEnd
 
-ADAM = {"optimizer": "adam", "learning_rate": 0.00123456, "betas": [0.9, math.inf], "model": {}}
+ADAM = {
+    "optimizer": "adam",
+    "learning_rate": 0.00123456,
+    "beta1": 0.9,
+    "beta2": math.inf,
+    "model": {},
+}
 
 
 class Sweep:
@@ -56,7 +62,7 @@ class Sweep:
 def test_line_of_a_trial_says_what_is_off_as_the_tables_do() -> None:
     varying = ["optimizer", "learning_rate", "clip_norm", "schedule", "dropout"]
     state = Progress(Budget(3), varying=varying, now=lambda: 0.0)
-    adam = {"optimizer": "adam", "learning_rate": 0.01, "clip_norm": 1e6}
+    adam = {"optimizer": "adam", "schedule": "constant", "learning_rate": 0.01, "clip_norm": 1e6}
     shown = []
     armijo = {"optimizer": "armijo", "shrink": 0.5, "dropout": 0.2}
     for number, params in enumerate((adam, armijo)):
@@ -162,7 +168,7 @@ def parse(line: str) -> Any:
     [
         (
             TrialStarted(3, ADAM),
-            {"trial": 3, "params": ADAM | {"betas": [0.9, None]}},
+            {"trial": 3, "params": ADAM | {"beta2": None}},
         ),
         (
             EpochDone(3, 5, math.nan, None, math.nan, 0.25),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from written import write_study
 
-from sweeps.config.settings import SweepConfig
+from sweeps.config.load import load_config
 
 Call = Callable[..., int]
 
@@ -17,7 +17,7 @@ CONFUSION = ((7, 2), (3, 11))
 @pytest.fixture(autouse=True)
 def _study(folder: Path) -> None:
     """The study ``relation`` of one trial."""
-    config = SweepConfig(objective="relation-cnn", max_epochs=17, seed=3, trials=2).stored()
+    config = load_config("relation-cnn", max_epochs=17, seed=3, trials=2).stored()
     ends = {0: {"confusion": CONFUSION}}
     curves = [[0.31, 0.7132, 0.69]]
     write_study("relation", curves, ends=ends, config=config, class_names=("no", "yes"))

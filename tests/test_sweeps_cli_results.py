@@ -108,7 +108,7 @@ def test_only_trial_is_described_by_all_that_was_sampled(
     write_study("one", [[0.2, 0.3]], params={0: {"dropout": 0.272}}, config={"space": space})
     assert call("results", "one") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "trial 0 is adam, learning rate 0.01, batches of 50, dropout 0.272" in out
+    assert "trial 0 is adam, learning rate 0.01, dropout 0.272, batches of 50" in out
 
 
 def test_score_has_the_name_of_the_studys_metric_wherever_people_read_it(

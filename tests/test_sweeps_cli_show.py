@@ -78,11 +78,15 @@ def test_tail_says_of_how_many_epochs_it_is_the_mean(
 def test_show_says_what_is_off_as_the_tables_do(
     call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = {0: {"clip_norm": 1e6}, 1: {"clip_norm": 5.0, "schedule": "cosine"}}
+    params = {
+        0: {"clip_norm": 1e6, "schedule": "constant"},
+        1: {"clip_norm": 5.0, "schedule": "cosine"},
+    }
     write_study("mine", [[0.3, 0.4], [0.2, 0.3]], params=params)
     assert call("show", "mine", "0") == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "clip_norm=none schedule=constant" in out
+    assert "clip_norm=none" in out
+    assert "schedule=constant" in out
 
 
 def test_show_reads_a_trial_at_one_moment(
@@ -149,6 +153,14 @@ def test_shown_lines_load_the_best_epochs_weights(
     assert sorted(state) == sorted(saved)
     assert all(bool((state[name] == saved[name]).all()) for name in saved)
     assert not names["model"].training
+    with Path("bestepoch-weights/here/trial-0-1.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x3f")
+    assert call("show", "relation", "0") == 0
+    out = capsys.readouterr().out
+    assert "its best epoch's weights are damaged: " in out
+    assert "to train it again: bestepoch weights relation 0\n" in out
+    assert "load_file" not in out
 
 
 def test_unknown_objective_is_answered_with_the_nearest() -> None:

@@ -90,7 +90,7 @@ def test_changes_are_laid_over_the_study_as_over_a_preset(write_study: Write) ->
     assert (rate["low"], rate["high"], [*rate["by_optimizer"]]) == (1e-5, 0.3, ["sgd"])
     assert (config.patience, config.prune_patience) == (7, 7)
     assert (config.sampler.name, config.pruner.percentile) == ("random", 25.0)
-    assert config.space.beta1 == sweeps.load_config("relation-cnn").space.beta1
+    assert config.space["beta1"] == sweeps.load_config("relation-cnn").space["beta1"]
 
 
 def test_length_of_cosine_follows_other_epochs_unless_told(write_study: Write) -> None:
@@ -98,9 +98,9 @@ def test_length_of_cosine_follows_other_epochs_unless_told(write_study: Write) -
     store(write_study, "space.schedule=cosine", "max_epochs=17", name="a")
     store(write_study, "max_epochs=17", name="b", **cosine)
     store(write_study, "space.schedule=cosine", "space.schedule_epochs=5", name="c")
-    assert sweeps.load_like("a", ["max_epochs=23"]).space.schedule_epochs == 23
+    assert sweeps.load_like("a", ["max_epochs=23"]).space["schedule_epochs"] == 23
     assert sweeps.load_like("b", ["max_epochs=23"]).tries[0]["schedule_epochs"] == 23
-    assert sweeps.load_like("c", ["max_epochs=23"]).space.schedule_epochs == 5
+    assert sweeps.load_like("c", ["max_epochs=23"]).space["schedule_epochs"] == 5
 
 
 def test_named_trial_without_a_place_in_the_changed_space_is_left_out(
@@ -174,7 +174,7 @@ def test_command_takes_a_study_in_place_of_a_file(
     # A study that nothing was run in has no score.
     assert call("run", *args, "--quiet") == (0 if "--study" in args else 1)
     (config,) = seen
-    assert (config.study, config.trials, config.metric, config.space.dropout) == expected
+    assert (config.study, config.trials, config.metric, config.space["dropout"]) == expected
 
 
 def test_command_takes_an_objective_or_a_study(
@@ -199,7 +199,7 @@ def test_command_for_all_advice_is_taken_with_the_last_word_of_each_key(
     words = shlex.split(str(command))
     assert words[2:8] == ["--like", "edge", "--study", "edge-3", "--trials", "11"]
     config = sweeps.load_like("edge", words[9::2], study="edge-3")
-    assert (config.space.beta1, config.space.optimizers) == (0.83, ("adam",))
+    assert (config.space["beta1"], config.space.optimizers) == (0.83, ("adam",))
 
 
 def test_more_trials_alone_carry_the_study_on() -> None:

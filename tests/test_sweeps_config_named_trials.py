@@ -6,15 +6,11 @@ import optuna
 import pytest
 
 import sweeps
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import Hparams, flatten
+from search_spaces.presets import ARGUMENTS
 from sweeps.config.errors import ConfigError
-from sweeps.config.named_trials import (
-    drop_foreign_values,
-    find_value_mistakes,
-    flatten_values,
-    parse_trial,
-    pin_values,
-)
+from sweeps.config.named_trials import drop_foreign_values, find_trial_mistakes
+from sweeps.config.overrides import parse_trial
 from sweeps.running.sampling import read_sampled
 
 RELATION = "relation-cnn"
@@ -24,7 +20,7 @@ SPACE = sweeps.load_config(RELATION).space
 def draw(values: dict[str, Any], seed: int) -> tuple[Hparams, dict[str, Any]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     trial = study.ask()
-    return pin_values(SPACE, values).suggest(trial), trial.params
+    return SPACE.pin(values).suggest(trial), trial.params
 
 
 @pytest.mark.parametrize(
@@ -73,20 +69,19 @@ def test_a_trial_that_assigns_nothing_is_refused(text: str) -> None:
     ],
 )
 def test_what_no_trial_can_have_is_a_mistake(values: dict[str, Any], words: str) -> None:
-    (mistake,) = find_value_mistakes(values, SPACE, RELATION)
+    (mistake,) = find_trial_mistakes(values, SPACE, ARGUMENTS[RELATION])
     assert words in mistake.text
     assert any(name.endswith(mistake.path[-1]) for name in values)
 
 
 def test_values_are_applied_exactly_and_the_rest_is_sampled() -> None:
     values = {"optimizer": "adam", "learning_rate": 7.5, "beta1": 0.1, "model.filters": 77}
-    assert find_value_mistakes(values, SPACE, RELATION) == []
+    assert find_trial_mistakes(values, SPACE, ARGUMENTS[RELATION]) == []
     seen = set()
     for seed in range(5):
         hparams, params = draw(values, seed)
         assert (hparams.optimizer, hparams.learning_rate) == ("adam", 7.5)
-        assert hparams.betas is not None
-        assert hparams.betas[0] == 0.1
+        assert hparams.beta1 == 0.1
         assert hparams.model["filters"] == 77
         assert set(params) == {"one_minus_beta2", "dropout", "batch_size"}
         seen.add(hparams.dropout)
@@ -114,9 +109,9 @@ def test_optuna_is_told_in_its_own_terms() -> None:
 @pytest.mark.parametrize(
     ("params", "dropped"),
     [
-        ({"optimizer": "adam", "learning_rate": 0.001, "betas": [0.9, 0.999]}, []),
+        ({"optimizer": "adam", "learning_rate": 0.001, "beta1": 0.9, "beta2": 0.999}, []),
         ({"optimizer": "sgd", "learning_rate": 0.001}, ["learning_rate"]),
-        ({"optimizer": "adam", "betas": [0.5, 0.999]}, ["beta1"]),
+        ({"optimizer": "adam", "beta1": 0.5, "beta2": 0.999}, ["beta1"]),
         ({"dropout": 0.5, "model": {"filters": 100, "hidden": 3}}, ["model.hidden"]),
         ({"dropout": 0.1, "model": {"filters": 50}}, ["dropout", "model.filters"]),
         ({"batch_size": 75, "class_weights": "none"}, ["batch_size"]),
@@ -124,8 +119,8 @@ def test_optuna_is_told_in_its_own_terms() -> None:
     ],
 )
 def test_what_a_space_cannot_take_is_dropped(params: dict[str, Any], dropped: list[str]) -> None:
-    values = flatten_values(params)
-    kept, left_out = drop_foreign_values(values, SPACE, RELATION)
+    values = flatten(params)
+    kept, left_out = drop_foreign_values(values, SPACE)
     assert sorted(left_out) == dropped
     assert kept == {name: one for name, one in values.items() if name not in dropped}
 
@@ -134,7 +129,7 @@ def test_an_optimizer_that_is_dropped_takes_its_rate_along() -> None:
     space = sweeps.load_config(RELATION, ["space.optimizer=['adam', 'sgd']"]).space
     values = {"optimizer": "rmsprop", "learning_rate": 0.005, "dropout": 0.5}
     # 0.005 would do for adam, not for sgd, and the trial may become either.
-    kept, dropped = drop_foreign_values(values, space, RELATION)
+    kept, dropped = drop_foreign_values(values, space)
     assert (kept, dropped) == ({"dropout": 0.5}, ["optimizer", "learning_rate"])
 
 
@@ -147,7 +142,10 @@ def test_a_learning_rate_that_no_optimizer_takes_is_refused(optimizer: str) -> N
 
 
 def test_a_learning_rate_of_the_preset_or_of_a_named_trial_is_not_refused() -> None:
-    assert sweeps.load_config(RELATION, ["space.optimizer=armijo"]).space.learning_rate is not None
+    assert (
+        sweeps.load_config(RELATION, ["space.optimizer=armijo"]).space.get("learning_rate")
+        is not None
+    )
     overrides = ["space.optimizer=armijo", "space.learning_rate=0.1"]
     sweeps.load_config(RELATION, [*overrides, "try=[{optimizer = 'adam'}]"])
     sweeps.load_config(RELATION, ["space.optimizer=['adam', 'armijo']", overrides[1]])
@@ -157,10 +155,10 @@ def test_armijo_trial_is_named_without_a_rate_and_travels_to_another_study() -> 
     hparams, params = draw({"optimizer": "armijo", "shrink": 0.8}, 3)
     assert (hparams.learning_rate, hparams.shrink) == (None, 0.8)
     assert set(params) == {"dropout", "batch_size"}
-    values = flatten_values(hparams.to_params())
+    values = hparams.to_values()
     mixed = sweeps.load_config(RELATION, ["space.optimizer=['adam','armijo']"]).space
-    kept, dropped = drop_foreign_values(values, mixed, RELATION)
+    kept, dropped = drop_foreign_values(values, mixed)
     # Its shrink is not the default, and the space does not sample it.
     assert (kept["optimizer"], dropped) == ("armijo", ["shrink"])
-    _, dropped = drop_foreign_values(values, SPACE, RELATION)
+    _, dropped = drop_foreign_values(values, SPACE)
     assert sorted(dropped) == ["optimizer", "shrink", "sufficient_decrease"]

@@ -102,9 +102,9 @@ def test_named_trial_with_such_a_plateau_is_a_mistake(trial: str, got: str) -> N
 
 def test_cosine_falls_for_as_long_as_the_trials_train() -> None:
     cosine = load("space.schedule=['cosine', 'step']", max_epochs=57)
-    assert cosine.space.schedule_epochs == 57
+    assert cosine.space["schedule_epochs"] == 57
     told = load("space.schedule=cosine", "space.schedule_epochs=13", max_epochs=57)
-    assert told.space.schedule_epochs == 13
+    assert told.space["schedule_epochs"] == 13
 
 
 def test_named_cosine_trial_falls_for_as_long_too() -> None:

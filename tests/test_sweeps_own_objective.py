@@ -9,7 +9,7 @@ import pytest
 
 import sweeps
 from objectives.registry import find_objective
-from search_spaces.space import Range
+from search_spaces.ranges import Range
 from storage import queries
 from sweeps import cli
 from sweeps.config.errors import ConfigError
@@ -212,15 +212,13 @@ def test_sweep_file_names_a_file_beside_it(folder: Path) -> None:
 @pytest.mark.usefixtures("package")
 def test_default_space_is_laid_over_the_general_one_name_by_name() -> None:
     space = load_config("mypkg.mymodule:Layers").space
-    assert (space.batch_size, space.model, space.optimizers) == (
-        20,
-        {"hidden": (5, 11)},
-        ("adam", "sgd"),
-    )
-    assert isinstance(space.learning_rate, Range)
-    assert set(space.learning_rate.by_optimizer) == {"sgd"}
+    assert (space["batch_size"], space["model.hidden"]) == (20, (5, 11))
+    assert space.optimizers == ("adam", "sgd")
+    rate = space["learning_rate"]
+    assert isinstance(rate, Range)
+    assert set(rate.by_optimizer) == {"sgd"}
     branch = load_config("mypkg/mymodule.py:WithBranch").space
-    assert (branch.optimizers, branch.learning_rate) == (("adamw",), 0.01)
+    assert (branch.optimizers, branch["learning_rate"]) == (("adamw",), 0.01)
 
 
 def test_load_gets_the_data_file(folder: Path) -> None:
@@ -233,10 +231,10 @@ def test_load_gets_the_data_file(folder: Path) -> None:
 def test_edited_file_is_read_again(folder: Path) -> None:
     path = folder / "mine.py"
     path.write_text(BINARY)
-    assert load_config("mine.py").space.model == {}
+    assert load_config("mine.py").space.get("model.width") is None
     path.write_text(BINARY + "default_space = {'model': {'width': 3}}\n")
     os.utime(path, (1, 1))
-    assert load_config("mine.py").space.model == {"width": 3}
+    assert load_config("mine.py").space["model.width"] == 3
 
 
 def test_objectives_that_ship_are_checked_without_torch() -> None:

@@ -150,8 +150,9 @@ def test_curves_of_a_large_study_are_thinned_and_the_page_says_so(make: Make) ->
 
 def test_table_names_what_varies_and_the_rest_below_it(make: Make) -> None:
     params = {
+        0: {"schedule": "constant"},
         1: {"schedule": "warmup", "warmup_epochs": 5},
-        2: {"learning_rate": 0.02},
+        2: {"schedule": "constant", "learning_rate": 0.02},
     }
     curves = [[0.3, 0.5], [0.4, 0.45], [NAN, NAN]]
     summary = make(curves, params=params, outcomes={2: "diverged"})

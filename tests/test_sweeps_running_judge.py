@@ -33,7 +33,7 @@ def make_judge(*overrides: str, metric: str = "macro-f1") -> tuple[SweepConfig, 
 
 
 def make_trial(number: int, scores: Sequence[float] = (), outcome: Outcome | None = None) -> Trial:
-    params = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99]}
+    params = {"optimizer": "adam", "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.99}
     params |= {"batch_size": 50, "class_weights": "none", "model": {}}
     hparams = Hparams.model_validate(params)
     losses = [0.5] * len(scores), [0.6] * len(scores)

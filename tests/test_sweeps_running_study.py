@@ -30,7 +30,8 @@ STUDY = "relation-cnn"
 PARAMS: Mapping[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 0.01,
-    "betas": [0.9, 0.99],
+    "beta1": 0.9,
+    "beta2": 0.99,
     "batch_size": 50,
     "class_weights": "none",
     "model": {"filters": 150, "vectors": "trainable"},

@@ -15,7 +15,13 @@ from sweeps.running.trial import Trial, to_end
 
 NAN = math.nan
 CLASSES = ("a", "b")
-PARAMS = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.99], "batch_size": 50}
+PARAMS = {
+    "optimizer": "adam",
+    "learning_rate": 0.01,
+    "beta1": 0.9,
+    "beta2": 0.99,
+    "batch_size": 50,
+}
 SAMPLED = Sampled({"learning_rate": 0.01}, {})
 #: The lowest Matthews correlation: what a diverged trial is told as.
 LOWEST = -1.0

@@ -53,12 +53,14 @@ def ask(
     method: str = "GET",
     host: str | None = None,
     origin: str | None = None,
+    site: str | None = None,
     body: object = None,
 ) -> tuple[int, str, str]:
     """Return the status, the location and the body of an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     headers = {} if host is None else {"Host": host}
     headers |= {} if origin is None else {"Origin": origin}
+    headers |= {} if site is None else {"Sec-Fetch-Site": site}
     headers |= {} if body is None else {"Content-Type": "application/json"}
     connection.request(
         method, path, body=None if body is None else json.dumps(body), headers=headers
@@ -66,6 +68,10 @@ def ask(
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
+    # Of every answer: no foreign frame shows it, and no browser guesses its type.
+    assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert "frame-ancestors 'self'" in answer.headers.get_all("Content-Security-Policy", ())
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
     return answer.status, answer.headers.get("Location", ""), text
 
 
@@ -124,6 +130,9 @@ def test_writable_dashboard_takes_changes_from_its_own_pages_alone(
             answer = ask(open_port, "/api/studies/1/note", method="PUT", origin=origin, body=note)
             assert answer[0] == 403
             assert "own pages" in answer[2]
+        for site in ("cross-site", "same-site"):  # the latter: another port of localhost
+            status, *_ = ask(open_port, "/api/studies/1", method="DELETE", site=site)
+            assert status == 403
         assert ask(open_port, "/api/studies", method="PUT", host="evil.example")[0] == 403
         own = f"http://127.0.0.1:{open_port}"
         status, *_ = ask(open_port, "/api/studies/1/note", method="PUT", origin=own, body=note)
@@ -204,6 +213,16 @@ def test_only_the_loopback_address_listens(port: int) -> None:
         probe.bind(("127.0.0.1", port))
     with socket.socket() as probe:
         probe.bind(("127.0.0.2", port))
+
+
+def test_client_that_falls_silent_is_dropped(
+    port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dashboard.Handler, "timeout", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: localh")
+        assert slow.recv(1) == b""
+    assert capfd.readouterr().err == ""
 
 
 def test_taken_port_is_one_line_that_offers_another(

@@ -1,5 +1,6 @@
 """Studies of known curves, written as a run writes them; nothing is trained."""
 
+import hashlib
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +30,14 @@ SUPPORTS = (31, 41, 53)
 ADAM: dict[str, Any] = {
     "optimizer": "adam",
     "learning_rate": 0.00123456,
-    "betas": [0.9, 0.99876],
+    "beta1": 0.9,
+    "beta2": 0.99876,
     "dropout": 0.4567891,
     "batch_size": 50,
     "class_weights": "none",
     "model": {"filters": 150, "vectors": "trainable"},
 }
-SGD = {name: value for name, value in ADAM.items() if name != "betas"} | {
+SGD = {name: value for name, value in ADAM.items() if name not in ("beta1", "beta2")} | {
     "optimizer": "sgd",
     "learning_rate": 0.25,
     "momentum": 0.5,
@@ -53,7 +55,7 @@ EACH_OUTCOME: Trials = [
 ]
 
 _SPACE = {"optimizer": "adam", "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
-_PARAMS = {"optimizer": "adam", "learning_rate": 0.01, "betas": [0.9, 0.999]}
+_PARAMS = {"optimizer": "adam", "learning_rate": 0.01, "beta1": 0.9, "beta2": 0.999}
 
 
 def write_study(
@@ -132,7 +134,10 @@ def write_study(
                 end = replace(end, best_val_loss=loss, **(ends or {}).get(number, {}))
                 recorder.record(db, key, stopped=[end], now=NOW)
             if weights and number in weights:
-                recorder.record(db, key, weights=[Weights(number, weights[number], "")], now=NOW)
+                path = db.weights_dir / weights[number]
+                sha256 = hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
+                kept = Weights(number, weights[number], sha256)
+                recorder.record(db, key, weights=[kept], now=NOW)
 
 
 def write_each_outcome(
@@ -143,7 +148,10 @@ def write_each_outcome(
         name,
         [curve for _, curve, _ in trials],
         outcomes={number: outcome for number, (_, _, outcome) in enumerate(trials)},
-        params={number: {"betas": None, **given} for number, (given, _, _) in enumerate(trials)},
+        params={
+            number: {"beta1": None, "beta2": None, **given}
+            for number, (given, _, _) in enumerate(trials)
+        },
         **given,
     )
 

@@ -24,7 +24,8 @@ from objectives.lanes.rows import BEST, LAST, Rows, Trained, between, num_bytes
 from objectives.lanes.steps import Steps
 from objectives.lanes.trial import LaneTrial
 from objectives.lanes.validation import Validation
-from objectives.layers import random, stacked
+from objectives.layers import random
+from objectives.layers.dropout import find_rates
 from objectives.layers.fusion import Program
 from objectives.optimizers import line_search, losses, schedules
 from objectives.places import describe_error
@@ -84,11 +85,7 @@ class ModelLane:
         # A row of the lane's kind, which a state must be like.
         self._like: Rows | None = None
         self._trained: Trained | None = None
-        self._dropouts = [
-            name
-            for name, module in program.model.named_modules()
-            if isinstance(module, stacked.Dropout)
-        ]
+        self._rates = find_rates(program.model) if program.path == "plain" else []
         # A model that is run slot by slot may do anything in its steps, and wait for the device.
         self._record = record if program.note is None else None
         self._recorder: Recorder | None = None
@@ -266,6 +263,8 @@ class ModelLane:
         if self.path == "plain":
             # A model that draws from torch's generator draws what its trial draws.
             random.seed_generators(int(keys[0, 0]))
+            for layer, attribute in self._rates if trials[0].hparams.dropout is not None else ():
+                setattr(layer, attribute, trials[0].hparams.dropout)
         steps = Steps(
             self._program,
             self._train,
@@ -292,13 +291,8 @@ class ModelLane:
         """Return the row of a trial that has not trained."""
         with torch.random.fork_rng():
             random.seed_generators(seed)
-            module = stacked.with_own_dropout(self._build())
-        tensors = dict([*module.named_parameters(), *module.named_buffers()])
-        names = (*self._program.trained, *self._program.own)
-        own = {name: tensors[name].detach().unsqueeze(0).clone() for name in names}
-        if hparams.dropout is not None:
-            for name in self._dropouts:
-                stacked.Dropout.fill(own, name, hparams.dropout)
+            module = self._build()
+        own = self._program.tensors_of(module, hparams.dropout)
         device = self._train.targets.device
         if hparams.optimizer in LINE_SEARCHES:
             first, second = line_search.first_state(device), {}

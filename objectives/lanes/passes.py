@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from objectives.lanes.rows import Group
-from objectives.layers import random, stacked
+from objectives.layers import random
 from objectives.layers.fusion import Inputs, Program
 from objectives.layers.masks import Masks
 from objectives.optimizers.losses import Criterion
@@ -44,21 +44,16 @@ class Passes:
         self._criterion = criterion
         self._keys_TS = keys_TS
         self._is_search = is_search
-        modules = dict(program.model.named_modules())
-        self._dropouts = {
-            name: module for name, module in modules.items() if isinstance(module, stacked.Dropout)
-        }
-        self._is_batched = program.path == "stacked" and not program.is_stackable
+        self._dropouts = program.dropouts().values()
         self._masks = Masks(keys_TS)
-        is_bound = not (is_recorded or is_search or self._is_batched)
+        is_bound = not (is_recorded or is_search)
         self._bound = self._leaves() if is_bound and program.chain is None else None
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Let the model hold what its passes need; all of an epoch's are taken inside."""
-        if not self._is_batched:
-            for layer in self._dropouts.values():
-                layer.masks = self._masks
+        for layer in self._dropouts:
+            layer.masks = self._masks
         try:
             if self._bound is None:
                 yield
@@ -72,7 +67,7 @@ class Passes:
                 ):
                     yield
         finally:
-            for layer in self._dropouts.values():
+            for layer in self._dropouts:
                 layer.masks = None
 
     def gradients(
@@ -93,7 +88,7 @@ class Passes:
             return losses_S, program.chain_gradients(self._own, tape, gradient_SBC)
         if self._bound is not None:
             self._masks.begin(step)
-            logits = program.bound_logits(inputs)
+            logits = program.bound_logits(inputs, self._keys_TS.shape[1])
             if program.path == "plain":
                 loss = self._criterion.loss_of_first(logits, targets)
                 found = _gradients(loss, self._bound)
@@ -121,10 +116,6 @@ class Passes:
         self._masks.begin(step)
         if program.chain is not None:
             return program.run_chain(rows, inputs, self._masks)[0]
-        if self._is_batched:
-            keys_S = at(self._keys_TS, step)
-            # A key of its own a pass: stacked.Dropout takes one that it has met for a second call.
-            rows = rows | {f"{name}.key": keys_S.clone() for name in self._dropouts}
         if self._is_search and program.path == "plain":
             # The model may draw from torch's generator: the same in every pass of a step.
             random.seed_generators(int(at(self._keys_TS, step)[0]))

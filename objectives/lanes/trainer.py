@@ -15,6 +15,7 @@ from objectives.lanes.batches import on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.validation import Validation
 from objectives.layers import fusion
+from objectives.layers.fusion import initialized
 
 _PROBE_EXAMPLES = 5
 
@@ -48,6 +49,8 @@ class ModelTrainer:
         self._validation = Validation(
             on_device(data.validation, self._device), len(data.class_names)
         )
+        rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
+        self._probe = self._train.batch(rows)[0]
         self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
 
     def open_lane(
@@ -60,16 +63,8 @@ class ModelTrainer:
         """
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
-            rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
             with precision.exact():
-                program = fusion.program(build, self._train.batch(rows)[0], len(self.class_names))
-            note = program.note
-            if note is None and not program.is_stackable and self._device.type == "cpu":
-                # Under vmap one slot takes up to 6 times as long as the module, 32 slots up to
-                # 1.7 times a trial (``tests/benchmarks/RESULTS.md``, 2026-11-28).
-                note = "on a CPU its layers take trials one by one at least as fast"
-            if note is not None:
-                program = fusion.as_plain(program, build, note)
+                program = fusion.program(build, self._probe, len(self.class_names))
             self._programs[key.model] = program
         return ModelLane(
             self._programs[key.model],
@@ -87,7 +82,7 @@ class ModelTrainer:
         def build() -> nn.Module:
             module = self._objective.build_model(self._data, **model)
             assert isinstance(module, nn.Module)
-            return module.to(self._device)
+            return initialized(module.to(self._device), self._probe)
 
         return build
 

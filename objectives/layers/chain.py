@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from objectives.layers import stacked
+from objectives.layers.dropout import Dropout
 from objectives.layers.masks import Masks
 
 _Kind = Literal["linear", "relu", "tanh", "dropout", "relu and dropout"]
@@ -20,7 +21,7 @@ _KINDS: dict[type[nn.Module], _Kind] = {
     stacked.Linear: "linear",
     nn.ReLU: "relu",
     nn.Tanh: "tanh",
-    stacked.Dropout: "dropout",
+    Dropout: "dropout",
 }
 
 
@@ -65,10 +66,12 @@ class Chain:
             kind = _KINDS.get(type(part))
             if kind is None or _is_watched(part):
                 return None
+            if isinstance(part, Dropout) and part.axes > 0:
+                return None
             if kind == "dropout" and links and links[-1].kind == "relu":
                 links.pop()
                 kind = "relu and dropout"
-            salt = part.salt if isinstance(part, stacked.Dropout) else 0
+            salt = part.salt if isinstance(part, Dropout) else 0
             links.append(_Link(kind, first_names[part], salt))
         # A layer or a weight that stands there twice is named once.
         names = {name for name, parameter in model.named_parameters()}

@@ -8,7 +8,7 @@ Shapes: S slots, B batch, L steps, K inputs of a window, F filters.
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn import functional
@@ -19,8 +19,8 @@ from objectives.layers import stacked
 def windows(input: torch.Tensor, size: int) -> torch.Tensor:
     """Return each step with its neighbours side by side, (..., L, size * I), zeros at the ends.
 
-    A convolution over time is a linear layer on this ("unfold"), and unlike ``nn.Conv1d`` under
-    ``vmap`` it is bit-equal in company.
+    A convolution over time is a linear layer on this ("unfold"), and unlike ``nn.Conv1d`` in
+    groups it is bit-equal in company.
 
     Args:
         input: (B, L, I), or (S, B, L, I).
@@ -37,8 +37,6 @@ def windows(input: torch.Tensor, size: int) -> torch.Tensor:
 
 class _Windows(torch.autograd.Function):
     """``windows``, whose gradient autograd would add up from a row of zeros a neighbour."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(input: torch.Tensor, size: int) -> torch.Tensor:
@@ -92,15 +90,13 @@ def largest_response(
         _widen(second, rows=steps),
         _widen(second_weight, rows=stacked.NARROW),
     )
-    if first_weight.dim() == 3:
-        of_slots = (
-            x.unsqueeze(0) if x.dim() == 3 and i % 2 == 0 else x for i, x in enumerate(widened)
-        )
-        response = _LargestResponseOfSlots.apply(*of_slots, lengths)  # type: ignore[no-untyped-call]
-    else:
-        response = _LargestResponse.apply(*widened, lengths)  # type: ignore[no-untyped-call]
-    assert isinstance(response, torch.Tensor)
-    return response[..., :filters]
+    is_alone = first_weight.dim() == 2
+    stack = (
+        x.unsqueeze(0) if is_alone or (i % 2 == 0 and x.dim() == 3) else x
+        for i, x in enumerate(widened)
+    )
+    largest = cast(torch.Tensor, _LargestResponse.apply(*stack, lengths))  # type: ignore[no-untyped-call]
+    return (largest.squeeze(0) if is_alone else largest)[..., :filters]
 
 
 def _widen(matrix: torch.Tensor, *, rows: int) -> torch.Tensor:
@@ -116,43 +112,6 @@ def _widen(matrix: torch.Tensor, *, rows: int) -> torch.Tensor:
 
 
 class _LargestResponse(torch.autograd.Function):
-    """One trial's response outside ``vmap``; inside, hand over to the function for slots."""
-
-    @staticmethod
-    def forward(*inputs: torch.Tensor) -> torch.Tensor:
-        *slotted, lengths = inputs
-        largest: torch.Tensor = _LargestResponseOfSlots.apply(  # type: ignore[no-untyped-call]
-            *(tensor.unsqueeze(0) for tensor in slotted), lengths
-        )
-        return largest.squeeze(0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *slotted, lengths = ctx.saved_tensors
-        with torch.enable_grad():
-            leaves = [tensor.detach().unsqueeze(0).requires_grad_() for tensor in slotted]
-            largest = _LargestResponseOfSlots.apply(*leaves, lengths)  # type: ignore[no-untyped-call]
-        gradients = torch.autograd.grad(largest, leaves, grads[0].unsqueeze(0))
-        return *(gradient.squeeze(0) for gradient in gradients), None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], *inputs: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
-        *slotted, lengths = inputs
-        assert in_dims[-1] is None, "all slots of a lane see the same batch"
-        front = [
-            tensor.unsqueeze(0) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(slotted, in_dims, strict=False)
-        ]
-        return _LargestResponseOfSlots.apply(*front, lengths), 0  # type: ignore[no-untyped-call]
-
-
-class _LargestResponseOfSlots(torch.autograd.Function):
     """Responses of (S or 1, B, L, K) windows to (S, F, K) filters, (S, B, F)."""
 
     @staticmethod

@@ -1,12 +1,11 @@
 """Recurrent layers, GRU and LSTM, that train all slots in one loop over the steps.
 
-``nn.GRU`` and ``nn.LSTM`` raise under ``vmap``, and a loop inside ``vmap`` pays for its dispatch
-at each step. Here the loop stands in one function of stacked tensors, forward and backward: a
-step is one batched product and a few elementwise operations, and the weights' gradient is one
-product over all steps at the end.
+The loop stands in one function of stacked tensors, forward and backward: a step is one batched
+product and a few elementwise operations, and the weights' gradient is one product over all steps
+at the end.
 
-A GRU of 32 units on 32 x 20 steps (one CPU core, ms a trial-step, with 1, 4 and 8 slots): 2.7, 1.4
-and 1.6; a loop inside ``vmap`` 5.1, 1.8 and 1.4; ``nn.GRU`` alone 2.3.
+Of 32 units on 32 x 20 steps (one AMD EPYC core, ms a trial-step, with 1, 4 and 16 slots): a GRU
+2.1, 1.0 and 1.1, ``nn.GRU`` 2.0; an LSTM 1.9, 1.1 and 1.3, ``nn.LSTM`` 0.5.
 Shapes: S slots, B batch, L steps, H hidden units, G gates of a cell (3 of a GRU, 4 of an LSTM).
 """
 
@@ -18,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from objectives.layers import stacked
+from objectives.layers.stacked import affine_of_slots
 
 CellName = Literal["gru", "lstm"]
 #: Gates in the order of ``nn.GRU`` (reset, update, new) and ``nn.LSTM`` (input, forget, cell,
@@ -58,76 +58,87 @@ class Recurrent(nn.Module):
         A state depends on what comes before it alone, so steps beyond a length change nothing.
         With stacked weights the states are (S, B, H), for steps that all slots share.
         """
-        if self.weight.dim() == 3:
-            projected = self.input(steps.flatten(0, 1)).unflatten(1, steps.shape[:2])
-            return _last_state(self.cell, projected, self.weight, self.bias, lengths)
-        return cast(
-            torch.Tensor,
-            _LastState.apply(self.cell, self.input(steps), self.weight, self.bias, lengths),  # type: ignore[no-untyped-call]
-        )
+        weights = (self.input.weight, self.weight, self.input.bias, self.bias)
+        if self.weight.dim() == 2:
+            return self._run(steps, [each.unsqueeze(0) for each in weights], lengths).squeeze(0)
+        return self._run(steps, list(weights), lengths)
+
+    def _run(
+        self, steps: torch.Tensor, weights: list[torch.Tensor], lengths: torch.Tensor
+    ) -> torch.Tensor:
+        input_weight, weight, input_bias, bias = weights
+        if self.cell == "lstm" and steps.device.type == "cpu":
+            # oneDNN's, one slot after another: at 16 slots 0.4 of the time of the loop below.
+            zeros = [steps.new_zeros(1, len(steps), self.weight.shape[-1])] * 2
+            states_SLB = [
+                torch.lstm(steps, zeros, list(own), True, 1, 0.0, self.training, False, True)[
+                    0
+                ].transpose(0, 1)
+                for own in zip(*weights, strict=True)
+            ]
+            return torch.stack([last_steps(states, lengths) for states in states_SLB])
+        slots = weight.shape[0]
+        rows = steps.flatten(0, 1).expand(slots, -1, -1)
+        projected = affine_of_slots(rows, input_weight, input_bias)
+        projected = projected.view(slots, *steps.shape[:2], -1)
+        states_L = run_cell(self.cell, projected, weight, bias)[0]
+        last = last_steps(states_L.flatten(1, 2), lengths.repeat(slots))
+        return last.view(slots, steps.shape[0], -1)
 
 
-class _LastState(torch.autograd.Function):
-    """One trial's states outside ``vmap``; inside, hand over to the function for slots."""
+def run_cell(
+    cell: CellName, projected: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """Return all states, (L, S, B, H); of an LSTM its cells too.
 
-    @staticmethod
-    def forward(cell: str, *tensors: torch.Tensor) -> torch.Tensor:
-        *slotted, lengths = tensors
-        return _last_state(cell, *(tensor.unsqueeze(0) for tensor in slotted), lengths).squeeze(0)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.cell = inputs[0]
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *slotted, lengths = ctx.saved_tensors
-        with torch.enable_grad():
-            leaves = [tensor.detach().unsqueeze(0).requires_grad_() for tensor in slotted]
-            states = _last_state(ctx.cell, *leaves, lengths)
-        gradients = torch.autograd.grad(states, leaves, grads[0].unsqueeze(0))
-        return None, *(gradient.squeeze(0) for gradient in gradients), None
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], cell: str, *tensors: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
-        *slotted, lengths = tensors
-        assert in_dims[-1] is None, "all slots of a lane see the same batch"
-        front = [
-            tensor.unsqueeze(0).expand(info.batch_size, *tensor.shape)
-            if dim is None
-            else tensor.movedim(dim, 0)
-            for tensor, dim in zip(slotted, in_dims[1:], strict=False)
-        ]
-        return _last_state(cell, *front, lengths), 0
-
-
-def _last_state(cell: str, *tensors: torch.Tensor) -> torch.Tensor:
-    """Return states (S, B, H) for projected (S, B, L, G * H), weights, biases and lengths (B,)."""
-    projected, weight, bias, lengths = tensors
+    Args:
+        cell: Which.
+        projected: The inputs' part of the gates, (S, B, L, G * H).
+        weight: The states' part, (S, G * H, H).
+        bias: Of the states' part, (S, G * H).
+    """
     num_examples = projected.shape[1]
     # Narrow products go to kernels whose sums depend on where in memory a slot lies.
     missing = stacked.NARROW - num_examples
     if missing > 0:
         projected = functional.pad(projected, (0, 0, 0, 0, 0, missing))
-        lengths = functional.pad(lengths, (0, missing), value=1)
-    function = _GruOfSlots if cell == "gru" else _LstmOfSlots
-    states = function.apply(projected, weight, bias, lengths)  # type: ignore[no-untyped-call]
-    return cast(torch.Tensor, states)[:, :num_examples]
+    found: torch.Tensor | tuple[torch.Tensor, ...]
+    if cell == "gru":
+        found = (_GruOfSlots.apply(projected, weight, bias),)  # type: ignore[no-untyped-call]
+    else:
+        found = _LstmOfSlots.apply(projected, weight, bias)  # type: ignore[no-untyped-call]
+    return tuple(each[:, :, :num_examples] for each in found)
+
+
+def last_steps(states_LN: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Return each example's state after its last real step, (N, H), from (L, N, H)."""
+    return cast(torch.Tensor, _LastSteps.apply(states_LN, lengths))  # type: ignore[no-untyped-call]
+
+
+class _LastSteps(torch.autograd.Function):
+    """Not an index, whose gradient autograd adds up number by number."""
+
+    @staticmethod
+    def forward(ctx: Any, states_LN: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(lengths)
+        ctx.num_steps = states_LN.shape[0]
+        examples = torch.arange(lengths.shape[0], device=lengths.device)
+        return states_LN[lengths - 1, examples]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (lengths,) = ctx.saved_tensors
+        steps = torch.arange(1, ctx.num_steps + 1, device=lengths.device)
+        is_last_LN = steps.unsqueeze(1) == lengths
+        return grads[0] * is_last_LN.unsqueeze(-1).to(grads[0].dtype), None
 
 
 class _GruOfSlots(torch.autograd.Function):
-    """The last states of S GRUs: n = tanh(x_n + r * h_n), h = n + z * (h - n)."""
+    """The states of S GRUs: n = tanh(x_n + r * h_n), h = n + z * (h - n)."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        projected: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        lengths: torch.Tensor,
+        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
         hidden = weight.shape[-1]
         halves = _halves_of_sigmoids("gru", weight)
@@ -148,12 +159,12 @@ class _GruOfSlots(torch.autograd.Function):
             torch.mul(both[..., :hidden], from_state[..., 2 * hidden :], out=n)
             n.add_(inputs_L[t, ..., 2 * hidden :]).tanh_()
             torch.sub(state, n, out=states_L[t + 1]).mul_(both[..., hidden:]).add_(n)
-        ctx.save_for_backward(weight, lengths, states_L, both_L, n_L, from_state_L)
-        return _pick_last(states_L, lengths)
+        ctx.save_for_backward(weight, states_L, both_L, n_L, from_state_L)
+        return states_L[1:]
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        weight, lengths, states_L, both_L, n_L, from_state_L = ctx.saved_tensors
+        weight, states_L, both_L, n_L, from_state_L = ctx.saved_tensors
         hidden = weight.shape[-1]
         r_L, z_L = torch.split(both_L, hidden, dim=-1)
         z_L = z_L.contiguous()
@@ -163,7 +174,7 @@ class _GruOfSlots(torch.autograd.Function):
         to_z = (states_L[:-1] - n_L) * z_L * (1 - z_L)
         factors_L = torch.stack((to_r, to_z, to_n * r_L), dim=-2)
         gate_grads_L = torch.empty_like(factors_L)
-        grad_states_L = _grads_of_last(grads[0], lengths, len(n_L))
+        grad_states_L = grads[0].clone()  # what each state gets from outside, then the whole
         for t in reversed(range(len(n_L))):
             grad_state = grad_states_L[t]
             torch.mul(factors_L[t], grad_state.unsqueeze(-2), out=gate_grads_L[t])
@@ -176,16 +187,12 @@ class _GruOfSlots(torch.autograd.Function):
 
 
 class _LstmOfSlots(torch.autograd.Function):
-    """The last states of S LSTMs: c = f * c + i * g, h = o * tanh(c)."""
+    """The states and cells of S LSTMs: c = f * c + i * g, h = o * tanh(c)."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        projected: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor,
-        lengths: torch.Tensor,
-    ) -> torch.Tensor:
+        ctx: Any, projected: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         hidden = weight.shape[-1]
         halves = _halves_of_sigmoids("lstm", weight)
         # A sigmoid gate is tanh / 2 + 1 / 2 of half its sum, the cell's gate a tangent as it is.
@@ -201,12 +208,12 @@ class _LstmOfSlots(torch.autograd.Function):
             i, f, g, o = torch.split(gates.tanh_().mul_(halves).add_(shift), hidden, dim=-1)
             torch.mul(f, cells_L[t], out=cells_L[t + 1]).add_(i * g)
             torch.mul(o, torch.tanh(cells_L[t + 1], out=shown_L[t]), out=states_L[t + 1])
-        ctx.save_for_backward(weight, lengths, states_L, cells_L, shown_L, gates_L)
-        return _pick_last(states_L, lengths)
+        ctx.save_for_backward(weight, states_L, cells_L, shown_L, gates_L)
+        return states_L[1:], cells_L[1:]
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        weight, lengths, states_L, cells_L, shown_L, gates_L = ctx.saved_tensors
+        weight, states_L, cells_L, shown_L, gates_L = ctx.saved_tensors
         i_L, f_L, g_L, o_L = torch.split(gates_L, weight.shape[-1], dim=-1)
         # Each gate's gradient is the cell's or the state's times a factor: all steps at once.
         to_cell = o_L * (1 - shown_L * shown_L)
@@ -214,11 +221,11 @@ class _LstmOfSlots(torch.autograd.Function):
         factors_L = torch.stack((to_i, to_f, i_L * (1 - g_L * g_L)), dim=-2)
         to_o = shown_L * o_L * (1 - o_L)
         gate_grads_L = gates_L.new_empty(*gates_L.shape[:-1], 4, weight.shape[-1])
-        grad_states_L = _grads_of_last(grads[0], lengths, len(gates_L))
-        grad_cell = torch.zeros_like(grads[0])
+        grad_states_L, grad_cells_L = grads[0].clone(), grads[1]
+        grad_cell = torch.zeros_like(grad_states_L[0])
         for t in reversed(range(len(gates_L))):
             grad_state = grad_states_L[t]
-            grad_cell = (grad_state * to_cell[t]).add_(grad_cell)
+            grad_cell = (grad_state * to_cell[t]).add_(grad_cell).add_(grad_cells_L[t])
             torch.mul(factors_L[t], grad_cell.unsqueeze(-2), out=gate_grads_L[t, ..., :3, :])
             torch.mul(to_o[t], grad_state, out=gate_grads_L[t, ..., 3, :])
             grad_cell = grad_cell * f_L[t]
@@ -245,28 +252,15 @@ def _by_step(projected: torch.Tensor, halves: torch.Tensor) -> torch.Tensor:
     return torch.mul(steps_L, halves, out=projected.new_empty(steps_L.shape))
 
 
-def _pick_last(states_L: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Return each example's state after its last real step, (S, B, H), from (L + 1, S, B, H)."""
-    examples = torch.arange(len(lengths), device=lengths.device)
-    return states_L[lengths, :, examples].movedim(0, 1).contiguous()
-
-
-def _grads_of_last(grad: torch.Tensor, lengths: torch.Tensor, num_steps: int) -> torch.Tensor:
-    """Return the gradient of each step's state from outside, (L, S, B, H): the last one's."""
-    steps = torch.arange(1, num_steps + 1, device=lengths.device)
-    is_last_LB = steps.unsqueeze(1) == lengths
-    return grad * is_last_LB[:, None, :, None].to(grad.dtype)
-
-
 def _gradients(
     from_inputs_L: torch.Tensor,
     from_state_L: torch.Tensor,
     states_L: torch.Tensor,
 ) -> tuple[torch.Tensor | None, ...]:
-    """Return the gradients of projected inputs, weight, bias and lengths."""
+    """Return the gradients of projected inputs, weight and bias."""
     # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
     rows, before = (
         tensor.movedim(1, 0).flatten(1, 2).contiguous() for tensor in (from_state_L, states_L[:-1])
     )
     from_weight = torch.bmm(rows.mT, before)
-    return from_inputs_L.permute(1, 2, 0, 3), from_weight, rows.sum(1), None
+    return from_inputs_L.permute(1, 2, 0, 3), from_weight, rows.sum(1)

@@ -2,22 +2,19 @@
 
 Each is, with one trial's weights, the ordinary PyTorch layer of the same name and state. A model
 made of ``nn.Linear``, ``nn.Embedding`` and ``nn.Dropout`` gets them by ``batchable``. They take
-the stacked weights of S slots as they are, and in a model that needs ``vmap`` they have a rule
-under it: there each call of a function of our own costs about 0.4 ms, whatever it computes.
+the stacked weights of S slots as they are, and an input that all slots share is not copied.
 Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 """
 
 import copy
-import weakref
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives.layers import random
-from objectives.layers.masks import Masks
+from objectives.layers.dropout import with_own_dropout
 
 #: Products with a side shorter than this go to other kernels of the matrix library, whose sums
 #: depend on how many slots lie beside (500 random shapes, AVX-512, torch 2.13: with all sides of
@@ -42,18 +39,6 @@ def batchable(model: nn.Module) -> nn.Module:
     return copied
 
 
-def with_own_dropout(model: nn.Module) -> nn.Module:
-    """Replace each ``nn.Dropout`` of the model itself by ``Dropout``, and return it."""
-    dropouts: dict[nn.Module, Dropout] = {}
-    for module in list(model.modules()):
-        # Not named_children, which names a layer that stands there twice only once.
-        for name, child in module._modules.items():
-            if type(child) is nn.Dropout:
-                ours = dropouts.setdefault(child, Dropout(child.p, salt=len(dropouts)))
-                setattr(module, name, ours)
-    return model
-
-
 class Linear(nn.Linear):
     """``nn.Linear``; all slots are one call, and share their input where it is the same."""
 
@@ -63,16 +48,12 @@ class Linear(nn.Linear):
         With stacked weights, (S, O, I): (S, ..., O), for an input of (B, I) that all slots share,
         or (S, ..., I).
         """
-        weight: torch.Tensor = self.weight
-        bias: torch.Tensor | None = self.bias
-        if weight.dim() == 3 or (bias is not None and bias.dim() == 2):
-            # One of the two may be frozen, and the same in all slots.
-            if bias is not None and bias.dim() == 2:
-                weight = weight.expand(bias.shape[0], -1, -1)
-            elif bias is not None:
-                bias = bias.expand(weight.shape[0], -1)
-            return _affine_of_slots(input, None if input.dim() == 2 else 0, weight, bias)
-        return cast(torch.Tensor, _Affine.apply(input, self.weight, self.bias))  # type: ignore[no-untyped-call]
+        stack = in_slots((self.weight, self.bias), (2, 1))
+        if stack is None:
+            return super().forward(input)
+        weight, bias = stack
+        assert weight is not None, "a linear layer has a weight"
+        return affine_of_slots(input.unsqueeze(0) if input.dim() == 2 else input, weight, bias)
 
 
 class Embedding(nn.Embedding):
@@ -81,114 +62,36 @@ class Embedding(nn.Embedding):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return (..., I) vectors for indices of (...); (S, ..., I) with stacked weights."""
         if self.weight.dim() == 3:
-            return _lookup_of_slots(input, None, self.weight)
-        return _Lookup.apply(input, self.weight)  # type: ignore[no-any-return, no-untyped-call]
+            return lookup_of_slots(input.expand(self.weight.shape[0], *input.shape), self.weight)
+        return super().forward(input)
 
 
-class Dropout(nn.Module):
-    """``nn.Dropout`` whose rate and mask are the trial's own: a hash of its step's key.
+def in_slots(
+    tensors: Sequence[torch.Tensor | None], dims: Sequence[int]
+) -> list[torch.Tensor | None] | None:
+    """Return a layer's tensors as (S, *shape), or None if none of them has slots.
 
-    What it needs of its rate (``random.dropout_numbers``) and ``key`` are buffers, so that a lane
-    passes one of each a slot. With ``masks`` it asks these, and has no use for a key.
+    Some may be frozen, and the same in all slots: these are not copied.
+
+    Args:
+        tensors: Parameters and buffers; None stays None.
+        dims: Axes of each without slots.
     """
-
-    last_dropped: torch.Tensor
-    scale: torch.Tensor
-    key: torch.Tensor
-
-    def __init__(self, rate: float, salt: int = 0) -> None:
-        super().__init__()
-        self.salt = salt
-        self.masks: Masks | None = None
-        self._calls = 0
-        self._last_key: weakref.ref[torch.Tensor] | None = None
-        for name, number in self._numbers(rate).items():
-            self.register_buffer(name, number, persistent=False)
-        self.register_buffer("key", torch.zeros((), dtype=torch.int32), persistent=False)
-
-    @classmethod
-    def fill(cls, tensors: Mapping[str, torch.Tensor], name: str, rate: float) -> None:
-        """Write a rate into the buffers of the layer of this name in its model."""
-        for key, number in cls._numbers(rate).items():
-            tensors[f"{name}.{key}"].fill_(number)
-
-    @staticmethod
-    def _numbers(rate: float) -> dict[str, torch.Tensor]:
-        return dict(zip(("last_dropped", "scale"), random.dropout_numbers(rate), strict=True))
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Return the input with the rate's share zeroed and the rest scaled by 1 / (1 - rate)."""
-        return input * self.factors(input) if self.training else input
-
-    def factors(self, input: torch.Tensor) -> torch.Tensor:
-        """Return what the input is multiplied by in training, in its shape."""
-        key, last, scale = self.key, self.last_dropped, self.scale
-        count = input.numel()
-        if self.masks is not None:
-            last, scale = last.view(-1, 1), scale.view(-1, 1)
-            factors = self.masks.factors(self.salt, last, scale, count // last.shape[0])
-            return factors.view(input.shape)
-        if key.dim() == 1:  # one a slot: each slot counts its own elements
-            count = input[0].numel()
-            key, last, scale = (each.unsqueeze(1) for each in (key, last, scale))
-        salt = self.salt + (self._count_call() << 16)
-        return random.dropout_factors(key, last, scale, count, salt).view(input.shape)
-
-    def _count_call(self) -> int:
-        """Return how often this step has called the layer before, from the key it brought."""
-        # One layer used twice in a model must not drop the same places twice.
-        key = self.key
-        is_again = self._last_key is not None and self._last_key() is key
-        self._calls = self._calls + 1 if is_again else 0
-        self._last_key = weakref.ref(key)
-        return self._calls
+    pairs = list(zip(tensors, dims, strict=True))
+    slots = next((t.shape[0] for t, dim in pairs if t is not None and t.dim() > dim), None)
+    if slots is None:
+        return None
+    return [
+        tensor if tensor is None or tensor.dim() > dim else tensor.expand(slots, *tensor.shape)
+        for tensor, dim in pairs
+    ]
 
 
-class _Affine(torch.autograd.Function):
-    """x @ weight.T + bias; under ``vmap`` one call for all slots.
-
-    One function for weights and bias, because each call of one under ``vmap`` costs about
-    0.4 ms, whatever it computes.
-    """
-
-    @staticmethod
-    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        return functional.linear(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.has_bias = inputs[2] is not None
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        (grad,) = grads
-        x, weight = ctx.saved_tensors
-        rows = grad.reshape(-1, grad.shape[-1])
-        grad_bias = rows.sum(0) if ctx.has_bias else None
-        return grad @ weight, rows.mT @ x.reshape(-1, x.shape[-1]), grad_bias
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, int]:
-        x_dim, weight_dim, bias_dim = in_dims
-        weight = _for_slots(weight, weight_dim, info.batch_size)
-        if bias is not None:
-            bias = _for_slots(bias, bias_dim, info.batch_size)
-        return _affine_of_slots(x, x_dim, weight, bias), 0
-
-
-def _affine_of_slots(
-    x: torch.Tensor, x_dim: int | None, weight: torch.Tensor, bias: torch.Tensor | None
+def affine_of_slots(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Return (S, ..., O) for x (..., I), its slots at ``x_dim``, and (S, O, I) weights."""
+    """Return (S, ..., O) for x (S or 1, ..., I) and weights (S, O, I)."""
     slots, outputs, num_inputs = weight.shape
-    x = x.unsqueeze(0) if x_dim is None else x.movedim(x_dim, 0)
     rows = x if x.dim() == 3 else x.reshape(x.shape[0], -1, num_inputs)
     affine: torch.Tensor = _AffineOfSlots.apply(rows.expand(slots, -1, -1), weight, bias)  # type: ignore[no-untyped-call]
     return affine if x.dim() == 3 else affine.reshape(slots, *x.shape[1:-1], outputs)
@@ -285,53 +188,12 @@ def _side_by_side(parts: list[torch.Tensor], *, dim: int) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
-class _Lookup(torch.autograd.Function):
-    """Rows of a table; under ``vmap`` the slots' tables lie one behind the other."""
-
-    @staticmethod
-    def forward(indices: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return functional.embedding(indices, weight)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        ctx.save_for_backward(inputs[0])
-        ctx.num_rows = inputs[1].shape[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[None, torch.Tensor]:
-        (grad,) = grads
-        (indices,) = ctx.saved_tensors
-        table = grad.new_zeros(ctx.num_rows, grad.shape[-1])
-        return None, table.index_add_(0, indices.reshape(-1), grad.reshape(-1, grad.shape[-1]))
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: tuple[int | None, ...], indices: torch.Tensor, weight: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
-        indices_dim, weight_dim = in_dims
-        if weight_dim is None:
-            return functional.embedding(indices.movedim(cast(int, indices_dim), 0), weight), 0
-        return _lookup_of_slots(indices, indices_dim, weight.movedim(weight_dim, 0)), 0
-
-
-def _lookup_of_slots(
-    indices: torch.Tensor, indices_dim: int | None, weight: torch.Tensor
-) -> torch.Tensor:
-    """Return (S, ..., I) for indices (...), their slots at ``indices_dim``, and (S, V, I) rows."""
+def lookup_of_slots(indices: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return (S, ..., I) for indices (S, ...) and tables (S, V, I), which are not copied."""
     slots, rows, _ = weight.shape
-    if indices_dim is not None:
-        indices = indices.movedim(indices_dim, 0)
-    lead = indices.dim() if indices_dim is None else indices.dim() - 1
-    starts = torch.arange(slots, device=indices.device) * rows
-    stacked = indices + starts.view(slots, *([1] * lead))
+    starts = torch.arange(0, slots * rows, rows, device=indices.device)
+    stacked = indices + starts.view(slots, *[1] * (indices.dim() - 1))
     return functional.embedding(stacked, weight.reshape(slots * rows, -1))
-
-
-def _for_slots(tensor: torch.Tensor, dim: int | None, slots: int) -> torch.Tensor:
-    """Return a tensor with the slots in front; one that all slots share is not copied."""
-    if dim is None:
-        return tensor.unsqueeze(0).expand(slots, *tensor.shape)
-    return tensor.movedim(dim, 0)
 
 
 def _is_plain_lookup(layer: nn.Embedding) -> bool:

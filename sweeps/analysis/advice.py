@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces.presets import PRESETS
+from search_spaces.presets import ARGUMENTS
 from search_spaces.space import parse_space
 from sweeps.analysis.advice_kinds import Advice, Kind, Tested
 from sweeps.analysis.effects import (
@@ -27,7 +27,6 @@ from sweeps.analysis.facts import TrialFacts
 from sweeps.analysis.notes import Remark
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict
-from sweeps.config.settings import SweepConfig
 from sweeps.read import words
 from sweeps.read.study import Study
 
@@ -106,11 +105,11 @@ def _move_range(study: Study, effect: Effect, overfits: bool) -> Advice | None:
         said = f"{low:g} to {high:g}"
     if not _is_allowed(study, changes):
         return None
-    own = each.name.removeprefix("model.")
+    own = each.row.name.removeprefix("model.")
     is_regulariser = own in _REGULARISERS or "dropout" in own
-    kind = Kind.RATE if each.name == "learning_rate" else Kind.EDGE
+    kind = Kind.RATE if each.row.name == "learning_rate" else Kind.EDGE
     of = "" if effect.optimizer is None else f" of {effect.optimizer}"
-    name = words.label(each.name) + of
+    name = words.label(each.row.name) + of
     text = f"{'Raise' if is_up else 'Lower'} the {name}: sample {said}."
     if is_regulariser and is_up and overfits:
         kind, text = Kind.REGULARISE, f"Regularise more, by {name}: sample {said}."
@@ -139,11 +138,8 @@ def _is_allowed(study: Study, changes: Mapping[str, Any]) -> bool:
     An objective of the user's own is not asked: that runs its code.
     """
     space = change_space(study.space, changes)
-    settings = {"objective": study.objective, "space": space}
     try:
-        parse_space(space)
-        if study.objective in PRESETS:
-            SweepConfig.model_validate(settings)
+        parse_space(space, ARGUMENTS.get(study.objective))
     except ValueError:
         return False
     return True

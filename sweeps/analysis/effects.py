@@ -15,8 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from search_spaces.hparams import flatten
+from search_spaces.parameters import Parameter
+from search_spaces.ranges import Range
+from search_spaces.space import parse_space
 from sweeps.analysis.facts import TrialFacts
-from sweeps.read.params import Range, flatten, list_ranges
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -63,7 +66,7 @@ class Effect:
         gain_high: It is above this with 5 % probability.
     """
 
-    range: Range
+    range: Parameter
     choices: tuple[float, ...]
     optimizer: str | None
     end: End
@@ -143,9 +146,9 @@ def find_effects(
     """
     params = [flatten(each.params) for each in standings.facts]
     for each, choices in _list_all_ranges(space):
-        rows = [i for i, one in enumerate(params) if each.has(one)]
+        rows = [i for i, one in enumerate(params) if each.was_drawn(one)]
         groups: dict[str | None, list[int]] = {each.optimizer: rows}
-        if each.name == "learning_rate" and each.optimizer is None:
+        if each.row.name == "learning_rate" and each.optimizer is None:
             names = sorted({str(params[i].get("optimizer")) for i in rows})
             if len(names) > 1:
                 groups = {
@@ -176,7 +179,7 @@ def propose(effect: Effect) -> tuple[float, float] | None:
     return (middle, wanted) if is_high else (wanted, middle)
 
 
-def _find_step(each: Range, end: End) -> float:
+def _find_step(each: Parameter, end: End) -> float:
     """Return how far a proposed range reaches beyond its end, as a share of its width."""
     tried = each.high if end == "high" else each.low
     if tried <= 0:
@@ -186,38 +189,38 @@ def _find_step(each: Range, end: End) -> float:
     return min(0.5, place - 1 if end == "high" else -place)
 
 
-def _list_all_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Range, tuple[float, ...]]]:
-    for each in list_ranges(space):
-        if each.low != each.high:
-            yield each, ()
-    specs = [(name, spec) for name, spec in space.items() if name != "model"]
-    specs += [(f"model.{name}", spec) for name, spec in (space.get("model") or {}).items()]
-    for name, spec in specs:
-        if not isinstance(spec, list | tuple):
+def _list_all_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Parameter, tuple[float, ...]]]:
+    """Yield each range, and each list of three numbers or more as a range with its choices."""
+    for each in parse_space(space).parameters:
+        if isinstance(each.spec, Range):
+            if not each.is_single:
+                yield each, ()
             continue
         numbers = sorted(
-            each for each in spec if isinstance(each, int | float) and not isinstance(each, bool)
+            value
+            for value in each.choices
+            if isinstance(value, int | float) and not isinstance(value, bool)
         )
-        if len(numbers) == len(spec) > 2:
-            low, high = float(numbers[0]), float(numbers[-1])
-            is_int = all(isinstance(each, int) for each in numbers)
-            is_log = low > 0 and high >= 8 * low
-            yield Range(name, name, low, high, is_log, is_int), tuple(numbers)
+        if len(numbers) == len(each.choices) > 2:
+            low, high = numbers[0], numbers[-1]
+            is_int = all(isinstance(value, int) for value in numbers)
+            spec = Range(low=low, high=high, is_int=is_int, log=low > 0 and high >= 8 * low)
+            yield replace(each, spec=spec), tuple(numbers)
 
 
 def _measure(
     standings: Standings,
     params: Sequence[Mapping[str, Any]],
     rows: npt.NDArray[np.int64],
-    each: Range,
+    each: Parameter,
     sampler: str | None,
 ) -> Effect | None:
     if len(rows) < _FEWEST:
         return None
-    places = np.array([each.place(float(params[i][each.name])) for i in rows])
+    places = np.array([each.place(float(params[i][each.row.name])) for i in rows])
     if len(set(places.tolist())) < 3:
         return None
-    others = _covariates([params[i] for i in rows], each.name)
+    others = _covariates([params[i] for i in rows], each.row.name)
     wins = _residual(standings.wins[rows], others)
     free = _residual(places, others)
     if free.std() < 1e-9:
@@ -233,7 +236,7 @@ def _measure(
     gain = low = high = math.nan
     is_late = False
     # Early epochs favour large steps: where small ones lead all the same, they will later.
-    is_safe = each.name == "learning_rate" and end == "low"
+    is_safe = each.row.name == "learning_rate" and end == "low"
     is_open = _is_rising(wins, outer, beside) and (
         is_safe or _holds_later(standings, rows, depth, step)
     )

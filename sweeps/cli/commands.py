@@ -4,13 +4,12 @@ What a command does stands in a module of its own, which is imported when the co
 help must not wait for pandas, SQLAlchemy and Optuna.
 """
 
-import functools
 import importlib
+import inspect
 import logging
 import signal
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperGroup
@@ -18,28 +17,41 @@ from typer.core import TyperGroup
 from objectives.metric_names import DEFAULT_METRIC, METRICS
 from sweeps.cli import choices, quit_at_once
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
-TrialArgument = Annotated[
-    int, typer.Argument(metavar="TRIAL", help="Number of the trial.", parser=choices.read_trial)
-]
-StorageOption = Annotated[
-    str | None,
-    typer.Option(
-        "--storage",
-        metavar="URL",
-        help="Database URL or SQLite file. (BESTEPOCH_STORAGE, else bestepoch.db here)",
-        show_default=False,
-    ),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option(
-        "--format", help="What to write; -o's suffix decides if not given.", **choices.FORMAT
-    ),
-]
-OutputOption = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="FILE", help="File to write to.")
-]
+
+def _argument(name: str, kind: Any, metavar: str, text: str, **rest: Any) -> inspect.Parameter:
+    """Return an argument; one whose type allows None may be left out."""
+    default = None if type(None) in get_args(kind) else inspect.Parameter.empty
+    info = typer.Argument(metavar=metavar, help=text, show_default=False, **rest)
+    return _parameter(name, kind, info, default)
+
+
+def _option(
+    flag: str, kind: Any, text: str, *, into: str | None = None, default: Any = None, **rest: Any
+) -> inspect.Parameter:
+    """Return an option; ``into`` is the name of its value where it is not that of the flag."""
+    names = [flag] if flag.startswith("--") else [flag, f"--{into}"]
+    name = into or flag.removeprefix("--").replace("-", "_")
+    return _parameter(name, kind, typer.Option(*names, help=text, **rest), default)
+
+
+def _parameter(name: str, kind: Any, info: Any, default: Any) -> inspect.Parameter:
+    kind = kind | None if default is None else kind
+    how = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, how, default=default, annotation=Annotated[kind, info])
+
+
+_STUDY = _argument("study", str, "STUDY", "Name of the study.")
+_TRIAL = _argument("trial", int, "TRIAL", "Number of the trial.", parser=choices.read_trial)
+_STORAGE = _option(
+    "--storage",
+    str,
+    "Database URL or SQLite file. (BESTEPOCH_STORAGE, else bestepoch.db here)",
+    metavar="URL",
+)
+_FORMAT = _option(
+    "--format", str, "What to write; -o's suffix decides if not given.", **choices.FORMAT
+)
+_OUTPUT = _option("-o", Path, "File to write to.", into="output", metavar="FILE")
 
 
 class _Commands(TyperGroup):
@@ -58,27 +70,22 @@ app = typer.Typer(
     cls=_Commands,
     help="Hyperparameter sweeps for PyTorch classifiers, compared by their best epoch.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 new = typer.Typer(help="Write a file to begin with.", no_args_is_help=True)
 
 
-def _command(name: str, *, of: typer.Typer = app) -> Callable[[Callable[..., None]], None]:
-    """Return a decorator that makes a command of a signature.
+def _command(
+    name: str, text: str, *given: inspect.Parameter, of: typer.Typer = app, place: str = ""
+) -> None:
+    """Add a command: the function ``place`` of the module of this name, else ``name``."""
 
-    The command calls the function of the signature's name in the module of the same name.
-    """
+    def call(**values: Any) -> None:
+        module = importlib.import_module(f"sweeps.cli.{place or name}")
+        getattr(module, place or name)(**values)
 
-    def decorate(signature: Callable[..., None]) -> None:
-        @functools.wraps(signature)
-        def call(**given: Any) -> None:
-            place = signature.__name__
-            getattr(importlib.import_module(f"sweeps.cli.{place}"), place)(**given)
-
-        of.command(name)(call)
-
-    return decorate
+    call.__signature__ = inspect.Signature(given)  # type: ignore[attr-defined]
+    of.command(name, help=text)(call)
 
 
 def _show_version(is_wanted: bool) -> None:
@@ -108,115 +115,90 @@ def _root(
         logging.getLogger("bestepoch").setLevel(logging.DEBUG)
 
 
-@_command("run")
-def run(
-    target: Annotated[
+_command(
+    "run",
+    "Run a sweep until its budget is spent; the same command again carries it on.\n\n"
+    "Exit codes: 0 done, 1 no trial got a score, 2 a mistake of yours, 130 interrupted.",
+    _argument(
+        "target",
         str | None,
-        typer.Argument(
-            metavar="OBJECTIVE_OR_FILE",
-            help="An objective (relation-cnn), yours (FILE.py, FILE.py:Class, "
-            "package.module:Class), or a sweep file (.toml); none with --like.",
-            show_default=False,
-        ),
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STUDY",
-            help="Take all settings of this study, and run them with those given here as the "
-            "next study, or as --study.",
-        ),
-    ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Most trials that the study starts. (no limit)")
-    ] = None,
-    max_total_epochs: Annotated[
-        int | None,
-        typer.Option(
-            help="Epochs that all trials train together. (the objective's, without another limit)"
-        ),
-    ] = None,
-    study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the study. (the objective's)")
-    ] = None,
-    storage: StorageOption = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help=f"The score: {', '.join(METRICS)}, f1:CLASS. ({DEFAULT_METRIC})"
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Data file. (the one that ships with it)")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes. (one a core)")] = None,
-    slots: Annotated[
-        int | None, typer.Option(help="Trials that train together. (as many as pay, measured)")
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float | None,
-        typer.Option(help="Seconds of training that a dead process may cost. (60)"),
-    ] = None,
-    db_wait: Annotated[
-        float | None,
-        typer.Option(
-            metavar="MINUTES", help="How long to wait for a database that is silent. (10)"
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the whole study.")] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Matrix products: float32 or tf32. (float32)"),
-    ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(help="Minutes after which no further epoch starts.")
-    ] = None,
-    audit: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of the trials, such as 0.05, that run on to max_epochs where they would "
-            "have been stopped: what did stopping cost?",
-        ),
-    ] = None,
-    tries: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--try",
-            metavar="NAME=VALUE,...",
-            help="A trial to run first: learning_rate=0.001,optimizer=adam. May be repeated.",
-        ),
-    ] = None,
-    warm_start: Annotated[
-        str | None,
-        typer.Option(metavar="STUDY", help="Train this study's five best configurations first."),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any key of a sweep file: patience=8, space.dropout=0.5. May be repeated.",
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Carry a study on although its settings changed.")
-    ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print the final table and nothing else.")
-    ] = False,
-    json_lines: Annotated[
+        "OBJECTIVE_OR_FILE",
+        "An objective (relation-cnn), yours (FILE.py, FILE.py:Class, package.module:Class), or a "
+        "sweep file (.toml); none with --like.",
+    ),
+    _option(
+        "--like",
+        str,
+        "Take all settings of this study, and run them with those given here as the next study, "
+        "or as --study.",
+        metavar="STUDY",
+    ),
+    _option("--trials", int, "Most trials that the study starts. (no limit)"),
+    _option(
+        "--max-total-epochs",
+        int,
+        "Epochs that all trials train together. (the objective's, without another limit)",
+    ),
+    _option("--study", str, "Name of the study. (the objective's)", metavar="NAME"),
+    _STORAGE,
+    _option(
+        "--metric",
+        str,
+        f"The score: {', '.join(METRICS)}, f1:CLASS. ({DEFAULT_METRIC})",
+        metavar="NAME",
+    ),
+    _option("--data", Path, "Data file. (the one that ships with it)", metavar="FILE"),
+    _option("--workers", int, "Worker processes. (one a core)"),
+    _option("--slots", int, "Trials that train together. (as many as pay, measured)"),
+    _option("--device", str, "Where to train: auto, cpu or cuda. (auto)", metavar="NAME"),
+    _option(
+        "--checkpoint-seconds", float, "Seconds of training that a dead process may cost. (60)"
+    ),
+    _option(
+        "--db-wait",
+        float,
+        "How long a run waits for a database that does not answer. (10)",
+        metavar="MINUTES",
+    ),
+    _option("--seed", int, "Seed of the whole study."),
+    _option("--precision", str, "Matrix products: float32 or tf32. (float32)", metavar="NAME"),
+    _option("--max-minutes", float, "Minutes after which no further epoch starts."),
+    _option(
+        "--audit",
+        float,
+        "Share of the trials, such as 0.05, that run on to max_epochs where they would have been "
+        "stopped: what did stopping cost?",
+        metavar="SHARE",
+    ),
+    _option(
+        "--try",
+        list[str],
+        "A trial to run first: learning_rate=0.001,optimizer=adam. May be repeated.",
+        into="tries",
+        metavar="NAME=VALUE,...",
+    ),
+    _option(
+        "--warm-start",
+        str,
+        "Train this study's five best configurations first.",
+        metavar="STUDY",
+    ),
+    _option(
+        "--set",
+        list[str],
+        "Any key of a sweep file: patience=8, space.dropout=0.5. May be repeated.",
+        into="overrides",
+        metavar="KEY=VALUE",
+    ),
+    _option("--force", bool, "Carry a study on although its settings changed.", default=False),
+    _option("--quiet", bool, "Print the final table and nothing else.", default=False),
+    _option(
+        "--json-lines",
         bool,
-        typer.Option(
-            "--json-lines", help="Print each event as a line of JSON, the ranked best as the last."
-        ),
-    ] = False,
-) -> None:
-    """Run a sweep until its budget is spent; the same command again carries it on.
-
-    Exit codes: 0 done, 1 no trial got a score, 2 a mistake of yours, 130 interrupted.
-    """
-
+        "Print each event as a line of JSON, the ranked best as the last.",
+        default=False,
+    ),
+)
 
 app.add_typer(new, name="new")
 
@@ -226,158 +208,125 @@ def _new() -> None:
     """Keep ``objective`` a command of its own: Typer would merge the only one into ``new``."""
 
 
-@_command("objective", of=new)
-def new_objective(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the file, with or without .py.")
-    ],
-) -> None:
-    """Write NAME.py: data, a model and a search space of your own, ready to run."""
-
-
-@_command("list")
-def list_studies(
-    storage: StorageOption = None, format: FormatOption = None, output: OutputOption = None
-) -> None:
-    """List the studies of a database, oldest first."""
-
-
-@_command("results")
-def results(
-    study: StudyArgument,
-    by: Annotated[
+_command(
+    "objective",
+    "Write NAME.py: data, a model and a search space of your own, ready to run.",
+    _argument("name", str, "NAME", "Name of the file, with or without .py."),
+    of=new,
+    place="new_objective",
+)
+_command(
+    "list",
+    "List the studies of a database, oldest first.",
+    *(_STORAGE, _FORMAT, _OUTPUT),
+    place="list_studies",
+)
+_command(
+    "results",
+    "Rank the trials of a study.",
+    _STUDY,
+    _option(
+        "--by",
         str,
-        typer.Option(
-            help="Score that ranks: best epoch, last epoch, or mean of the last 5.", **choices.RULE
-        ),
-    ] = "best",
-    storage: StorageOption = None,
-    format: FormatOption = None,
-    output: OutputOption = None,
-) -> None:
-    """Rank the trials of a study."""
-
-
-@_command("show")
-def show(study: StudyArgument, trial: TrialArgument, storage: StorageOption = None) -> None:
-    """Show a trial: scores, curve, classes, and how to load its best weights."""
-
-
-@_command("weights")
-def weights(study: StudyArgument, trial: TrialArgument, storage: StorageOption = None) -> None:
-    """Print where the weights of a trial's best epoch are; train it again if they are not there.
-
-    A sweep writes the weights of its best 20 trials, and of those that ended by themselves.
-    """
-
-
-@_command("diagnose")
-def diagnose(
-    study: StudyArgument,
-    trial: Annotated[
-        int | None,
-        typer.Argument(metavar="TRIAL", help="Number of a trial.", parser=choices.read_trial),
-    ] = None,
-    storage: StorageOption = None,
-    sweep: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write the next sweep as a file, with the advice in comments."
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Write JSON, evidence and advice of every trial.")
-    ] = False,
-) -> None:
-    """Say what each learning curve shows, and what to change; of one trial, all of it."""
-
-
-@_command("curves")
-def curves(
-    study: StudyArgument,
-    top: Annotated[
-        int, typer.Option(help="How many of the best trials to draw.", min=1, max=26)
-    ] = 5,
-    metric: Annotated[str, typer.Option(help="What to draw.", **choices.COLUMN)] = "score",
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write one HTML file instead; it needs no network."),
-    ] = None,
-    storage: StorageOption = None,
-) -> None:
-    """Draw the learning curves of the best trials, best epochs marked."""
-
-
-@_command("compare")
-def compare(
-    studies: Annotated[
-        list[str], typer.Argument(metavar="STUDY", help="Names of one or several studies.")
-    ],
-    at_epoch: Annotated[
-        int | None,
-        typer.Option(
-            metavar="X",
-            min=1,
-            help="Compare at this epoch too. (the last that all reached but those cut short)",
-        ),
-    ] = None,
-    by: Annotated[str, typer.Option(help="Rule that orders the table.", **choices.RULE)] = "best",
-    to_score: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SCORE",
-            min=-1.0,
-            max=1.0,
-            help="Count the epochs to this score. (the lowest that ties with the best)",
-        ),
-    ] = None,
-    storage: StorageOption = None,
-    format: FormatOption = None,
-    output: OutputOption = None,
-) -> None:
-    """Rank trials by best, last and tail score and at an epoch, side by side.
-
-    Scores that cannot be told apart from the best are marked as ties.
-    """
-
-
-@_command("report")
-def report(
-    study: StudyArgument,
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FILE", help="File to write to.")
-    ] = Path("report.html"),
-    storage: StorageOption = None,
-) -> None:
-    """Write a study as one HTML file that opens without a network."""
-
-
-@_command("dashboard")
-def dashboard(
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
-    ] = 8080,
-    storage: StorageOption = None,
-    is_writable: Annotated[
+        "Score that ranks: best epoch, last epoch, or mean of the last 5.",
+        default="best",
+        **choices.RULE,
+    ),
+    *(_STORAGE, _FORMAT, _OUTPUT),
+)
+_command(
+    "show",
+    "Show a trial: scores, curve, classes, and how to load its best weights.",
+    *(_STUDY, _TRIAL, _STORAGE),
+)
+_command(
+    "weights",
+    "Print where the weights of a trial's best epoch are; train it again if they are gone.\n\n"
+    "A sweep writes the weights of its best 20 trials, and of those that ended by themselves.",
+    *(_STUDY, _TRIAL, _STORAGE),
+)
+_command(
+    "diagnose",
+    "Say what each learning curve shows, and what to change; of one trial, all of it.",
+    _STUDY,
+    _argument("trial", int | None, "TRIAL", "Number of a trial.", parser=choices.read_trial),
+    _STORAGE,
+    _option(
+        "--sweep",
+        Path,
+        "Write the next sweep as a file, with the advice in comments.",
+        metavar="FILE",
+    ),
+    _option(
+        "--json",
         bool,
-        typer.Option("--writable", help="Let the dashboard change and delete what it shows."),
-    ] = False,
-) -> None:
-    """Show the studies in the browser, read-only, on this machine alone.
-
-    From another machine: ssh -L 8080:127.0.0.1:8080 THIS_MACHINE
-    """
-
-
-@_command("delete")
-def delete(
-    study: StudyArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    storage: StorageOption = None,
-) -> None:
-    """Delete a study: its results, Optuna's trials and its weights files."""
-
-
-@_command("doctor")
-def doctor(storage: StorageOption = None) -> None:
-    """Check the installation and the database; exit code 1 if something is wrong."""
+        "Write JSON, evidence and advice of every trial.",
+        into="as_json",
+        default=False,
+    ),
+)
+_command(
+    "curves",
+    "Draw the learning curves of the best trials, best epochs marked.",
+    _STUDY,
+    _option("--top", int, "How many of the best trials to draw.", default=5, min=1, max=26),
+    _option("--metric", str, "What to draw.", default="score", **choices.COLUMN),
+    _option("--html", Path, "Write one HTML file instead; it needs no network.", metavar="FILE"),
+    _STORAGE,
+)
+_command(
+    "compare",
+    "Rank trials by best, last and tail score and at an epoch, side by side.\n\n"
+    "Scores that cannot be told apart from the best are marked as ties.",
+    _argument("studies", list[str], "STUDY", "Names of one or several studies."),
+    _option(
+        "--at-epoch",
+        int,
+        "Compare at this epoch too. (the last that all reached but those cut short)",
+        metavar="X",
+        min=1,
+    ),
+    _option("--by", str, "Rule that orders the table.", default="best", **choices.RULE),
+    _option(
+        "--to-score",
+        float,
+        "Count the epochs to this score. (the lowest that ties with the best)",
+        metavar="SCORE",
+        min=-1.0,
+        max=1.0,
+    ),
+    *(_STORAGE, _FORMAT, _OUTPUT),
+)
+_command(
+    "report",
+    "Write a study as one HTML file that opens without a network.",
+    _STUDY,
+    _OUTPUT.replace(default=Path("report.html")),
+    _STORAGE,
+)
+_command(
+    "dashboard",
+    "Show the studies in the browser, read-only, on this machine alone.\n\n"
+    "From another machine: ssh -L 8080:127.0.0.1:8080 THIS_MACHINE",
+    _option("--port", int, "Port to listen on; 0: any free one.", default=8080, min=0, max=65535),
+    _STORAGE,
+    _option(
+        "--writable",
+        bool,
+        "Let the dashboard change and delete what it shows.",
+        into="is_writable",
+        default=False,
+    ),
+)
+_command(
+    "delete",
+    "Delete a study: its results, Optuna's trials and its weights files.",
+    _STUDY,
+    _option("--yes", bool, "Do not ask.", default=False),
+    _STORAGE,
+)
+_command(
+    "doctor",
+    "Check the installation and the database; exit code 1 if something is wrong.",
+    _STORAGE,
+)

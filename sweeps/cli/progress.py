@@ -16,10 +16,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from search_spaces.hparams import flatten
 from storage.schema import RANKED
 from sweeps.budget import Budget
 from sweeps.cli.tables import add_numbers, add_texts, new_table
-from sweeps.read.params import BY_LINE_SEARCH, fill_unstored, flatten
+from sweeps.read.params import BY_LINE_SEARCH, fill_unstored
 from sweeps.read.words import UNENDED, clean, setting
 from sweeps.running.events import (
     EpochDone,

@@ -7,7 +7,7 @@ import typer
 
 import sweeps
 from objectives.metric_names import label_metric
-from search_spaces.hparams import OPTIMIZERS_WITH, RATED
+from search_spaces.hparams import RATED, find_row
 from storage.locations import redact, resolve_url
 from sweeps.budget import read_budget
 from sweeps.cli import json_lines as lines
@@ -15,9 +15,8 @@ from sweeps.cli.console import UsageMistake, console, stop_without_reader, wrap
 from sweeps.cli.progress import Best, Display, Progress
 from sweeps.cli.run_end import Ending, read_results
 from sweeps.config.errors import ConfigError
-from sweeps.config.named_trials import parse_trial
+from sweeps.config.overrides import parse_trial
 from sweeps.config.settings import SweepConfig
-from sweeps.read.params import list_sampled
 from sweeps.read.words import clean, count, is_missing, outcome
 from sweeps.running.events import Event
 from sweeps.running.first_trials import describe_warm_start
@@ -100,10 +99,10 @@ def _train(config: SweepConfig, show: Callable[[Event], None], *, force: bool) -
 
 def make_progress(config: SweepConfig) -> Progress:
     """Return the state of the study before the run, as far as a database has one."""
-    used = {name for name, _ in config.space.describe()}
-    varying = [name for name in list_sampled(config.space.to_table()) if name in used]
     # What few optimizers have is said last, where the line may be full.
-    varying.sort(key=lambda name: len(OPTIMIZERS_WITH.get(name, RATED)) < len(RATED))
+    varying = sorted(
+        config.space.varying, key=lambda name: len(find_row(name).optimizers) < len(RATED)
+    )
     progress = Progress(
         budget=read_budget(dict(config)),
         varying=varying,

@@ -1,5 +1,6 @@
 """``show``: one trial - its curve, its classes, and the way to its best epoch's weights."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,15 +53,21 @@ def show(*, study: str, trial: int, storage: str | None) -> None:
             printer.print(f"  {again}", soft_wrap=True)
         return
     with open_database(url, create=False) as db:
-        path = db.weights_dir / row["weights_file"]
-    if not path.is_file():
-        printer.print(f"\nits best epoch's weights are gone: {path}", soft_wrap=True)
+        path, sha256 = db.weights_dir / row["weights_file"], row["weights_sha256"]
+    problem = "gone" if not path.is_file() else "damaged" if _sha256(path) != sha256 else ""
+    if problem:
+        printer.print(f"\nits best epoch's weights are {problem}: {path}", soft_wrap=True)
         printer.print(f"to train it again: {again}", soft_wrap=True)
         return
     printer.print("\nto load its best epoch in Python:\n")
     model = json.loads(row["params"]).get("model", {})
     for line in _python_lines(read, model, weights=path):
         printer.print(line, soft_wrap=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _python_lines(read: Study, model: Mapping[str, Any], *, weights: Path) -> list[str]:

@@ -1,16 +1,16 @@
-"""How the settings of two runs of a study differ, in words for a person."""
+"""How the settings of two runs differ, in words for a person."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from search_spaces.space import Range, describe_spec
+from search_spaces.ranges import describe_spec
+from search_spaces.space import parse_space
 
 #: What decides how many results there are, where and how soon, but none of them.
 _WITHOUT_EFFECT = frozenset(
     {
         *("study", "try", "warm_start", "audit", "workers", "slots", "device"),
-        *("checkpoint_seconds", "db_wait"),
-        *("trials", "max_total_epochs", "max_minutes"),
+        *("trials", "max_total_epochs", "max_minutes", "checkpoint_seconds", "db_wait"),
     }
 )
 
@@ -20,34 +20,28 @@ def describe_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
 
     Such as ``patience: 6 -> 8``.
     """
-    before, after = (
-        dict(_flatten({key: value for key, value in table.items() if key not in _WITHOUT_EFFECT}))
-        for table in (old, new)
-    )
-    keys = [*before, *(key for key in after if key not in before)]
+    before, after = dict(_describe(old)), dict(_describe(new))
     return [
-        f"{key}: {_show_setting(before, key)} -> {_show_setting(after, key)}"
-        for key in keys
-        if before.get(key) != after.get(key) or (key in before) != (key in after)
+        f"{key}: {before.get(key, 'not set')} -> {after.get(key, 'not set')}"
+        for key in dict.fromkeys([*before, *after])
+        if before.get(key) != after.get(key)
     ]
 
 
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _describe(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each setting that decides results, and its value for people."""
     for key, value in table.items():
-        if isinstance(value, Mapping) and "low" in value:
-            yield f"{prefix}{key}", Range.model_validate(value)
+        if not prefix and key in _WITHOUT_EFFECT:
+            continue
+        if not prefix and key == "space":
+            specs = parse_space(value).specs
+            yield from ((f"space.{name}", describe_spec(spec)) for name, spec in specs.items())
         elif isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from _describe(value, f"{prefix}{key}.")
+        elif key == "data" and value is None:
+            yield key, "what ships with the objective"
         else:
-            yield f"{prefix}{key}", value
-
-
-def _show_setting(settings: Mapping[str, Any], key: str) -> str:
-    if key not in settings:
-        return "not set"
-    value = settings[key]
-    if key == "data" and value is None:
-        return "what ships with the objective"
-    if isinstance(value, Range):
-        return describe_spec(value)
-    return " | ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield (
+                f"{prefix}{key}",
+                " | ".join(map(str, value)) if isinstance(value, list) else str(value),
+            )

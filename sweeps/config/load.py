@@ -9,27 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from objectives.references import ObjectiveError, resolve_reference
-from search_spaces import space as search_space
-from search_spaces.hparams import OPTIMIZERS
-from search_spaces.mistakes import Mistake, list_mistakes, suggest_names
+from search_spaces.mistakes import Kind, Mistake, Mistakes, list_mistakes, suggest_names
 from search_spaces.presets import PRESETS
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, parse_space
 from sweeps.config.commands import name_next
 from sweeps.config.errors import ConfigError, Source
-from sweeps.config.merge import merge_tables
-from sweeps.config.named_trials import find_unused_rate_mistakes, parse_value
-from sweeps.config.preset import (
-    Preset,
-    find_model_space_mistakes,
-    find_preset,
-    is_known,
-)
-from sweeps.config.pruner import PrunerConfig
-from sweeps.config.sampler import SamplerConfig
-from sweeps.config.settings import SweepConfig, count_grid
+from sweeps.config.merge import lay_over, merge_tables
+from sweeps.config.overrides import nest, read_override
+from sweeps.config.preset import Preset, find_preset, is_known
+from sweeps.config.rules import count_grid, find_idle_rate, find_mistakes, settle
+from sweeps.config.settings import SweepConfig
 
 
 def load_config(target: str, overrides: Sequence[str] = (), **options: object) -> SweepConfig:
@@ -38,7 +30,8 @@ def load_config(target: str, overrides: Sequence[str] = (), **options: object) -
     Args:
         target: An objective (its name, or ``file.py``, ``file.py:Class``,
             ``package.module:Class``), or the path of a sweep file, which ends in ``.toml``.
-        overrides: ``key.path=value`` each; the value is TOML, or else a bare text.
+        overrides: ``key.path=value`` each; the value is TOML, or else a bare text. In ``space``
+            bare values between commas are choices.
         options: Settings by name; None is not given. ``sampler`` and ``pruner`` may be a name.
 
     Raises:
@@ -75,27 +68,27 @@ def load_like(like: str, overrides: Sequence[str] = (), **options: object) -> Sw
         raise ConfigError([f"--like {like}: was not begun by bestepoch: no settings of a sweep"])
     if options.get("study") is None:
         options["study"] = name_next(like, set(queries.studies(url)["study"]))
-    preset = _recall(stored, is_new=options["study"] != like)
+    settings = _recall(stored, is_new=options["study"] != like)
     values = {"objective": stored["objective"]}
-    return _load(Source(f"--like {like}"), values, [], overrides, options, preset=preset)
+    return _load(Source(f"--like {like}"), values, [], overrides, options, recalled=settings)
 
 
-def _recall(stored: Mapping[str, Any], *, is_new: bool) -> Preset:
-    """Return the settings of a study as a preset, without what other settings decided."""
-    settings = {key: value for key, value in stored.items() if key != "space"}
-    space, max_epochs = dict(stored["space"]), stored["max_epochs"]
+def _recall(stored: Mapping[str, Any], *, is_new: bool) -> dict[str, Any]:
+    """Return the settings of a study, without what other settings decided."""
+    settings = dict(stored)
+    settings["space"], max_epochs = dict(stored["space"]), stored["max_epochs"]
+    settings["try"] = [dict(each) for each in stored["try"]]
     # Cosine's length is that of a trial unless told: it follows another max_epochs.
-    for values in (space, *(tries := [dict(each) for each in settings.pop("try")])):
+    for values in (settings["space"], *settings["try"]):
         if values.get("schedule_epochs") == max_epochs:
             del values["schedule_epochs"]
-    settings["try"] = tries
     if is_new:
         del settings["warm_start"]
     if settings["trials"] or settings["max_total_epochs"]:
         del settings["max_minutes"]
     if settings["trials"] == count_grid(SweepConfig.from_stored(stored)):
         del settings["trials"]
-    return Preset(space, settings)
+    return settings
 
 
 def _load(
@@ -105,38 +98,45 @@ def _load(
     overrides: Sequence[str],
     options: Mapping[str, object],
     *,
-    preset: Preset | None = None,
+    recalled: Mapping[str, Any] | None = None,
 ) -> SweepConfig:
-    """Return ``values`` < ``overrides`` < ``options`` over a preset, or raise all mistakes."""
-    readable = not lines
+    """Return ``values`` < ``overrides`` < ``options`` over a preset, or raise all mistakes.
+
+    Args:
+        source: Where the values were written.
+        values: The sweep file's.
+        lines: Why the file cannot be read.
+        overrides: As of ``load_config``.
+        options: As of ``load_config``.
+        recalled: Settings of a study, in place of the preset's.
+    """
+    is_readable = not lines
     written: list[tuple[tuple[str, ...], str]] = []
     for override in overrides:
-        key, is_assignment, raw = override.partition("=")
-        path = tuple(part.strip() for part in key.split("."))
-        if not is_assignment or not all(path):
-            lines.append(f"--set {override}: expected key=value, such as space.dropout=0.5")
+        try:
+            path, value = read_override(override)
+        except ValueError as error:
+            lines.append(f"--set {override}: {error}")
             continue
-        value = parse_value(raw)
-        if value == {}:
-            lines.append(
-                f"--set {override}: an empty table changes nothing, since tables are merged key "
-                f"by key; set the keys of {key.strip()} that are to change"
-            )
-            continue
-        values = merge_tables(values, _nest(path, value))
+        values = merge_tables(values, nest(path, value))
         written.append((path, f"--set {override}"))
-    for name, value in options.items():
-        if value is None:
-            continue
-        is_short = name in ("sampler", "pruner") and isinstance(value, str)
-        values = merge_tables(values, {name: {"name": value} if is_short else value})
-        written.append(((name,), f"--{name.replace('_', '-')}"))
+    for name, option in options.items():
+        if option is not None:
+            values = merge_tables(values, nest((name,), option))
+            written.append(((name,), f"--{name.replace('_', '-')}"))
     source = replace(source, options=tuple(written))
-    _require_objective(values.get("objective"), source)
+    preset = _ask_objective(values, source)
+    if preset is not None and recalled is not None:
+        others = {key: value for key, value in recalled.items() if key != "space"}
+        preset = replace(preset, space=recalled["space"], settings=others)
     config, mistakes = _check(values, preset)
-    if preset is not None and "try" not in values:
-        config, mistakes = _check_without_misfits(values, preset, config, mistakes)
-    if readable:
+    refused = {one.path[1] for one in mistakes if one.path[:1] == ("try",) and len(one.path) > 1}
+    if preset is not None and refused and "try" not in values:
+        tries = enumerate(preset.settings["try"], start=1)
+        kept = [one for number, one in tries if str(number) not in refused]
+        preset = replace(preset, settings={**preset.settings, "try": kept})
+        config, mistakes = _check(values, preset)
+    if is_readable:
         lines += [source.to_line(mistake) for mistake in mistakes]
     if config is None or lines:
         raise ConfigError(lines)
@@ -162,6 +162,8 @@ def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
         return "", {}, [f"{target}: is not UTF-8 text (byte {error.start})"]
     except tomllib.TOMLDecodeError as error:
         return "", {}, [f"{target}: is not valid TOML: {error}"]
+    except RecursionError:
+        return "", {}, [f"{target}: has too many brackets inside one another"]
     if isinstance(values.get("data"), str):
         values["data"] = path.parent / values["data"]
     if isinstance(values.get("objective"), str):
@@ -169,16 +171,19 @@ def _read_target(target: str) -> tuple[str, dict[str, Any], list[str]]:
     return text, values, []
 
 
-def _require_objective(objective: object, source: Source) -> None:
-    """Raise at once where a person's own objective cannot be used: no setting can be judged.
+def _ask_objective(values: Mapping[str, Any], source: Source) -> Preset | None:
+    """Return the objective's preset; None: it is missing or unknown.
+
+    The only place that asks a person's own objective, and thereby runs its code.
 
     Raises:
-        ConfigError: One line a mistake.
+        ConfigError: If it cannot be used: no setting can be judged.
     """
+    objective = values.get("objective")
     if not isinstance(objective, str) or not is_known(objective):
-        return
+        return None
     try:
-        find_preset(resolve_reference(objective))
+        return find_preset(resolve_reference(objective))
     except ObjectiveError as error:
         lines = str(error).splitlines()
         if source.text:
@@ -187,71 +192,53 @@ def _require_objective(objective: object, source: Source) -> None:
         raise ConfigError(lines) from error
 
 
-def _nest(path: Sequence[str], value: Any) -> dict[str, Any]:
-    for name in reversed(path):
-        value = {name: value}
-    nested: dict[str, Any] = value
-    return nested
-
-
-def _check_without_misfits(
-    values: Mapping[str, Any],
-    preset: Preset,
-    config: SweepConfig | None,
-    mistakes: list[Mistake],
-) -> tuple[SweepConfig | None, list[Mistake]]:
-    """Check again without the preset's named trials that were refused, if that is all."""
-    refused = {one.path[1] for one in mistakes if len(one.path) > 1 and one.path[0] == "try"}
-    if not refused:
-        return config, mistakes
-    tries = preset.settings["try"]
-    kept = [one for number, one in enumerate(tries, start=1) if str(number) not in refused]
-    return _check(values, Preset(preset.space, {**preset.settings, "try": kept}))
-
-
 def _check(
-    values: Mapping[str, Any], preset: Preset | None = None
+    values: Mapping[str, Any], preset: Preset | None
 ) -> tuple[SweepConfig | None, list[Mistake]]:
+    """Return the settings of values over a preset, or what is wrong with them."""
+    if preset is None:
+        return None, _check_without_objective(values)
+    given = {key: value for key, value in values.items() if value is not None}
+    filled = lay_over(preset.settings, preset.space, given)
+    filled["objective"] = resolve_reference(given["objective"])
+    config, mistakes = _read(filled, preset)
+    if not mistakes:
+        config = settle(config)
+        mistakes = find_idle_rate(given.get("space"), config)
+    return config, mistakes
+
+
+def _read(values: Mapping[str, Any], preset: Preset) -> tuple[SweepConfig, list[Mistake]]:
+    """Return a record of what is right in the values, and all mistakes."""
+    mistakes: list[Mistake] = []
+    space = SearchSpace()
     try:
-        config = SweepConfig.model_validate(values, context=preset)
-        unused = find_unused_rate_mistakes(values.get("space"), config.space, config.tries)
-        return config, [one._replace(path=("space", *one.path)) for one in unused]
+        space = parse_space(values["space"], preset.arguments)
+    except Mistakes as error:
+        mistakes += [one.below("space") for one in error.items]
+    told = {**values, "space": space}
+    try:
+        config = SweepConfig.model_validate(told)
     except ValidationError as error:
-        mistakes = list_mistakes(error, _find_known_keys)
-    # Pydantic's own line on a default that waits for a setting with a mistake of its own.
-    mistakes = [one for one in mistakes if "default factory" not in one.text]
-    objective = values.get("objective")
-    if isinstance(objective, str) and is_known(objective):
-        objective = resolve_reference(objective)
-        mistakes += _find_hidden_mistakes(values.get("space"), objective)
-        return None, list(dict.fromkeys(mistakes))
-    # Without a preset half a range is no mistake of the person's.
-    mistakes = [one for one in mistakes if one.text != "is missing"]
-    if objective is None:
-        known = ", ".join(PRESETS)
-        mistakes.insert(0, Mistake(("objective",), f"is missing; known: {known}"))
-    return None, mistakes
+        mistakes += list_mistakes(error, SweepConfig)
+        wrong = {one.path[0] for one in mistakes}
+        right = {key: value for key, value in told.items() if key not in wrong}
+        config = SweepConfig.model_validate({"study": "any", **right})
+    wrong = {"tries" if one.path[0] == "try" else one.path[0] for one in mistakes}
+    return config, [*mistakes, *find_mistakes(config, preset, wrong)]
 
 
-def _find_hidden_mistakes(space: object, objective: str) -> list[Mistake]:
-    """List what Pydantic hides: it does not judge a model's limits in a space with a mistake."""
-    model = space.get("model") if isinstance(space, Mapping) else None
-    found: list[Mistake] = []
-    for name, spec in (model if isinstance(model, Mapping) else {}).items():
-        try:
-            alone = SearchSpace(optimizer=list(OPTIMIZERS), model={name: spec})
-        except ValidationError:
-            continue
-        found += find_model_space_mistakes(alone, objective)
-    return [one._replace(path=("space", *one.path)) for one in found]
-
-
-def _find_known_keys(path: tuple[str, ...]) -> Sequence[str]:
-    if path[:1] == ("space",):
-        return search_space.find_known_keys(path[1:])
-    tables: dict[tuple[str, ...], type[BaseModel]] = {
-        ("sampler",): SamplerConfig,
-        ("pruner",): PrunerConfig,
-    }
-    fields = tables.get(path, SweepConfig).model_fields
-    return tuple(field.alias or name for name, field in fields.items())
+def _check_without_objective(values: Mapping[str, Any]) -> list[Mistake]:
+    """List what is wrong with settings whose objective is missing or unknown."""
+    mistakes: list[Mistake] = []
+    try:
+        SweepConfig.model_validate({"study": "any", **values})
+    except ValidationError as error:
+        # Without a preset half a range is no mistake of the person's.
+        mistakes = [
+            one for one in list_mistakes(error, SweepConfig) if one.kind is not Kind.MISSING
+        ]
+    if "objective" not in values:
+        text = f"is missing; known: {', '.join(PRESETS)}"
+        mistakes.insert(0, Mistake(("objective",), text, Kind.MISSING))
+    return mistakes

@@ -1,7 +1,10 @@
-"""How tables of settings are laid over one another, and how a space is laid over a preset's."""
+"""How tables of settings are laid over one another, and over those of a preset."""
 
 from collections.abc import Mapping
 from typing import Any
+
+#: What may end a sweep. If one is given, no default limits it beside that one.
+_BUDGETS = ("trials", "max_total_epochs", "max_minutes")
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -14,6 +17,33 @@ def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
         else:
             merged[key] = value
     return merged
+
+
+def lay_over(
+    settings: Mapping[str, Any], space: Mapping[str, Any], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a preset's settings and space with what a person gave.
+
+    A sampler or pruner of another name replaces the preset's as a whole, one budget all of them.
+    """
+    has_budget = any(key in given for key in _BUDGETS)
+    kept = {key: one for key, one in settings.items() if not has_budget or key not in _BUDGETS}
+    for table in ("sampler", "pruner"):
+        own, told = kept.get(table), given.get(table)
+        if isinstance(own, Mapping) and isinstance(told, Mapping) and "name" in told:
+            kept[table] = own if own["name"] == told["name"] else {}
+    filled = merge_tables(kept, given)
+    sampler, patience = filled.get("sampler"), filled.get("patience")
+    if isinstance(sampler, Mapping) and sampler.get("name") == "grid":
+        filled["max_total_epochs"] = given.get("max_total_epochs")
+    own_space = given.get("space", {})
+    filled["space"] = (
+        merge_space(space, own_space) if isinstance(own_space, Mapping) else own_space
+    )
+    # A person who shortens the patience did not ask for a mistake in the preset's other one.
+    if "prune_patience" not in given and isinstance(patience, int):
+        filled["prune_patience"] = max(1, min(filled.get("prune_patience", 3), patience))
+    return filled
 
 
 def merge_space(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a sweep's settings take from its objective: a default space, and limits of its model.
+"""What a sweep's settings take from its objective: a default space, and its model's arguments.
 
-Those of the objectives that ship are tables. A person's own is asked in a process of its own:
-neither it nor torch is imported here.
+Those of the objectives that ship are tables. A person's own is asked in a process of its own, by
+``find_preset`` alone: neither it nor torch is imported here, and checking settings runs no code.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from objectives.describe import describe_own
-from objectives.references import ObjectiveError, OwnDescription, parse_reference
-from search_spaces import presets
-from search_spaces.mistakes import Mistake, Mistakes, suggest_names
-from search_spaces.presets import PRESETS, SWEEP_DEFAULTS
-from search_spaces.space import SearchSpace, parse_space
+from objectives.references import ObjectiveError, parse_reference
+from search_spaces.hparams import MODEL, Row
+from search_spaces.mistakes import Mistakes
+from search_spaces.presets import ARGUMENTS, OWN_SETTINGS, OWN_SPACE, PRESETS, SWEEP_DEFAULTS
+from search_spaces.space import parse_space
 from sweeps.config.merge import merge_space
 
 
@@ -24,14 +24,16 @@ class Preset:
     Attributes:
         space: The search space, as a table.
         settings: Other settings of the sweep; ``study`` is one.
+        arguments: Those of the objective's ``build_model``, by name; None: it takes any.
+        required: Names of the arguments that a space must give.
+        place: Where ``build_model`` stands, for people.
     """
 
     space: Mapping[str, Any]
     settings: Mapping[str, Any]
-
-
-#: Context of a validation of settings that were checked before, with all that a preset gave.
-CHECKED = Preset({}, {})
+    arguments: Mapping[str, Row] | None = None
+    required: tuple[str, ...] = ()
+    place: str = ""
 
 
 def is_known(objective: str) -> bool:
@@ -47,45 +49,17 @@ def find_preset(objective: str) -> Preset:
     """
     if objective in PRESETS:
         settings = {"study": objective, **SWEEP_DEFAULTS.get(objective, {})}
-        return Preset(PRESETS[objective], settings)
+        return Preset(PRESETS[objective], settings, ARGUMENTS[objective])
     own = describe_own(objective)
-    table = own.default_space
+    arguments = None
+    if own.model_names is not None:
+        arguments = {name: Row(name=f"{MODEL}{name}") for name in own.model_names}
     # What the person gave of a hyperparameter stands alone: no range of ours is laid under it.
-    merged = {**merge_space(presets.OWN_SPACE, table), **table}
+    space = {**merge_space(OWN_SPACE, own.default_space), **own.default_space}
     try:
-        mistakes = _find_unknown_names(parse_space(merged), own)
+        parse_space(space, arguments)
     except Mistakes as error:
-        mistakes = list(error.items)
-    if mistakes:
-        placed = [one._replace(path=("default_space", *one.path)) for one in mistakes]
-        raise ObjectiveError("\n".join(f"{own.place}: {one.to_line()}" for one in placed))
-    return Preset(merged, {"study": own.name, **presets.OWN_SETTINGS})
-
-
-def find_model_space_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
-    """List what is wrong with a space's ``model`` for an objective; paths start with ``model``."""
-    if parse_reference(objective) is None:
-        return presets.find_model_space_mistakes(space, objective)
-    return _find_unknown_names(space, describe_own(objective))
-
-
-def find_missing_model_mistakes(space: SearchSpace, objective: str) -> list[Mistake]:
-    """List the arguments that an own model must have and that a whole space does not give."""
-    if parse_reference(objective) is None:
-        return []
-    own = describe_own(objective)
-    text = f"is missing: build_model of {own.place} has no default for it"
-    missing = [name for name in own.required_model_names if name not in space.model]
-    return [Mistake(("model", name), text) for name in missing]
-
-
-def _find_unknown_names(space: SearchSpace, own: OwnDescription) -> list[Mistake]:
-    known = own.model_names
-    if known is None:
-        return []
-    text = f"build_model of {own.place} takes none"
-    return [
-        Mistake(("model", name), suggest_names(name, known) if known else text, True)
-        for name in space.model
-        if name not in known
-    ]
+        lines = [one.below("default_space").to_line() for one in error.items]
+        raise ObjectiveError("\n".join(f"{own.place}: {line}" for line in lines)) from None
+    settings = {"study": own.name, **OWN_SETTINGS}
+    return Preset(space, settings, arguments, own.required_model_names, own.place)

@@ -11,12 +11,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, Field, field_validator, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
-from search_spaces.mistakes import Mistake, Mistakes, suggest_names
-from search_spaces.space import SearchSpace
+from search_spaces.mistakes import Mistakes, suggest_names, unknown_key, wrong
 from sweeps.config.fields import STRICT, NotNegative, Positive, check_owners
-from sweeps.parameters import MAX_GRID, find_ranges, list_grid, show_parameter
 
 #: Where each of Optuna's samplers is that has a short name; a grid's trials are ours.
 CLASSES: Mapping[str, str] = {
@@ -40,9 +38,9 @@ SAMPLERS = tuple(_SAMPLERS)
 
 
 class SamplerConfig(BaseModel):
-    """The sampler: ``[sampler]`` of a sweep file, written without what it has no use for."""
+    """The sampler: ``[sampler]`` of a sweep file, with further arguments of its class."""
 
-    model_config = STRICT
+    model_config = ConfigDict(**{**STRICT, "extra": "allow"})
 
     name: str = "tpe"
     """A short name, or the path of a class: ``package.module.Class``, ``module:Class``."""
@@ -50,51 +48,40 @@ class SamplerConfig(BaseModel):
     """Of ``tpe``, ``gp`` and ``cmaes``: finished trials before it stops sampling at random."""
     points: Positive | None = None
     """Of ``grid`` alone: values of each range, its ends included."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further arguments of the sampler's class, which stand beside the others in the table."""
 
     @model_validator(mode="before")
     @classmethod
-    def _fill(cls, values: object) -> object:
+    def _check_keys(cls, values: object) -> object:
         if not isinstance(values, Mapping):
             return values
-        flat = {key: value for key, value in values.items() if value is not None}
-        if isinstance(flat.get("options"), Mapping):
-            flat |= flat.pop("options")
-        name = flat.get("name", "tpe")
+        given = {key: value for key, value in values.items() if value is not None}
+        name = given.get("name", "tpe")
         if not isinstance(name, str):
             return {"name": name}
-        if "seed" in flat:
+        if "seed" in given:
             text = "has no use: the study's seed decides; give seed above all tables, or --seed"
-            raise Mistakes([Mistake(("seed",), text)])
-        if is_path(name):
-            options = {key: value for key, value in flat.items() if key != "name"}
-            if is_known_path(name):
-                check_options(name, options)
-            return {"name": name, "options": options}
-        own = check_owners(flat, _SAMPLERS, name=name, table="sampler")
-        if name not in _SAMPLERS:
-            return own
-        fields = ("name", "n_startup_trials", "points")
-        options = {key: value for key, value in own.items() if key not in fields}
-        if options and name in CLASSES:
-            check_options(name, options)
-        elif options:
-            known = ("name", *_SAMPLERS[name])
-            raise Mistakes([Mistake((key,), suggest_names(key, known), True) for key in options])
-        return {key: own[key] for key in own if key not in options} | {"options": options}
+            raise wrong(text, "seed")
+        if name not in _SAMPLERS and not is_path(name):
+            hint = suggest_names(name, _SAMPLERS)
+            raise wrong(f"is unknown: {name!r}; {hint}, or the path of a class", "name")
+        own = check_owners(given, _SAMPLERS, name=name, table="sampler")
+        further = [key for key in own if key not in ("name", *_SAMPLERS.get(name, ()))]
+        if is_known_path(name) or (further and name in CLASSES):
+            check_options(name, further)
+        elif further and not is_path(name):
+            raise Mistakes(unknown_key((key,), ("name", *_SAMPLERS[name])) for key in further)
+        return own
 
-    @field_validator("name")
-    @classmethod
-    def _know_name(cls, name: str) -> str:
-        if name in _SAMPLERS or is_path(name):
-            return name
-        hint = suggest_names(name, _SAMPLERS)
-        raise Mistakes([Mistake((), f"is unknown: {name!r}; {hint}, or the path of a class")])
+    @property
+    def options(self) -> dict[str, Any]:
+        """Further arguments of the sampler's class."""
+        is_own = self.name in _SAMPLERS
+        told = [] if is_own else [key for key in self.model_fields_set if key != "name"]
+        return {key: getattr(self, key) for key in told} | (self.model_extra or {})
 
     @model_serializer
     def to_table(self) -> dict[str, Any]:
-        """Return the sampler as it would stand in a sweep file."""
+        """Return the sampler as it would stand in a sweep file, without what it has no use for."""
         own = {key: getattr(self, key) for key in _SAMPLERS.get(self.name, ())}
         told = {key: value for key, value in own.items() if value is not None}
         return {"name": self.name, **told, **self.options}
@@ -107,7 +94,7 @@ def is_path(name: str) -> bool:
 
 def is_known_path(name: str) -> bool:
     """Return whether the path is one of Optuna's, whose import runs no other code."""
-    return name.startswith("optuna.samplers") and is_path(name)
+    return name.startswith(("optuna.samplers.", "optuna.samplers:"))
 
 
 def find_sampler_class(name: str) -> type:
@@ -126,12 +113,12 @@ def find_sampler_class(name: str) -> type:
         module = importlib.import_module(place)
     except Exception as error:
         text = f"cannot be imported: {type(error).__name__}: {error}"
-        raise Mistakes([Mistake(("name",), text)]) from error
+        raise wrong(text, "name") from error
     kind = getattr(module, attribute, None)
     if not isinstance(kind, type):
         own = [name for name, one in vars(module).items() if isinstance(one, type)]
         hint = suggest_names(attribute, [name for name in own if name.endswith("Sampler")] or own)
-        raise Mistakes([Mistake(("name",), f"{place} has no class {attribute!r}; {hint}")])
+        raise wrong(f"{place} has no class {attribute!r}; {hint}", "name")
     return kind
 
 
@@ -141,37 +128,9 @@ def check_options(name: str, options: Iterable[str]) -> None:
     Raises:
         Mistakes: If there is no such class, or it does not take them; paths start in the table.
     """
-    kind = find_sampler_class(name)
-    known = list_options(kind)
-    wrong = [] if known is None else [key for key in options if key not in known]
-    if wrong:
-        text = f"{kind.__name__} takes none"
-        raise Mistakes(
-            Mistake((key,), suggest_names(key, known) if known else text, is_unknown_key=True)
-            for key in wrong
-        )
-
-
-def list_options(kind: type) -> list[str] | None:
-    """List the arguments of a sampler's class, but for its seed; None: it takes any."""
-    parameters = inspect.signature(kind).parameters.values()
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        return None
-    return [one.name for one in parameters if one.name != "seed"]
-
-
-def find_grid_mistakes(sampler: SamplerConfig, space: SearchSpace) -> list[Mistake]:
-    """List why a space has no grid; empty for the other samplers."""
-    if sampler.name != "grid":
-        return []
-    ranges = find_ranges(space)
-    if ranges and sampler.points is None:
-        names = ", ".join(map(show_parameter, ranges))
-        return [Mistake(("points",), f"is missing: a grid needs it for the ranges of {names}")]
-    if len(list_grid(space, sampler.points)) > MAX_GRID:
-        text = f"{sampler.points} points" if ranges else "these choices"
-        text = (
-            f"makes a grid of more than {MAX_GRID:,} trials with {text}; take fewer, or fix some"
-        )
-        return [Mistake((), text)]
-    return []
+    parameters = inspect.signature(find_sampler_class(name)).parameters.values()
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    known = [one.name for one in parameters if one.name != "seed"]
+    foreign = [] if takes_any else [key for key in options if key not in known]
+    if foreign:
+        raise Mistakes(unknown_key((key,), known) for key in foreign)

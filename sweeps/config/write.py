@@ -3,17 +3,20 @@
 import json
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeps.config.commands import name_next
-from sweeps.config.named_trials import parse_value
+from sweeps.config.merge import merge_tables
+from sweeps.config.overrides import nest, read_override
 
 if TYPE_CHECKING:
     from sweeps.analysis.advice_kinds import Advice
     from sweeps.read.study import Study
 
 _WIDTH = 99
+#: Settings that are tables of the file.
+_TABLES = ("sampler", "pruner", "space")
 
 
 def write_sweep(study: "Study", advice: Sequence["Advice"]) -> str:
@@ -36,71 +39,52 @@ def write_sweep(study: "Study", advice: Sequence["Advice"]) -> str:
     reasons: dict[tuple[str, ...], list[str]] = {}
     for each in advice:
         for path, value in _read_changes(each.options):
-            _put(settings, path, value)
+            settings = merge_tables(settings, nest(path, value))
+            # The line of the file that says it.
+            line = path[: 3 if path[1:2] == ("model",) else 2 if path[0] in _TABLES else 1]
             reason = f"{each.text} {each.evidence}"
-            # A table of the file, or one of its keys: what stands on a line of its own.
-            place = path[: 3 if path[1:2] == ("model",) else 2 if path[0] in _TABLES else 1]
-            lines = reasons.setdefault(place, [])
-            lines += [reason] if reason not in lines else []
+            if reason not in reasons.setdefault(line, []):
+                reasons[line].append(reason)
     lines = [f"# The sweep after {study.name}, written by bestepoch diagnose."]
     if "warm_start" in settings:
         lines.append("# warm_start trains the best configurations of that study first.")
     if not advice:
         lines.append("# Its trials show no other settings that would be better.")
-    lines += _write_table({k: v for k, v in settings.items() if k not in _TABLES}, (), reasons)
-    for name in _TABLES:
-        if name in settings:
-            table = dict(settings[name])
-            model = table.pop("model", None) if name == "space" else None
-            lines += ["", f"[{name}]", *_write_table(table, (name,), reasons)]
-            if model:
-                lines += ["", "[space.model]", *_write_table(model, ("space", "model"), reasons)]
+    tables: dict[tuple[str, ...], Any] = {
+        (name,): settings.pop(name) for name in _TABLES if name in settings
+    }
+    if model := tables.get(("space",), {}).pop("model", None):
+        tables["space", "model"] = model
+    lines += _write_table((), settings, reasons)
+    for path, table in tables.items():
+        lines += ["", f"[{'.'.join(path)}]", *_write_table(path, table, reasons)]
     return "\n".join(lines) + "\n"
 
 
-_TABLES = ("sampler", "pruner", "space")
-
-
-def _read_changes(options: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
+def _read_changes(options: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:
     given = shlex.split(" ".join(options))
-    changes = []
     for flag, text in zip(given[::2], given[1::2], strict=True):
-        key, _, raw = (
-            text.partition("=") if flag == "--set" else (flag[2:].replace("-", "_"), "", text)
-        )
-        changes.append((tuple(key.split(".")), parse_value(raw)))
-    return changes
-
-
-def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for name in path[:-1]:
-        table = table.setdefault(name, {})
-    table[path[-1]] = value
+        key = flag.removeprefix("--").replace("-", "_")
+        yield read_override(text if flag == "--set" else f"{key}={text}")
 
 
 def _write_table(
+    path: tuple[str, ...],
     table: Mapping[str, Any],
-    above: tuple[str, ...],
     reasons: Mapping[tuple[str, ...], Sequence[str]],
-) -> list[str]:
-    lines: list[str] = []
+) -> Iterator[str]:
+    """Yield a line for each key of a table, behind the reasons for it as comments."""
     for name, value in table.items():
-        for reason in reasons.get((*above, name), ()):
-            lines += textwrap.wrap(
+        for reason in reasons.get((*path, name), ()):
+            yield textwrap.fill(
                 reason, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
             )
-        lines.append(f"{name} = {_write(value)}")
-    return lines
+        yield f"{name} = {_write(value)}"
 
 
 def _write(value: Any) -> str:
     if isinstance(value, Mapping):
-        kept = [f"{name} = {_write(each)}" for name, each in value.items() if _is_told(each)]
-        return f"{{ {', '.join(kept)} }}"
+        return f"{{ {', '.join(f'{name} = {_write(each)}' for name, each in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_write(each) for each in value)}]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _is_told(value: Any) -> bool:
-    return value is not None and value is not False and value != {}

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from objectives.api import DataFacts
 from objectives.metric_names import DEFAULT_METRIC, label_metric
 from storage import queries
+from storage.database import open_database
 from sweeps.budget import Budget, read_budget
 from sweeps.read.words import CUT_OFF
 
@@ -76,14 +77,19 @@ class Study:
             StorageError: If the database cannot be opened.
             UnknownStudyError: If there is no such study.
         """
-        stored = queries.whole_study(url, name)
-        row, results, facts = stored.row, stored.results, stored.row.data_facts
-        if not stored.is_running:
+        with open_database(url, create=False) as db:
+            # Before the read: a process that ends its trials and then lets go is not cut off.
+            was_running = db.is_held(name)
+            with queries.snapshot(db, name) as stored:
+                row, results = stored.row, stored.results()
+                curves, class_scores = stored.curves(), stored.class_scores()
+                confusions, predictions = stored.confusions(), stored.predictions()
+                taken = stored.study_names()
+            # And after it: nor is one that took the study in between.
+            is_running = was_running or db.is_held(name)
+        if not is_running:
             # A process that is killed writes nothing, but it lets go of the study.
             results["outcome"] = results["outcome"].fillna(CUT_OFF)
-        predictions = {
-            trial: np.frombuffer(each, np.uint8) for trial, each in stored.predictions.items()
-        }
         return cls(
             name=row.name,
             uuid=row.uuid,
@@ -94,17 +100,17 @@ class Study:
             data_fingerprint=row.data_fingerprint,
             versions=row.versions or {},
             processor=row.processor,
-            data=None if facts is None else _make_facts(facts),
-            is_running=stored.is_running,
+            data=None if row.data_facts is None else _make_facts(row.data_facts),
+            is_running=is_running,
             results=results,
-            curves=stored.curves,
-            class_scores=stored.class_scores,
-            confusions={
-                trial: np.array(rows, np.int64) for trial, rows in stored.confusions.items()
+            curves=curves,
+            class_scores=class_scores,
+            confusions={trial: np.array(rows, np.int64) for trial, rows in confusions.items()},
+            predictions={
+                trial: np.frombuffer(each, np.uint8) for trial, each in predictions.items()
             },
-            predictions=predictions,
             targets=None if row.targets is None else np.frombuffer(row.targets, np.uint8),
-            taken=stored.names,
+            taken=taken,
         )
 
     @property

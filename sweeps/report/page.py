@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives.metric_names import DEFAULT_METRIC, explain_metric
+from search_spaces.space import parse_space
 from sweeps.analysis.summary import Summary, summarise
 from sweeps.read import words
-from sweeps.read.params import list_ranges, read_shown_params
+from sweeps.read.params import read_shown_params
 from sweeps.read.study import Study
 from sweeps.report import figures, figures_classes, figures_curves, figures_parameters, tables
 
@@ -131,7 +132,7 @@ def _draw_all(summary: Summary) -> dict[str, Any]:
     has_scores = bool(study.curves["score"].notna().any())
     drawn, step = figures_curves.thin(study.curves, results)
     scatter = figures.best_against_last(results, metric=study.metric, alone=short_trials(study))
-    ranges = {each.name: each.is_log for each in list_ranges(study.space)}
+    ranges = {each.row.name: each.is_log for each in parse_space(study.space).parameters}
     bands = figures_parameters.list_bands(results, words.list_rungs(study.config))
     winner = summary.ties.best
     epochs = dict(zip(results["trial"], results["best_epoch"], strict=True))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search_spaces.hparams import MODEL
 from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.budget import Budget
@@ -55,10 +56,10 @@ def is_grouped(config: SweepConfig) -> bool:
 
 def count_shapes(space: SearchSpace) -> float:
     """Return how many shapes of lanes a space has: batch sizes times models; inf for a range."""
-    specs = [space.batch_size, *space.model.values()]
+    shapes = [name for name in space.specs if name == "batch_size" or name.startswith(MODEL)]
     counts = [
         math.inf if isinstance(spec, Range) else len(spec) if isinstance(spec, tuple) else 1
-        for spec in specs
+        for spec in map(space.get, shapes)
     ]
     return math.prod(counts)
 

@@ -3,17 +3,15 @@
 Which of them the study has already is read off its trials, so nothing is queued anywhere.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import Hparams, flatten
 from storage import queries
 from storage.database import StorageError
 from sweeps.config.errors import ConfigError
-from sweeps.config.named_trials import drop_foreign_values, find_value, flatten_values
+from sweeps.config.named_trials import drop_foreign_values
 from sweeps.config.settings import SweepConfig
-from sweeps.parameters import Parameter, Probe, list_grid
 
 #: Configurations that a warm start takes.
 NUM_WARM_START = 5
@@ -28,9 +26,9 @@ def list_first_trials(config: SweepConfig, existing: Iterable[Hparams]) -> list[
     """
     wanted = [dict(values) for values in config.tries]
     if config.sampler.name == "grid":
-        wanted += _list_points(config)
-    known = list(existing)
-    return [values for values in wanted if not any(_has(one, values) for one in known)]
+        wanted += config.space.list_grid(config.sampler.points)
+    known = [one.to_values() for one in existing]
+    return [values for values in wanted if not any(values.items() <= one.items() for one in known)]
 
 
 def read_warm_start(config: SweepConfig, url: str) -> list[tuple[dict[str, Any], list[str], int]]:
@@ -54,9 +52,7 @@ def read_warm_start(config: SweepConfig, url: str) -> list[tuple[dict[str, Any],
     best: list[tuple[dict[str, Any], list[str], int]] = []
     for number in frame.loc[frame["rank"].notna(), "trial"]:
         params = queries.trial(url, config.warm_start, int(number))["params"]
-        values, dropped = drop_foreign_values(
-            flatten_values(params), config.space, config.objective
-        )
+        values, dropped = drop_foreign_values(flatten(params), config.space)
         if values and values not in [one for one, _, _ in best]:
             best.append((values, dropped, int(number)))
         if len(best) == NUM_WARM_START:
@@ -78,20 +74,3 @@ def describe_warm_start(config: SweepConfig, url: str) -> str:
 def add_warm_start(tries: Sequence[dict[str, Any]], more: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the named trials and those of a warm start, each once."""
     return [*tries, *(values for values in more if values not in tries)]
-
-
-def _list_points(config: SweepConfig) -> list[dict[str, Any]]:
-    """Return the values of each trial of a grid, under the names of a sweep file."""
-    points = []
-    for point in list_grid(config.space, config.sampler.points):
-        hparams = config.space.suggest(Probe(partial(_look_up, point)))
-        points.append(flatten_values(hparams.to_params()))
-    return points
-
-
-def _look_up(point: Mapping[str, Any], asked: Parameter) -> Any:
-    return point[asked.name]
-
-
-def _has(hparams: Hparams, values: Mapping[str, Any]) -> bool:
-    return all(find_value(hparams, name) == value for name, value in values.items())

@@ -13,15 +13,15 @@ import inspect
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.hparams import Hparams
+from search_spaces.parameters import Parameter
+from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
-from sweeps.config.named_trials import find_value, pin_values, to_optuna
 from sweeps.config.sampler import SamplerConfig, find_sampler_class
-from sweeps.parameters import Parameter, Probe, answer_first, list_parameters
 from sweeps.running.seeds import sampler_seed, sequence_seed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Sampling:
             for values in fixed:
                 is_grouped = not values and 0 < self._grouped < group
                 pinned = self._shape if is_grouped else values
-                hparams = pin_values(self._space, pinned).suggest(study.ask())
+                hparams = self._space.pin(pinned).suggest(study.ask())
                 if not values:
                     self._grouped = self._grouped + 1 if is_grouped else 1
                     self._shape = _find_shape(hparams)
@@ -192,18 +192,9 @@ def read_sampled(space: SearchSpace, hparams: Hparams) -> Sampled:
     """
     params: dict[str, Any] = {}
     distributions: dict[str, BaseDistribution] = {}
-
-    def answer(parameter: Parameter) -> Any:
-        value = _find_value(parameter, hparams)
-        if value is None:
-            return answer_first(parameter)
-        if not parameter.choices or value in parameter.choices:
-            params[parameter.name] = value
-            distributions[parameter.name] = _to_distribution(parameter, value)
-        return value
-
-    with suppress(ValueError):  # a trial of another space: what was found is what they share
-        space.suggest(Probe(answer))
+    for parameter, value in space.read(hparams):
+        params[parameter.name] = told = parameter.to_optuna(value)
+        distributions[parameter.name] = _to_distribution(parameter, told)
     return Sampled(params, distributions)
 
 
@@ -259,15 +250,6 @@ def _share_numbers(trials: Sequence["FrozenTrial"]) -> list["FrozenTrial"]:
     ]
 
 
-def _find_value(parameter: Parameter, hparams: Hparams) -> Any:
-    """Return a trial's value of a parameter of Optuna's, None where it has none."""
-    name = parameter.name.removesuffix(f"_{hparams.optimizer}")
-    value = find_value(hparams, name.removeprefix("one_minus_"))
-    if value is None:
-        value = find_value(hparams, parameter.name.removeprefix("one_minus_"))
-    return None if value is None else to_optuna(parameter, value)
-
-
 def _to_distribution(parameter: Parameter, value: Any = None) -> "BaseDistribution":
     from optuna.distributions import (
         CategoricalDistribution,
@@ -275,13 +257,14 @@ def _to_distribution(parameter: Parameter, value: Any = None) -> "BaseDistributi
         IntDistribution,
     )
 
-    if parameter.choices:
-        return CategoricalDistribution(parameter.choices)
-    low, high, log, step = parameter.low, parameter.high, parameter.log, parameter.step
+    spec = parameter.spec
+    if not isinstance(spec, Range):
+        return CategoricalDistribution(spec)
+    (low, high), log, step = parameter.ends, parameter.is_log, spec.step
     if value is not None and not low <= value <= high:
         low, high, step = min(low, value), max(high, value), None
         log = log and low > 0.0
-    if parameter.is_int:
+    if spec.is_int:
         return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
     return FloatDistribution(low, high, log=log, step=step)
 
@@ -294,12 +277,8 @@ def _make_sequence(space: SearchSpace, seed: int) -> "BaseSampler":
     """
     from optuna.samplers import QMCSampler, RandomSampler
 
-    parameters, _ = list_parameters(space)
-    whole = {
-        name: _to_distribution(parameters[name])
-        for name in sorted(parameters)
-        if not parameters[name].is_single
-    }
+    parameters = sorted(space.parameters, key=lambda each: each.name)
+    whole = {each.name: _to_distribution(each) for each in parameters if not each.is_single}
 
     class WholeSpaceSequence(QMCSampler):
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:

@@ -115,9 +115,11 @@ class StopRule:
         prune_patience: The same for a trial whose running best is below its peers' median; equal
             to ``patience``: no such rule, because a stall goes first.
         min_delta: Smallest rise that counts, in points of the score.
-        num_classes: Classes of the data set; guessing has the loss ln(num_classes), in nats.
+        num_classes: Classes of the data set; guessing has the loss ln(num_classes), in nats. 0:
+            unknown, no loss is too high.
         pruner: What may end a trial that is behind.
         label: The score's name for people.
+        may_lack_losses: Whether a loss that is NaN was not told; else it is a divergence.
     """
 
     max_epochs: int
@@ -127,6 +129,7 @@ class StopRule:
     num_classes: int
     pruner: PrunerConfig
     label: str = "macro-F1"
+    may_lack_losses: bool = False
 
     def decide(
         self,
@@ -168,13 +171,14 @@ class StopRule:
         self, train_losses: Sequence[float], val_losses: Sequence[float]
     ) -> str | None:
         for name, losses in (("training", train_losses), ("validation", val_losses)):
-            if not math.isfinite(losses[-1]):
+            is_untold = self.may_lack_losses and math.isnan(losses[-1])
+            if not math.isfinite(losses[-1]) and not is_untold:
                 return f"the {name} loss is {losses[-1]} at epoch {len(losses)}"
         # Of training alone: an overfit model is sure of its errors, so its validation loss may
         # be far above chance with a good score.
-        limit = CHANCE_FACTOR * math.log(self.num_classes)
+        limit = CHANCE_FACTOR * math.log(self.num_classes) if self.num_classes else math.inf
         last = train_losses[-CHANCE_EPOCHS:]
-        if len(last) < CHANCE_EPOCHS or min(last) <= limit:
+        if len(last) < CHANCE_EPOCHS or not min(last) > limit:
             return None
         return (
             f"the training loss was above {limit:.3g}, {CHANCE_FACTOR:g} times that of guessing, "

@@ -25,7 +25,6 @@ from sweeps.config.sampler import SamplerConfig, check_options, is_path
 from sweeps.config.settings import SweepConfig
 from sweeps.curves import best_epoch
 from sweeps.outcomes import ENDED_PAUSED, Outcome
-from sweeps.parameters import Probe, answer_first
 from sweeps.running.first_trials import add_warm_start, read_warm_start
 from sweeps.running.sampling import make_sampler, read_sampled
 from sweeps.running.trial import Curve, Trial
@@ -57,11 +56,10 @@ class Begun:
 
 def make_order(config: SweepConfig) -> Load:
     """Return what the trainers of a sweep are to load."""
-    first = config.space.suggest(Probe(answer_first))
     return Load(
         objective=config.objective,
         data=config.data,
-        model=dict(first.model),
+        model=dict(config.space.first().model),
         device=config.device,
         num_trainers=config.workers,
         precision=config.precision,

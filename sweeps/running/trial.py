@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
 from objectives.metrics import class_scores
@@ -165,12 +166,24 @@ def to_record(trial: int, report: EpochReport, score: float) -> EpochRecord:
     )
 
 
+class Trained(Protocol):
+    """A trial that has a curve, whoever trains it."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def curve(self) -> Curve:
+        """What it has done."""
+
+
 def to_end(
-    trial: Trial, decision: Decision, class_names: Sequence[str], *, lowest: float
+    trial: Trained, decision: Decision, class_names: Sequence[str], *, lowest: float
 ) -> TrialEnd:
     """Return how a trial ended; a diverged trial keeps its real best epoch, but not as value."""
     curve = trial.curve
-    best_score, epochs = curve.best_score, trial.epochs
+    best_score, epochs = curve.best_score, len(curve.scores)
     values = {
         Outcome.DIVERGED: lowest,
         Outcome.FAILED: None,
@@ -205,6 +218,7 @@ def _best_class_scores(
     if counts is None:
         return ()
     scores = class_scores(counts)
+    names = class_names or [str(i) for i in range(len(counts.support))]
     return tuple(
         ClassScore(
             class_index=i,
@@ -214,5 +228,5 @@ def _best_class_scores(
             f1=float(scores.f1[i]),
             support=int(scores.support[i]),
         )
-        for i, name in enumerate(class_names)
+        for i, name in enumerate(names)
     )

@@ -7,16 +7,19 @@ columns of every frame, their types and the SQL that gives the same, but for wha
 in the README; all of them can be written to Parquet. ``from sweeps import notebook``.
 """
 
-import numbers
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from storage import frames, queries
 from storage.locations import StorageError, resolve_url
+from sweeps.analysis import audit
+from sweeps.analysis import compare as analysis
+from sweeps.analysis.facts import list_facts
+from sweeps.analysis.summary import summarise
+from sweeps.analysis.verdicts import judge
 from sweeps.read.study import Study
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Columns of ``verdicts``; a trial without an epoch has no row.
 VERDICTS: Mapping[str, str] = {
@@ -36,7 +39,7 @@ ADVICE: Mapping[str, str] = {
 }
 
 
-def best_epochs(study: str, storage: str | None = None) -> "pd.DataFrame":
+def best_epochs(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return each trial at its best epoch so far (``storage.frames.EPOCHS``), by number.
 
     Every outcome is present: leave out ``diverged`` and ``failed`` before ranking.
@@ -44,21 +47,18 @@ def best_epochs(study: str, storage: str | None = None) -> "pd.DataFrame":
     return queries.best_epochs(resolve_url(storage), study)
 
 
-def curves(study: str, storage: str | None = None) -> "pd.DataFrame":
+def curves(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return one row an epoch of each trial (``storage.frames.CURVES``)."""
     return queries.curves(resolve_url(storage), study)
 
 
-def class_scores(study: str, storage: str | None = None) -> "pd.DataFrame":
+def class_scores(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return one row a class of each ended trial (``storage.frames.CLASS_SCORES``)."""
     return queries.class_scores(resolve_url(storage), study)
 
 
-def verdicts(study: str, storage: str | None = None) -> "pd.DataFrame":
+def verdicts(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return what each trial's curve shows (``VERDICTS``), by number."""
-    from sweeps.analysis.facts import list_facts
-    from sweeps.analysis.verdicts import judge
-
     read = Study.read(resolve_url(storage), study)
     speeds = read.results.set_index("trial")[["epochs_to_95", "epochs_to_99"]]
     facts, rows = list_facts(read), []
@@ -83,13 +83,11 @@ def verdicts(study: str, storage: str | None = None) -> "pd.DataFrame":
     return frames.to_frame(rows, VERDICTS)
 
 
-def advice(study: str, storage: str | None = None) -> "pd.DataFrame":
+def advice(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return what to change in the next sweep (``ADVICE``), as ``diagnose``.
 
     What helps most comes first; empty where nothing is shown to help.
     """
-    from sweeps.analysis.summary import summarise
-
     read = _read_sweep(study, storage)
     return frames.to_frame(
         [
@@ -109,7 +107,7 @@ def compare(
     *,
     at_epoch: int | None = None,
     score: float | None = None,
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """Return the trials of one or several studies in one ranking by each rule.
 
     The columns are ``analysis.compare.COMPARISON``. Scores of studies tell nothing about each
@@ -124,31 +122,23 @@ def compare(
 
     Raises:
         StorageError: If the database cannot be opened, or has no such study.
-        TypeError: If ``at_epoch`` is no whole number.
         ValueError: If there is no study, or ``at_epoch`` is below 1 or beyond the longest trial.
     """
-    from sweeps.analysis import compare as analysis
-
     names = [studies] if isinstance(studies, str) else list(dict.fromkeys(studies))
     if not names:
         raise ValueError("studies must name at least one study, got none")
-    if at_epoch is not None:
-        _check_epoch(at_epoch)
     compared = [analysis.Compared.read(resolve_url(storage), name) for name in names]
     longest = analysis.longest_run(compared)
-    if at_epoch is not None and longest is not None and at_epoch > longest:
-        raise ValueError(f"at_epoch must be <= {longest}, the longest trial's, got {at_epoch}")
+    if at_epoch is not None and longest is not None and not 1 <= at_epoch <= longest:
+        raise ValueError(f"at_epoch must be 1 to {longest}, the longest trial's, got {at_epoch}")
     return analysis.compare(compared, epoch=at_epoch, score=score)
 
 
-def stop_audit(study: str, storage: str | None = None) -> "pd.DataFrame":
+def stop_audit(study: str, storage: str | None = None) -> pd.DataFrame:
     """Return what stopping each trial saved, and what the audited ones found later.
 
     The columns are ``analysis.audit.STOP_AUDIT``.
     """
-    from sweeps.analysis import audit
-    from sweeps.analysis.facts import list_facts
-
     read = _read_sweep(study, storage)
     return audit.to_frame(read, list_facts(read))
 
@@ -158,11 +148,3 @@ def _read_sweep(study: str, storage: str | None) -> Study:
     if not read.is_sweep:
         raise StorageError(f"study {study!r} was not begun by bestepoch: no settings of a sweep")
     return read
-
-
-def _check_epoch(epoch: object) -> None:
-    if isinstance(epoch, bool) or not isinstance(epoch, numbers.Integral):
-        kind = type(epoch).__name__
-        raise TypeError(f"at_epoch must be a whole number or None, got {epoch!r}, a {kind}")
-    if epoch < 1:
-        raise ValueError(f"at_epoch must be >= 1, got {epoch}")

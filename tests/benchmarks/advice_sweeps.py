@@ -14,13 +14,13 @@ from record_tables import read_table
 from replay_tables import NUM_VALIDATION
 from tasks import RATES, TASKS
 
+from search_spaces.hparams import flatten
 from sweeps.analysis.advice import advise
 from sweeps.analysis.advice_kinds import Advice
 from sweeps.analysis.facts import Targets, TrialFacts, measure
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import judge
 from sweeps.curves import epochs_since_best
-from sweeps.read.params import flatten
 from sweeps.read.study import Study
 
 TABLES = Path(__file__).parent / "tables"

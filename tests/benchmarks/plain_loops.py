@@ -44,9 +44,11 @@ class PlainMlp(nn.Sequential):
 class PlainGru(nn.Module):
     """One recurrent layer on packed sequences, its last state classified."""
 
+    kind: type[nn.RNNBase] = nn.GRU
+
     def __init__(self, data: Data, *, hidden: int = 32) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(data.train.inputs[0].shape[2], hidden, batch_first=True)
+        self.recurrent = self.kind(data.train.inputs[0].shape[2], hidden, batch_first=True)
         self.dropout = nn.Dropout(0.2)
         self.output = nn.Linear(hidden, len(data.class_names))
 
@@ -54,8 +56,16 @@ class PlainGru(nn.Module):
         packed = nn.utils.rnn.pack_padded_sequence(
             steps, lengths.cpu(), batch_first=True, enforce_sorted=False
         )
-        logits: torch.Tensor = self.output(self.dropout(self.recurrent(packed)[1][-1]))
+        state = self.recurrent(packed)[1]
+        last = state[0][-1] if isinstance(state, tuple) else state[-1]
+        logits: torch.Tensor = self.output(self.dropout(last))
         return logits
+
+
+class PlainLstm(PlainGru):
+    """The same with an LSTM."""
+
+    kind = nn.LSTM
 
 
 class PlainCnn(nn.Module):

@@ -68,10 +68,12 @@ RECORDINGS = (
         "sequence-rnn",
         60,
         {
-            "rnn_rate_too_high": Hparams(learning_rate=0.05, betas=(0.5, 0.999), **RNN),
-            "rnn_clipped": Hparams(learning_rate=0.05, betas=(0.5, 0.999), clip_norm=0.5, **RNN),
-            "rnn_usual_betas": Hparams(learning_rate=0.05, betas=(0.9, 0.999), **RNN),
-            "rnn_lower_rate": Hparams(learning_rate=0.02, betas=(0.5, 0.999), **RNN),
+            "rnn_rate_too_high": Hparams(learning_rate=0.05, beta1=0.5, beta2=0.999, **RNN),
+            "rnn_clipped": Hparams(
+                learning_rate=0.05, beta1=0.5, beta2=0.999, clip_norm=0.5, **RNN
+            ),
+            "rnn_usual_betas": Hparams(learning_rate=0.05, beta1=0.9, beta2=0.999, **RNN),
+            "rnn_lower_rate": Hparams(learning_rate=0.02, beta1=0.5, beta2=0.999, **RNN),
         },
     ),
 )

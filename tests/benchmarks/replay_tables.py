@@ -1,9 +1,11 @@
 """Tables of real learning curves, and what a lane epoch of each shape costs."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +125,13 @@ def read_taskset(path: Path, cost: tuple[float, float]) -> list[Table]:
     ]
 
 
+def _read_params(params: Mapping[str, Any]) -> Hparams:
+    """Return recorded hyperparameters; the tables hold both betas in a list."""
+    betas = params.get("betas", ())
+    named = {f"beta{i}": beta for i, beta in enumerate(betas, start=1)}
+    return Hparams(**{name: one for name, one in params.items() if name != "betas"}, **named)
+
+
 def read_own(path: Path) -> list[Table]:
     """Return a table that ``record_tables.py`` has recorded, for each seed that is complete.
 
@@ -130,7 +139,7 @@ def read_own(path: Path) -> list[Table]:
     """
     cost_of = {key: (a, b) for key, a, b in json.loads(COSTS.read_text())[path.stem]}
     with np.load(path) as file:
-        settings = [Hparams.model_validate(each) for each in json.loads(bytes(file["params"]))]
+        settings = [_read_params(each) for each in json.loads(bytes(file["params"]))]
         scores, val_losses, slots = (file[name] for name in ("score", "val_loss", "slots"))
     tables = []
     for seed in range(len(scores)):

@@ -1,0 +1,1 @@
+"""A training loop of a person's own, and what is asked of it."""
