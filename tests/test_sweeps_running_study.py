@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 import sweeps
 from objectives.api import DataFacts
-from storage import queries, recorder, schema
+from storage import queries, recorder, records, schema
 from storage.database import Database, StudyHeldError, open_database
 from storage.locations import StorageError
 from storage.records import Checkpoint, EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
@@ -185,7 +185,7 @@ def test_database_that_cannot_be_used_is_refused_before_data_are_loaded(db: Data
         study.check_needs(make_config(db), "sqlite:////nowhere/at/all.db")
     prepare(db)
     with db.write() as connection:
-        connection.execute(update(schema.SCHEMA).values(version=schema.VERSION - 1))
+        connection.execute(update(schema.SCHEMA).values(version=records.VERSION - 1))
     with pytest.raises(StorageError, match="written by an older bestepoch"):
         study.check_needs(make_config(db), db.url)
 
