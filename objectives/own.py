@@ -73,13 +73,15 @@ class OwnObjective:
             required_model_names=tuple(one.name for one in named if one.default is one.empty),
         )
 
-    def load(self, source: Path | None) -> Data:
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
         """Return the person's data, checked; the same in each process unless they make it not so.
 
         Raises:
             DataError: If the data cannot be trained on, or ``load`` takes no file and got one.
             ObjectiveError: If ``load`` raises anything but a ``DataError``.
         """
+        if label != "label":
+            raise DataError(f"{self.place}: load reads its own columns; --label has no use")
         if source is not None and not self._takes_source:
             raise DataError(
                 f"{self.place}: load takes no argument, so that --data {source} has no use; "

@@ -6,6 +6,7 @@ Shapes: N examples, B batch, L tokens, F filters, V vocabulary.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from objectives.api import Data, Split
+from objectives.api import Data
 from objectives.data.relations import RelationTable, read_relations
 from objectives.data.word_vectors import load_word_vectors
 from objectives.layers.convolution import largest_response, windows
@@ -32,13 +33,12 @@ class RelationCnn:
 
     name = "relation-cnn"
 
-    def load(self, source: Path | None) -> Data:
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
         """Return the sentences of a file, or those from WordNet that ship with the project."""
-        table = read_relations(source)
-        training = table.splits == "train"
+        table = read_relations(source, label=label)
         counts = Counter(
             token
-            for tokens, is_training in zip(table.tokens, training, strict=True)
+            for tokens, is_training in zip(table.tokens, table.examples.is_train, strict=True)
             if is_training
             for token in tokens
         )
@@ -56,18 +56,13 @@ class RelationCnn:
         table_VD[_PADDING] = 0.0
         rows = [row for row, i in enumerate(known, start=_UNKNOWN + 1) if found[i]]
         table_VD[rows] = vectors[[i for i in known if found[i]]]
-        class_names = tuple(sorted(set(table.labels)))
-        splits = {
-            name: _encode(table, np.flatnonzero(table.splits == name), index, class_names)
-            for name in ("train", "validation", "test")
+        lengths = np.array([len(tokens) for tokens in table.tokens], dtype=np.int64)
+        extras = {
+            "word_vectors": table_VD.astype(np.float32),
+            "num_trainable": often + _UNKNOWN + 1,
         }
-        return Data(
-            **splits,
-            class_names=class_names,
-            extras={
-                "word_vectors": table_VD.astype(np.float32),
-                "num_trainable": often + _UNKNOWN + 1,
-            },
+        return table.examples.make_data(
+            lambda chosen: _encode(table, chosen, lengths[chosen], index), lengths, extras=extras
         )
 
     def build_model(self, data: Data, **model: Any) -> "RelationCnnModel":
@@ -167,10 +162,10 @@ class RelationCnnModel(nn.Module):
 def _encode(
     table: RelationTable,
     rows: npt.NDArray[np.int64],
-    index: dict[str, int],
-    class_names: tuple[str, ...],
-) -> Split:
-    lengths = np.array([len(table.tokens[i]) for i in rows], dtype=np.int64)
+    lengths: npt.NDArray[np.int64],
+    index: Mapping[str, int],
+) -> tuple[npt.NDArray[np.int64], ...]:
+    """Return the words of some sentences by index, and their distances to each entity, (N, L)."""
     tokens = np.full((len(rows), int(lengths.max(initial=1))), _PADDING, dtype=np.int64)
     for place, i in enumerate(rows):
         tokens[place, : lengths[place]] = [index.get(t, _UNKNOWN) for t in table.tokens[i]]
@@ -179,5 +174,4 @@ def _encode(
         np.clip(steps - entity[rows][:, None], -_MAX_DISTANCE, _MAX_DISTANCE) + _MAX_DISTANCE
         for entity in (table.entity1, table.entity2)
     ]
-    targets = np.array([class_names.index(table.labels[i]) for i in rows], dtype=np.int64)
-    return Split(inputs=(tokens, *distances), targets=targets, lengths=lengths)
+    return (tokens, *distances)

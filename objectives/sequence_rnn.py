@@ -11,10 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from objectives.api import Data, Split
+from objectives.api import Data
 from objectives.data.sequences import read_sequences
-from objectives.data.tables import standardize
-from objectives.data.targets import encode_targets
 from objectives.layers.recurrent import CellName, Recurrent
 
 
@@ -23,26 +21,14 @@ class SequenceRnn:
 
     name = "sequence-rnn"
 
-    def load(self, source: Path | None) -> Data:
-        """Return the sequences of a file, or the spoken digits, standardised on train."""
-        table = read_sequences(source)
-        is_train = np.repeat(table.splits == "train", table.lengths)
-        steps = standardize(table.steps, is_train)
-        class_names, targets = encode_targets(table.labels, table.soft)
-
-        def split(name: str) -> Split:
-            chosen = np.flatnonzero(table.splits == name)
-            return Split(
-                inputs=(_pad(steps, table.lengths, chosen),),
-                targets=targets[chosen],
-                lengths=table.lengths[chosen],
-            )
-
-        return Data(
-            train=split("train"),
-            validation=split("validation"),
-            test=split("test"),
-            class_names=class_names,
+    def load(self, source: Path | None, *, label: str = "label") -> Data:
+        """Return the sequences of a file, or the spoken digits, as features fitted on train."""
+        table = read_sequences(source, label=label)
+        return table.examples.make_data(
+            lambda chosen: (_pad(table.features, table.lengths, chosen),),
+            table.lengths,
+            preparation=table.preparation.to_json(),
+            notes=table.notes,
         )
 
     def build_model(self, data: Data, **model: Any) -> "SequenceRnnModel":

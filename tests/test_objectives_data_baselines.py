@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from objectives.data import baselines, files
+from objectives.data.baselines import summarize
+from objectives.data.examples import Examples
+from objectives.data.preparation import Preparation
 from objectives.data.sequences import SequenceTable
 
 metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
@@ -44,9 +47,10 @@ def test_standard_error_is_that_of_a_share() -> None:
 
 
 def test_summary_is_that_of_each_sequence() -> None:
-    steps = np.arange(18.0).reshape(9, 2)
-    labels, splits = ("a", "b", "a", "b", "a"), np.array(["train"] * 5)
-    summary = baselines.summarize(SequenceTable(steps, np.array([2, 3, 1, 1, 2]), labels, splits))
+    features = np.arange(18.0, dtype=np.float32).reshape(9, 2)
+    examples = Examples(("a", "b"), np.array([0, 1, 0, 1, 0]), np.array(["train"] * 5))
+    lengths = np.array([2, 3, 1, 1, 2])
+    summary = summarize(SequenceTable(lengths, examples, Preparation(()), features, ()))
     assert summary.shape == (5, 9)
     # Steps (4, 5), (6, 7) and (8, 9).
     spread = np.sqrt(8 / 3)

@@ -9,7 +9,7 @@ import pytest
 
 from objectives.data import files
 from objectives.data.build import adult as builder
-from objectives.data.tables import NumericTable, read_table
+from objectives.data.tables import Table, read_table
 
 CARD = (files.FOLDER / "tabular_mlp.md").read_text()
 
@@ -38,7 +38,7 @@ def make_records(num_rows: int, seed: int) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> NumericTable:
+def shipped() -> Table:
     return read_table(None)
 
 
@@ -85,24 +85,25 @@ def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
     subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     table = read_table(tmp_path / "adult.npz")
     assert table.features.shape == (172, 64)
-    assert table.labels == tuple(record[-1] for record in [*train, *test])
-    assert table.splits.tolist().count("test") == 41
+    assert tuple(table.examples.labels) == tuple(record[-1] for record in [*train, *test])
+    assert table.examples.splits.tolist().count("test") == 41
 
 
-def test_shipped_rows_are_those_of_the_data_card(shipped: NumericTable) -> None:
+def test_shipped_rows_are_those_of_the_data_card(shipped: Table) -> None:
     assert shipped.features.shape == (48_842, 64)
-    counts = Counter(zip(shipped.labels, shipped.splits.tolist(), strict=True))
+    counts = Counter(zip(shipped.examples.labels, shipped.examples.splits.tolist(), strict=True))
     for label in ("<=50K", ">50K"):
         sizes = [f"{counts[label, name]:,}" for name in ("train", "validation", "test")]
         assert f"| `{label}` | {' | '.join(sizes)} |" in CARD
     # adult.names: 48,842 people, 23.93 percent of them above; 16,281 in the test file.
-    assert shipped.labels.count(">50K") / 48_842 == pytest.approx(0.2393, abs=1e-4)
-    assert (shipped.splits == "test").sum() == 16_281
+    assert (shipped.examples.labels == ">50K").sum() / 48_842 == pytest.approx(0.2393, abs=1e-4)
+    assert (shipped.examples.splits == "test").sum() == 16_281
     # The first row of adult.data: age 39, weight 77516, 13 years of school, a gain of 2174.
-    assert shipped.features[0, :6].tolist() == [39, 77516, 13, 2174, 0, 40]
+    numbers = [shipped.rows.numbers(name)[0] for name in shipped.preparation.feature_names[:6]]
+    assert numbers == [39, 77516, 13, 2174, 0, 40]
 
 
-def test_shipped_codes_name_one_value_a_kind(shipped: NumericTable) -> None:
+def test_shipped_codes_name_one_value_a_kind(shipped: Table) -> None:
     start = 6
     for name, count in builder.NAMES.items():
         codes = shipped.features[:, start : start + count]
@@ -113,11 +114,11 @@ def test_shipped_codes_name_one_value_a_kind(shipped: NumericTable) -> None:
 
 
 def test_shipped_equal_rows_of_train_and_validation_stand_on_one_side(
-    shipped: NumericTable,
+    shipped: Table,
 ) -> None:
     sides = defaultdict(set)
     for row, label, split in zip(
-        shipped.features, shipped.labels, shipped.splits.tolist(), strict=True
+        shipped.features, shipped.examples.labels, shipped.examples.splits.tolist(), strict=True
     ):
         if split != "test":
             sides[row.tobytes(), label].add(split)

@@ -26,18 +26,19 @@ def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
     root = files.FOLDER.parent.parent
     subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     table = read_sequences(tmp_path / "spoken_digits.npz")
-    assert Counter(table.labels) == dict.fromkeys("6789", 11)
+    assert Counter(table.examples.labels) == dict.fromkeys("6789", 11)
     first = int(np.flatnonzero(digits == 6)[0])
     start = int(lengths[:first].sum())
     assert table.lengths[0] == lengths[first]
-    np.testing.assert_allclose(table.steps[0], steps[start], rtol=1e-3, atol=1e-5)
+    with np.load(tmp_path / "spoken_digits.npz") as written:
+        np.testing.assert_allclose(written["sequences"][0], steps[start], rtol=1e-3, atol=1e-5)
 
 
 def test_shipped_sequences_are_those_of_the_data_card() -> None:
     shipped = read_sequences(None)
-    assert shipped.steps.shape == (22_424, 13)
+    assert shipped.features.shape == (22_424, 13)
     assert (shipped.lengths.min(), shipped.lengths.max()) == (6, 92)
-    counts = Counter(zip(shipped.labels, shipped.splits.tolist(), strict=True))
+    counts = Counter(zip(shipped.examples.labels, shipped.examples.splits.tolist(), strict=True))
     for label in "6789":
         sizes = [counts[label, name] for name in ("train", "validation", "test")]
         assert sizes == [210, 45, 45]

@@ -156,14 +156,16 @@ def test_script_writes_what_the_reader_reads(tmp_path: Path) -> None:
         assert "'meronym': 2" in done.stdout
         written.append([path.read_bytes() for path in sorted(output.iterdir())])
     assert written[0] == written[1]
-    assert set(read_relations(output / "wordnet_relations.tsv.gz").labels) == set(builder.SAMPLED)
+    assert set(read_relations(output / "wordnet_relations.tsv.gz").examples.labels) == set(
+        builder.SAMPLED
+    )
     with np.load(output / "glove_wordnet.npz") as archive_arrays:
         assert archive_arrays["words"].tobytes() == b"the\ndog"
         assert archive_arrays["vectors"][1, 0] == 50
 
 
 def test_shipped_classes_have_their_shares(shipped: RelationTable) -> None:
-    counts = Counter(zip(shipped.labels, shipped.splits.tolist(), strict=True))
+    counts = Counter(zip(shipped.examples.labels, shipped.examples.splits.tolist(), strict=True))
     for label, share in {"other": 62, "hypernym": 30, "holonym": 5, "meronym": 3}.items():
         size = share * 200  # of 20,000
         for split, part in {"train": 0.70, "validation": 0.15, "test": 0.15}.items():
@@ -172,14 +174,14 @@ def test_shipped_classes_have_their_shares(shipped: RelationTable) -> None:
 
 def test_shipped_definition_stands_in_one_split(shipped: RelationTable) -> None:
     splits = defaultdict(set)
-    for tokens, split in zip(shipped.tokens, shipped.splits.tolist(), strict=True):
+    for tokens, split in zip(shipped.tokens, shipped.examples.splits.tolist(), strict=True):
         splits[tokens[tokens.index(":") + 1 :]].add(split)
     assert len(splits) > 15_000
     assert {len(names) for names in splits.values()} == {1}
 
 
 def test_shipped_words_have_vectors(shipped: RelationTable) -> None:
-    rows = np.flatnonzero(shipped.splits == "train")
+    rows = np.flatnonzero(shipped.examples.splits == "train")
     counts = Counter(word for row in rows for word in set(shipped.tokens[row]))
     vocabulary = sorted(word for word, count in counts.items() if count >= 2)
     vectors, found = load_word_vectors(vocabulary)

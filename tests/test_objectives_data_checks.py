@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from objectives.api import Data, Split
-from objectives.data.checks import checked
+from objectives.data.checks import checked, describe_classes
 from objectives.lanes.trainer import fingerprint
 
 N, F, L = 5, 3, 7
@@ -80,3 +80,20 @@ def test_fingerprint_of_extras_is_the_same_in_each_process() -> None:
         for words in ({"a", "b", "c"}, {"c", "b", "a"})
     }
     assert len(prints) == 1
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_classes_with_too_few_examples_are_told(is_soft: bool) -> None:
+    names = ("ham", "spam", "eggs", "none", "toast")
+
+    def split(*classes: int) -> Split:
+        soft = (np.eye(5, dtype=np.float32)[list(classes)] + 0.25) / 2.25
+        return Split((np.zeros((len(classes), 3)),), soft if is_soft else np.array(classes))
+
+    # Class 3 stands nowhere, class 4 in validation alone.
+    data = Data(split(0, 1, 2, 1), split(0, 4, 0), split(1), names)
+    assert describe_classes(data) == [
+        "validation has no example of 'spam', 'eggs': no score counts them",
+        "2 examples or fewer: 'eggs'; so few tell nothing of a class",
+    ]
+    assert describe_classes(Data(split(*[0, 1] * 3), split(0, 1), split(), names)) == []

@@ -42,10 +42,11 @@ def as_csv(rows: list[tuple[Any, ...]]) -> str:
 
 
 def check(table: SequenceTable) -> None:
-    np.testing.assert_array_equal(table.steps, STEPS)
+    means, deviations = STEPS[:5].mean(axis=0), STEPS[:5].std(axis=0)  # of the steps of train
+    np.testing.assert_allclose(table.features, (STEPS - means) / deviations, rtol=1e-6)
     assert table.lengths.tolist() == LENGTHS
-    assert table.labels == tuple(LABELS)
-    assert table.splits.tolist() == ["train", "train", "validation", "validation", "test"]
+    assert table.examples.labels.tolist() == LABELS
+    assert table.examples.splits.tolist() == ["train", "train", "validation", "validation", "test"]
 
 
 def test_npz_and_long_tables_read_the_same_sequences(tmp_path: Path) -> None:
@@ -69,6 +70,18 @@ def test_rows_of_a_long_table_may_stand_in_any_order(tmp_path: Path) -> None:
     check(read_sequences(tmp_path / "s.csv"))
 
 
+def test_steps_of_a_long_table_may_hold_text_and_empty_cells(tmp_path: Path) -> None:
+    rows = [
+        (*row[:4], "" if i == 2 else row[4], "up" if i % 2 else "down")
+        for i, row in enumerate(long_rows())
+    ]
+    (tmp_path / "s.csv").write_text(as_csv(rows))
+    table = read_sequences(tmp_path / "s.csv")
+    assert table.preparation.feature_names == ("x", "x=(empty)", "y=down", "y=up")
+    assert table.features[:, 1].tolist() == [0, 0, 1, 0, 0, 0, 0, 0, 0]
+    assert table.features[:, 3].tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+
+
 def test_sequences_without_split_are_shared_by_label(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     path = tmp_path / "s.npz"
@@ -77,9 +90,9 @@ def test_sequences_without_split_are_shared_by_label(tmp_path: Path) -> None:
     labels = np.arange(200) % 2
     path.write_bytes(as_npz(sequences=sequences, lengths=lengths, labels=labels, split=None))
     table = read_sequences(path)
-    assert abs((table.splits == "train").sum() - 140) <= 8
+    assert abs((table.examples.splits == "train").sum() - 140) <= 8
     sides = {}
-    for end, length, split in zip(np.cumsum(lengths), lengths, table.splits, strict=True):
+    for end, length, split in zip(np.cumsum(lengths), lengths, table.examples.splits, strict=True):
         assert sides.setdefault(sequences[end - length : end].tobytes(), split) == split
 
 
@@ -88,19 +101,17 @@ def test_sequences_without_split_are_shared_by_label(tmp_path: Path) -> None:
     [
         ({"labels": None}, ": no array 'labels'; found 'sequences', 'lengths', 'split'; expected"),
         ({"sequences": STEPS[:, 0]}, ": array 'sequences' has the shape (9,) of float64; expect"),
-        ({"sequences": STEPS[:0]}, ": array 'lengths' has the sum 9; expected whole numbers"),
-        ({"lengths": [2, 3, 1, 1, 3]}, ": array 'lengths' has the sum 10; expected whole numbers"),
-        ({"lengths": [2, 3, 0, 2, 2]}, ": array 'lengths' has the sum 9; expected whole numbers"),
-        (
-            {"labels": LABELS[:4]},
-            ": array 'labels' has the shape (4,); expected one for each of 5",
-        ),
+        ({"sequences": STEPS[:0]}, ": array 'lengths' has the sum 9; expected that of the 0 rows"),
+        ({"lengths": [2, 3, 1, 1, 3]}, ": array 'lengths' has the sum 10; expected that of the 9"),
+        ({"lengths": [2.0, 3, 1, 1, 2]}, ": array 'lengths' has the shape (5,) of float64; exp"),
+        ({"lengths": [2, 3, 0, 2, 2]}, ", sequence 3: its length is 0; expected one step or more"),
+        ({"labels": LABELS[:4]}, ": array 'lengths' has the shape (5,); expected (4,) or"),
         ({"labels": ["a", "b", "", "b", "a"]}, ", sequence 3: the label is empty; expected"),
         ({"split": ["x", *SPLITS[1:]]}, ", sequence 1: unknown split 'x'; expected train"),
-        ({"labels": ["a", "b", "a", "c", "a"]}, ", sequence 2: class 'b' stands nowhere else"),
+        ({"labels": ["a", "b", "a", "c", "a"]}, ", sequence 4: class 'c' of the split 'valid"),
         (
-            {"sequences": np.where(STEPS == 9.0, np.nan, STEPS)},
-            ", sequence 2: step 3, feature 2 holds nan; expected a finite number",
+            {"sequences": np.where(STEPS == 9.0, np.inf, STEPS)},
+            ", sequence 2: column 'sequences[1]' holds inf; expected a finite number",
         ),
         (
             {"sequences": np.array([[1.0], [1.0, 2.0]], dtype=object)},
@@ -123,14 +134,16 @@ def test_a_mistake_in_an_npz_is_one_line(
 @pytest.mark.parametrize(
     ("row", "column", "value", "expected"),
     [
-        (3, 2, "", ", line 5: the label is empty"),  # beside others of the sequence that have one
+        (3, 2, "", ", line 5: label '' in a sequence whose first row has 'b'; expected one label"),
+        (5, 2, "", ", line 7: the label is empty; expected the name of a class"),
         (3, 2, "a", ", line 5: label 'a' in a sequence whose first row has 'b'; expected one"),
         (3, 3, "val", ", line 5: split 'val' in a sequence whose first row has 'train'"),
         (3, 1, 0, ", line 5: step 0 of sequence 's1' stands there twice; expected each step once"),
         (3, 1, "x", ", line 5: column 'step' holds 'x'; expected a number"),
         (3, 0, "", ", line 5: column 'sequence' is empty; expected its name"),
-        (3, 4, "", ", line 5: column 'x' is empty; expected a number"),
-        (3, 5, "nan", ", line 5: column 'y' holds NaN; expected a finite number"),
+        (3, 1, "", ", line 5: column 'step' is empty; expected a finite number"),
+        (3, 4, "low", ", line 5: column 'x' holds 'low' among numbers; expected a number"),
+        (3, 5, "-inf", ", line 5: column 'y' holds -inf; expected a finite number"),
         (3, 5, "1,2", ", line 5: 7 columns; expected 6, comma-separated, as in line 1"),
     ],
 )

@@ -14,7 +14,7 @@ import pytest
 from objectives.api import DataError
 from objectives.data.sequences import read_sequences
 from objectives.data.tables import read_table
-from objectives.data.targets import check_distributions, check_targets, encode_targets
+from objectives.data.targets import check_targets
 from objectives.sequence_rnn import SequenceRnn
 from objectives.tabular_mlp import TabularMlp
 from sweeps import cli
@@ -91,8 +91,8 @@ def test_every_format_of_a_table_reads_the_same_distributions(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     table = read_table(tmp_path / name)
-    assert table.feature_names == ("x",)
-    assert list(table.labels) == LIKELIEST
+    assert table.preparation.feature_names == ("x",)
+    assert table.examples.labels.tolist() == LIKELIEST
     data = TabularMlp().load(tmp_path / name)
     assert data.class_names == CLASSES
     rows = [0, 1, 3, 4, 5]
@@ -119,7 +119,7 @@ def test_every_format_of_a_table_reads_the_same_distributions(
 )
 def test_sequences_have_distributions_too(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
-    assert list(read_sequences(tmp_path / name).labels) == LIKELIEST
+    assert read_sequences(tmp_path / name).examples.labels.tolist() == LIKELIEST
     data = SequenceRnn().load(tmp_path / name)
     assert data.class_names == CLASSES
     rows = [0, 1, 3, 4, 5]
@@ -138,7 +138,7 @@ def test_rows_without_split_are_shared_by_their_likeliest_class(tmp_path: Path) 
     (tmp_path / "t.npz").write_bytes(as_npz(x=rng.normal(size=701), labels=shares))
     table = read_table(tmp_path / "t.npz")
     for label in "012":
-        of_class = table.splits[np.array(table.labels) == label]
+        of_class = table.examples.splits[table.examples.labels == label]
         for name, share in (("train", 0.70), ("validation", 0.15), ("test", 0.15)):
             assert (of_class == name).mean() == pytest.approx(share, abs=0.02)
 
@@ -178,7 +178,7 @@ def test_row_that_is_no_distribution_is_refused_with_its_place_and_sum(
         ({"label": LIKELIEST}, ": columns 'label' and 'label.b'; expected one label or its"),
         ({"label.": [0.0] * 7}, ": found 'label.b', 'label.a', 'label.c', 'label.' as the"),
         ({"label.a": ["much"] * 7}, ", line 2: column 'label.a' holds 'much'; expected a number"),
-        ({"label.a": [""] * 7}, ", line 2: column 'label.a' is empty; expected a number"),
+        ({"label.a": [""] * 7}, ", line 2: column 'label.a' is empty; expected a finite number"),
         ({"split": ["train"] * 7}, ": nothing is in the split 'validation'"),
     ],
 )
@@ -195,11 +195,11 @@ def test_mistake_in_the_columns_is_one_line(
     [
         ({"class_names": ["a", "b"]}, ": array 'class_names' has the shape (2,); expected 3"),
         ({"class_names": ["a", "b", "a"]}, ": array 'class_names' has the shape (3,); expected 3"),
-        ({"labels": [["a", "b"]] * 7}, ": class distributions of <U1; expected numbers"),
+        ({"labels": [["a", "b"]] * 7}, ", row 1: column 'label.0' holds 'a'; expected a number"),
         ({"labels": np.ones((7, 1))}, ": found 'label.0' as the distribution of the label"),
-        ({"label": SHARES}, ": class distributions in 'label' and in 'labels'; expected one"),
-        ({"labels": SHARES[:5]}, ": array 'labels' has the shape (5, 3); expected (7,)"),
-        ({"labels": np.full((7, 3), np.nan)}, ", row 1: column 'label.0' holds NaN; expected"),
+        ({"label": SHARES}, ": arrays 'label' and 'labels'; expected one of them"),
+        ({"labels": SHARES[:5]}, ": array 'label.0' has the shape (5,); expected (7,)"),
+        ({"labels": np.full((7, 3), np.nan)}, ", row 1: column 'label.0' is empty; expected"),
     ],
 )
 def test_mistake_in_the_arrays_is_one_line(
@@ -221,10 +221,10 @@ def test_distribution_that_changes_inside_a_sequence_is_refused(tmp_path: Path) 
 
 def test_sum_within_a_ten_thousandth_is_right_and_stays_as_it_is() -> None:
     rows = np.array([[0.50005, 0.50005], [0.49995, 0.49995]])
-    np.testing.assert_array_equal(check_distributions(rows, "mine"), rows.astype(np.float32))
+    np.testing.assert_array_equal(check_targets(rows, 2, "mine"), rows.astype(np.float32))
     for rows in (np.array([[0.5, 0.50011]]), np.array([[np.nan, 1.0]]), np.array([[np.inf, 0.0]])):
         with pytest.raises(DataError, match=r"^mine, row 1: the class distribution sums to "):
-            check_distributions(rows, "mine")
+            check_targets(rows, 2, "mine")
 
 
 @pytest.mark.parametrize(
@@ -243,27 +243,42 @@ def test_targets_are_classes_or_distributions(
         check_targets(targets, 3, "train")
 
 
+def test_zeros_and_ones_that_are_no_distribution_are_labels(tmp_path: Path) -> None:
+    rows = ["110", "000", "010", "101", "001", "111", "100"]
+    labels = np.array([list(map(int, row)) for row in rows])
+    (tmp_path / "t.npz").write_bytes(as_npz(x=X, labels=labels, class_names=CLASSES, split=SPLITS))
+    data = TabularMlp().load(tmp_path / "t.npz")
+    assert data.class_names == CLASSES
+    expected = labels[[0, 1, 3, 4, 5]] == 1
+    np.testing.assert_array_equal(data.train.targets, expected, strict=True)
+
+
+def test_rows_of_several_labels_are_shared_by_the_rarest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.random((701, 3)) < [0.5, 0.3, 0.1]
+    (tmp_path / "t.npz").write_bytes(as_npz(x=rng.normal(size=701), labels=labels))
+    splits = read_table(tmp_path / "t.npz").examples.splits[labels[:, 2]]
+    for name, share in (("train", 0.70), ("validation", 0.15), ("test", 0.15)):
+        assert (splits == name).mean() == pytest.approx(share, abs=0.02)
+
+
 def test_targets_get_the_trainers_types() -> None:
+    with pytest.raises(DataError, match="train: 64 labels; expected at most 63"):
+        check_targets(np.ones((5, 64), dtype=bool), 64, "train")
     assert check_targets(np.array([0, 2, 1], dtype=np.int32), 3, "train").dtype == np.int64
     assert check_targets(SHARES, 3, "train").dtype == np.float32
 
 
-def test_classes_are_sorted() -> None:
-    names, targets = encode_targets(["b", "c", "a", "b"], None)
-    assert names == ("a", "b", "c")
-    assert targets.tolist() == [1, 2, 0, 1]
-
-
-def run(path: Path) -> int:
+def run(path: Path, *options: str) -> int:
     quick = ["--trials", "2", "--set", "max_epochs=2", "--set", "space.batch_size=[20]"]
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["run", "tabular-mlp", "--data", str(path), *quick])
+        cli.main(["run", "tabular-mlp", "--data", str(path), *quick, *options])
     assert isinstance(exit_.value.code, int)
     return exit_.value.code
 
 
 @pytest.mark.usefixtures("folder")
-def test_run_trains_on_the_soft_labels_of_a_file(
+def test_run_trains_on_the_distributions_of_any_column(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(7)
@@ -271,8 +286,8 @@ def test_run_trains_on_the_soft_labels_of_a_file(
     shares = np.exp(2.0 * features[:, :3])
     shares /= shares.sum(axis=1, keepdims=True)
     path = tmp_path / "mine.npz"
-    path.write_bytes(as_npz(x=features, labels=shares, class_names=CLASSES))
-    assert run(path) == 0, capsys.readouterr().err
+    path.write_bytes(as_npz(x=features, y=shares, class_names=CLASSES))
+    assert run(path, "--label", "y") == 0, capsys.readouterr().err
     connection = sqlite3.connect(tmp_path / "bestepoch.db")
     best = connection.execute("select count(*), max(score) from best_epochs").fetchone()
     connection.close()

@@ -19,7 +19,6 @@ from objectives.metrics import (
     METRICS,
     check_metric,
     class_scores,
-    find_absent,
     make_metric,
     measure_data,
 )
@@ -180,19 +179,6 @@ def test_unknown_class_is_refused_with_the_nearest() -> None:
 def test_label_of_a_class_s_metric_names_it() -> None:
     metric = make_metric("f1:f1:odd", NAMES)
     assert (metric.name, metric.label) == ("f1:f1:odd", "F1 of f1:odd")
-
-
-@pytest.mark.parametrize("is_soft", [False, True])
-def test_classes_that_validation_lacks_are_found(is_soft: bool) -> None:
-    def split(*targets: int) -> Split:
-        classes = np.array(targets)
-        soft = (np.eye(NUM_CLASSES, dtype=np.float32)[classes] + 0.25) / (1 + NUM_CLASSES / 4)
-        return Split(inputs=(np.zeros((len(targets), 3)),), targets=soft if is_soft else classes)
-
-    # Class 3 stands in neither, class 4 in validation alone.
-    data = Data(split(0, 1, 2, 1), split(0, 4, 0), split(1), class_names=NAMES)
-    assert find_absent(data) == ("spam", "eggs")
-    assert find_absent(Data(data.validation, data.validation, data.test, NAMES)) == ()
 
 
 def test_data_are_measured_by_hand() -> None:

@@ -131,8 +131,8 @@ def test_balanced_weights_count_the_shares_of_distributions() -> None:
 
 def test_criterion_holds_what_the_trials_ask_for() -> None:
     balanced_C = losses.balanced_weights(torch.tensor([0, 0, 0, 1, 1]), C)
-    # The third class is absent: it counts as one example.
-    assert balanced_C.tolist() == pytest.approx([5 / 9, 5 / 6, 5 / 3])
+    # The third class is absent: with a weight, smoothing would draw all examples to it.
+    assert balanced_C.tolist() == pytest.approx([5 / 9, 5 / 6, 0.0])
     plain, balanced = Hparams(), Hparams(class_weights="balanced")
     assert losses.criterion([plain, balanced], balanced_C).smoothing_S is None
     criterion = losses.criterion([balanced, plain, Hparams(label_smoothing=0.25)], balanced_C)

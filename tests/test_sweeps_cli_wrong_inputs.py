@@ -2,12 +2,17 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
+from objectives.api import DataError
+from objectives.references import ObjectiveError
 from sweeps import cli
+from sweeps.config.load import load_config
+from sweeps.running.study import make_order
+from sweeps.trainers.inside import load
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -33,32 +38,15 @@ def build_model(data, width=2):
     return nn.Linear(7, width)
 """
 
-#: File, its text, and what the line says.
-TABLES = {
-    "label": ("x,lable\n1,a\n2,b\n", "t.csv: no column 'label' (nearest: 'lable')"),
-    "one-row": ("x,label\n1,a\n2,a\n3,a\n4,b\n", "t.csv, line 5: class 'b' stands nowhere else"),
-    "nan": ("x,label\n1,a\nnan,a\n3,b\n4,b\n", "t.csv, line 3: column 'x' holds NaN"),
-    "text": ("x,label\n1,a\n2,a\nlow,b\n4,b\n", "t.csv, line 4: column 'x' holds 'low'"),
-}
-SEQUENCES = {
-    "label": ("sequence,step,x\n1,1,2\n", "t.csv: no column 'label'"),
-    "one-row": (
-        "sequence,step,label,x\n1,1,a,1\n2,1,a,1\n3,1,b,1\n",
-        "t.csv, line 4: class 'b' stands nowhere else",
+#: Of each objective: a file, its text, and what the lines say. All else is tested with its reader.
+FILES = {
+    "tabular-mlp": (
+        "t.csv",
+        "x,label\n1,a\n2,a\nlow,b\n4,b\n",
+        "t.csv, line 4: column 'x' holds 'low' among numbers",
     ),
-    "nan": ("sequence,step,label,x\n1,1,a,1\n2,1,a,nan\n", "t.csv, line 3: column 'x' holds NaN"),
-    "text": ("sequence,step,label,x\n1,1,a,1\n2,1,a,up\n", "t.csv, line 3: column 'x' holds 'up'"),
-    "shape": ("sequence,step,label,x\n1,1,a,1\n2,1,a\n", "t.csv, line 3: 3 columns; expected 4"),
-}
-RELATIONS = {
-    "label": ("sentence\tlable\nthe <e1>a</e1> of <e2>b</e2>\tx\n", "no column 'label'"),
-    # A class of one row is no mistake here: a class of SemEval's training file has one.
-    "absent": (
-        "sentence\tlabel\tsplit\n"
-        + "the <e1>a</e1> of <e2>b</e2>\tx\ttrain\nan <e1>a</e1> of <e2>b</e2>\ty\tvalidation\n",
-        "t.tsv, line 3: class 'y' of the split 'validation' is absent",
-    ),
-    "tags": ("sentence\tlabel\nthe <e1>a</e1> of b\tx\n", "t.tsv, line 2: "),
+    "sequence-rnn": ("t.csv", "sequence,step,x\n1,1,2\n", "t.csv: no column 'label'"),
+    "relation-cnn": ("t.tsv", "sentence\tlabel\nthe <e1>a</e1> of b\tx\n", "t.tsv, line 2: "),
 }
 #: What follows the head of the file, and what the line says.
 OWN = {
@@ -73,10 +61,10 @@ OWN = {
         "def build_model(data): return M(7, 2)",
         "mine.py: the untrained model's output holds nan for finite inputs",
     ),
-    "tuple": (
-        "class M(nn.Linear):\n  def forward(self, x): return x, x\n"
+    "no-logits": (
+        "class M(nn.Linear):\n  def forward(self, x): return {'scores': x}\n"
         "def build_model(data): return M(7, 2)",
-        "forward must return a tensor of logits, got tuple",
+        "forward must return a tensor of logits, got dict",
     ),
     "build": (
         "def build_model(data, depth=1):\n    raise KeyError('depth')",
@@ -151,10 +139,6 @@ OWN = {
         "def load(): return data(train=split(c=1))",
         "class 'yes' (target 1) has no row in train",
     ),
-    "one-row": (
-        "def load(): return data(train=split(2), validation=split(2, 1), test=split(2, 1))",
-        "class 'yes' (target 1) has only one row",
-    ),
     "shapes": (
         "def load(): return data(test=Split((np.ones((4, 5)),), np.arange(4) % 2))",
         "test.inputs[0] has rows of shape (5,), those of train are (7,)",
@@ -166,6 +150,10 @@ OWN = {
         "train.lengths is 6 in row 2; expected 1 to 5 steps",
     ),
 }
+
+
+#: What is wrong with the default space, which no trainer reads.
+SPACES = ("no-default", "space", "space-name", "space-list", "exit-space")
 
 
 @pytest.fixture(autouse=True)
@@ -187,43 +175,43 @@ def refuse(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return captured.err
 
 
-@pytest.mark.parametrize(
-    ("objective", "name", "text", "expected"),
-    [
-        *(("tabular-mlp", "t.csv", *TABLES[key]) for key in TABLES),
-        *(("sequence-rnn", "t.csv", *SEQUENCES[key]) for key in SEQUENCES),
-        *(("relation-cnn", "t.tsv", *RELATIONS[key]) for key in RELATIONS),
-    ],
-)
-def test_wrong_data_file_is_refused(
-    objective: str, name: str, text: str, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def refuse_to_load(objective: str, data: str | None = None) -> str:
+    """Return the one line with which a trainer refuses data or a model, without a process."""
+    usual = make_order(load_config("tabular-mlp", trials=1, device="cpu", workers=1))
+    path = None if data is None else Path(data)
+    order = replace(usual, objective=objective, data=path, model={})
+    with pytest.raises((DataError, ObjectiveError)) as error:
+        load(order)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("objective", FILES)
+def test_wrong_data_file_is_refused(objective: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name, text, expected = FILES[objective]
     Path(name).write_text(text)
     assert expected in refuse(capsys, objective, "--data", name)
 
 
 @pytest.mark.parametrize("objective", ["tabular-mlp", "sequence-rnn", "relation-cnn"])
-def test_folder_in_place_of_a_data_file_is_refused(
-    objective: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_in_place_of_a_data_file_is_refused(objective: str) -> None:
     Path("mydata").mkdir()
-    assert "mydata: is a folder; expected a file" in refuse(capsys, objective, "--data", "mydata")
+    assert "mydata: is a folder; expected a file" in refuse_to_load(objective, "mydata")
 
 
-@pytest.mark.parametrize("lengths", [[3, 4], [3, 0, 2]])
-def test_sequences_whose_lengths_do_not_fit_are_refused(
-    lengths: list[int], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("key", [key for key in OWN if key not in SPACES])
+def test_wrong_own_objective_is_refused(key: str) -> None:
+    text, expected = OWN[key]
+    Path("mine.py").write_text(HEAD + text + "\n")
+    assert expected in refuse_to_load("mine.py")
+
+
+# One of each kind: found in the file, in its space, in its data, by trying its model, in its code.
+@pytest.mark.parametrize("key", [*SPACES, "syntax", "target", "width", "build", "exit-load"])
+def test_wrong_own_objective_is_refused_by_the_command(
+    key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.savez(
-        "t.npz", sequences=np.ones((5, 2)), lengths=lengths, labels=np.arange(len(lengths)) % 2
-    )
-    assert "lengths" in refuse(capsys, "sequence-rnn", "--data", "t.npz")
-
-
-@pytest.mark.parametrize(("text", "expected"), OWN.values(), ids=list(OWN))
-def test_wrong_own_objective_is_refused(
-    text: str, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+    text, expected = OWN[key]
     Path("mine.py").write_text(HEAD + text + "\n")
     assert expected in refuse(capsys, "mine.py")
 

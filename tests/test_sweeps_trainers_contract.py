@@ -53,6 +53,7 @@ def make_order(objective: Path, **given: Any) -> Load:
     settings: dict[str, Any] = {
         "objective": str(objective),
         "data": None,
+        "label": "label",
         "model": {"hidden": 5, "mode": "fine"},
         "device": "cpu",
         "num_trainers": 2,

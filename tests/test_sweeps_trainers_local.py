@@ -37,7 +37,12 @@ FINE = {"hidden": 5, "mode": "fine"}
 
 
 def make_order(path: Path, **given: Any) -> Load:
-    settings: dict[str, Any] = {"objective": str(path), "data": None, "model": FINE}
+    settings: dict[str, Any] = {
+        "objective": str(path),
+        "data": None,
+        "label": "label",
+        "model": FINE,
+    }
     settings |= {"device": "cpu", "num_trainers": 2, "precision": "float32", "seed": 3}
     settings |= {"metric": "macro-f1", "step_limit_s": 60.0}
     return Load(**(settings | given))

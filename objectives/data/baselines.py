@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import DataError
+from objectives.data.examples import Examples
 from objectives.data.relations import RelationTable, read_relations
+from objectives.data.rows import Numbers
 from objectives.data.sequences import SequenceTable, read_sequences
-from objectives.data.tables import Numbers, read_table, standardize
+from objectives.data.tables import read_table
 from objectives.metrics import class_scores, count_predictions, make_metric
 
 #: Inverse strength of the L2 penalty: the best of 0.1, 0.3, 1 and 3 by macro-F1 in 3-fold
@@ -88,39 +90,41 @@ FEATURES: dict[str, Callable[[Sequence[str], int, int], Iterator[str]]] = {
 }
 
 
-def predict_validation(table: RelationTable, name: str) -> npt.NDArray[np.str_]:
-    """Return the predicted class of each validation sentence, (N,), fitted on train.
-
-    Args:
-        table: Sentences with a train and a validation split.
-        name: A key of FEATURES.
-
-    Raises:
-        ImportError: If scikit-learn is not installed; it comes with the extra ``test``.
-    """
+def count_words(table: RelationTable, name: str) -> Any:
+    """Return which features of FEATURES each sentence has, a sparse matrix of (N, features)."""
     # Imported here: only this comparison needs scikit-learn, never a sweep.
     from sklearn.feature_extraction.text import CountVectorizer
-    from sklearn.linear_model import LogisticRegression
 
-    documents = [
-        list(FEATURES[name](*row))
-        for row in zip(table.tokens, table.entity1.tolist(), table.entity2.tolist(), strict=True)
-    ]
-    by_split: dict[str, list[list[str]]] = {"train": [], "validation": [], "test": []}
-    for document, split in zip(documents, table.splits.tolist(), strict=True):
-        by_split[split].append(document)
+    places = zip(table.tokens, table.entity1.tolist(), table.entity2.tolist(), strict=True)
+    documents = [list(FEATURES[name](*place)) for place in places]
     vectorizer: Any = CountVectorizer(analyzer=_as_is, binary=True, min_df=2)
-    model: Any = LogisticRegression(
-        C=PENALTIES[name], class_weight="balanced", max_iter=300, tol=1e-3
-    )
-    trained = np.array(table.labels)[table.splits == "train"]
-    model.fit(vectorizer.fit_transform(by_split["train"]), trained)
-    predicted = model.predict(vectorizer.transform(by_split["validation"]))
-    return np.asarray(predicted, dtype=np.str_)
+    rows = np.flatnonzero(table.examples.is_train)
+    vectorizer.fit([documents[row] for row in rows])
+    return vectorizer.transform(documents)
 
 
 def _as_is(document: list[str]) -> list[str]:
     return document
+
+
+def predict_validation(features: Any, examples: Examples, **model: Any) -> npt.NDArray[np.str_]:
+    """Return the class that logistic regression predicts for each validation example.
+
+    Args:
+        features: Of all N examples, (N, F).
+        examples: Their classes and splits.
+        model: Arguments of scikit-learn's ``LogisticRegression``.
+
+    Raises:
+        ImportError: If scikit-learn is not installed; it comes with the extra ``test``.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    regression: Any = LogisticRegression(max_iter=300, **model)
+    is_train = np.flatnonzero(examples.is_train)
+    regression.fit(features[is_train], examples.labels[is_train])
+    validation = np.flatnonzero(examples.splits == "validation")
+    return np.asarray(regression.predict(features[validation]), dtype=np.str_)
 
 
 def standard_error(
@@ -142,67 +146,48 @@ def standard_error(
     return float(np.std(scores, ddof=1))
 
 
-def predict_classes(
-    features: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.str_],
-    splits: npt.NDArray[np.str_],
-    *,
-    penalty: float,
-) -> npt.NDArray[np.str_]:
-    """Return the predicted class of each validation example, fitted on train.
-
-    Args:
-        features: Standardised numbers, (N, F).
-        labels: Class of each example, (N,).
-        splits: Split of each example, (N,).
-        penalty: Inverse strength of the L2 penalty.
-
-    Raises:
-        ImportError: If scikit-learn is not installed; it comes with the extra ``test``.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    model: Any = LogisticRegression(C=penalty, max_iter=300)
-    model.fit(features[splits == "train"], labels[splits == "train"])
-    return np.asarray(model.predict(features[splits == "validation"]), dtype=np.str_)
-
-
 Predictions = tuple[npt.NDArray[np.str_], dict[str, npt.NDArray[np.str_]]]
 
 
 def predict_relations(path: Path | None) -> Predictions:
     """Return the true and, by baseline, the predicted classes of validation sentences."""
     table = read_relations(path)
-    true = np.array(table.labels)[table.splits == "validation"]
-    return true, {name: predict_validation(table, name) for name in FEATURES}
+    fitted = {"class_weight": "balanced", "tol": 1e-3}
+    return _true_classes(table.examples), {
+        name: predict_validation(count_words(table, name), table.examples, C=penalty, **fitted)
+        for name, penalty in PENALTIES.items()
+    }
 
 
 def predict_table(path: Path | None) -> Predictions:
     """Return the true and the predicted classes of the validation rows of a table."""
     table = read_table(path)
-    labels = np.array(table.labels)
-    features = standardize(table.features, table.splits == "train")
-    predicted = predict_classes(features, labels, table.splits, penalty=TABLE_PENALTY)
-    return labels[table.splits == "validation"], {"all columns": predicted}
+    predicted = predict_validation(table.features, table.examples, C=TABLE_PENALTY)
+    return _true_classes(table.examples), {"all columns": predicted}
 
 
 def summarize(table: SequenceTable) -> Numbers:
     """Return mean, deviation, first and last step and the length of each sequence, (N, 4F + 1)."""
-    ends = np.cumsum(table.lengths)
-    sequences = [
-        table.steps[end - length : end] for end, length in zip(ends, table.lengths, strict=True)
-    ]
+    sequences = np.split(table.features.astype(np.float64), np.cumsum(table.lengths)[:-1])
     rows = [np.r_[x.mean(axis=0), x.std(axis=0), x[0], x[-1], len(x)] for x in sequences]
-    return np.array(rows, dtype=np.float64)
+    return np.array(rows)
 
 
 def predict_sequences(path: Path | None) -> Predictions:
     """Return the true and the predicted classes of validation sequences."""
+    from sklearn.preprocessing import StandardScaler
+
     table = read_sequences(path)
-    labels = np.array(table.labels)
-    features = standardize(summarize(table), table.splits == "train")
-    predicted = predict_classes(features, labels, table.splits, penalty=SEQUENCE_PENALTY)
-    return labels[table.splits == "validation"], {"summary": predicted}
+    summary = summarize(table)
+    scaler: Any = StandardScaler().fit(summary[table.examples.is_train])
+    scaled = scaler.transform(summary)
+    predicted = predict_validation(scaled, table.examples, C=SEQUENCE_PENALTY)
+    return _true_classes(table.examples), {"summary": predicted}
+
+
+def _true_classes(examples: Examples) -> npt.NDArray[np.str_]:
+    labels: npt.NDArray[np.str_] = examples.labels[examples.splits == "validation"]
+    return labels
 
 
 BASELINES: Mapping[str, Callable[[Path | None], Predictions]] = {

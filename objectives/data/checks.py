@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import Data, DataError, Split
-from objectives.data.targets import Targets, check_targets, find_classes
+from objectives.data.targets import Targets, check_targets
+from objectives.metrics import count_classes
 
+#: Examples in all, up to which a class is called rare.
+_RARE = 2
 _SPLITS = ("train", "validation", "test")
 
 
@@ -42,7 +45,7 @@ def checked(data: object, place: str) -> Data:
     for name in ("validation", "test"):
         if len(splits[name].targets):
             _check_shapes(splits["train"], splits[name], name, place)
-    _check_counts(splits, names, place)
+    _check_trained(splits["train"], names, place)
     train, validation, test = splits.values()
     return replace(data, train=train, validation=validation, test=test, class_names=names)
 
@@ -138,7 +141,7 @@ def _to_integers(values: object, place: str, what: str) -> npt.NDArray[np.int64]
 
 def _check_targets(values: object, num_classes: int, place: str) -> Targets:
     targets = _to_array(values, place)
-    if targets.dtype.kind == "b" or targets.shape == (0,):
+    if targets.shape == (0,) or (targets.dtype.kind == "b" and targets.ndim == 1):
         targets = targets.astype(np.int64)
     return check_targets(targets, num_classes, place)
 
@@ -159,15 +162,33 @@ def _check_shapes(train: Split, other: Split, name: str, place: str) -> None:
             raise DataError(f"{place}: {name}.inputs[{i}] has {text}; expected one shape")
 
 
-def _check_counts(splits: dict[str, Split], names: tuple[str, ...], place: str) -> None:
-    counts = {
-        name: np.bincount(find_classes(split.targets), minlength=len(names))
-        for name, split in splits.items()
-    }
-    total = np.sum(list(counts.values()), axis=0)
-    for index, name in enumerate(names):
-        text = f"class {name!r} (target {index})"
-        if not counts["train"][index]:
-            raise DataError(f"{place}: {text} has no row in train; expected two or more of each")
-        if total[index] == 1:
-            raise DataError(f"{place}: {text} has only one row; expected two or more of each")
+def describe_classes(data: Data) -> list[str]:
+    """Return a sentence for what the classes' examples are too few for; none if all are enough.
+
+    Of a distribution the likeliest class counts.
+    """
+    train, validation, test = (
+        count_classes(split.targets, len(data.class_names))
+        for split in (data.train, data.validation, data.test)
+    )
+    sentences = []
+    absent = np.flatnonzero((train > 0) & (validation == 0))
+    if len(absent):
+        named = _name_some(data, absent)
+        sentences.append(f"validation has no example of {named}: no score counts them")
+    rare = np.flatnonzero((train > 0) & (train + validation + test <= _RARE))
+    if len(rare):
+        named = _name_some(data, rare)
+        sentences.append(f"{_RARE} examples or fewer: {named}; so few tell nothing of a class")
+    return sentences
+
+
+def _name_some(data: Data, indexes: npt.NDArray[np.int64]) -> str:
+    names = [repr(data.class_names[index]) for index in indexes[:5]]
+    return ", ".join(names) + (", ..." if len(indexes) > 5 else "")
+
+
+def _check_trained(train: Split, names: tuple[str, ...], place: str) -> None:
+    for index in np.flatnonzero(count_classes(train.targets, len(names)) == 0):
+        text = f"class {names[index]!r} (target {index}) has no row in train"
+        raise DataError(f"{place}: {text}; expected every class there")

@@ -1,15 +1,13 @@
-"""Reads files as bytes, records and columns, and writes npz files; mistakes are one line of text.
+"""Reads a data file's bytes, text, arrays or Arrow table, and writes npz files.
 
-What every reader of a data file shares. Knows where each record stands in a file; does not know
-what any column means.
+A mistake is one line of text. Does not know what a column is.
 """
 
-import csv
 import gzip
 import io
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,35 +85,6 @@ def count_of(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def tsv_records(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, fields); a quote is an ordinary character, as WordNet and SemEval use it.
-
-    A field is unquoted only if it is quoted as a whole, which is what pandas writes for a text
-    that holds a quote.
-    """
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            fields = line.split("\t")
-            yield number, [_unquote(field) for field in fields] if '"' in line else fields
-
-
-def csv_records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line on which the record begins, fields); quoted line ends belong to the field."""
-    # Strict: without it a quote that is never closed swallows the rest of the file in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    number = 1
-    try:
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                yield number, fields
-            number = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {number}: broken CSV ({one_line(error)}); expected a field that holds "
-            'a quote to be quoted as a whole, with each quote in it doubled ("")'
-        ) from None
-
-
 def read_parquet(path: Path, content: bytes) -> Any:
     """Return the ``pyarrow.Table`` in a file's contents.
 
@@ -174,12 +143,3 @@ def write_npz(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
             buffer = io.BytesIO()
             np.save(buffer, array)
             archive.writestr(member, buffer.getvalue(), compresslevel=9)
-
-
-def _unquote(field: str) -> str:
-    if len(field) < 2 or field[0] != '"' or field[-1] != '"':
-        return field
-    inner = field[1:-1]
-    if '"' in inner.replace('""', ""):
-        return field
-    return inner.replace('""', '"')

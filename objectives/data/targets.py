@@ -1,90 +1,99 @@
-"""Class distributions as targets (soft labels): their check, and the class that each names.
+"""Targets: a class for each row, a distribution over the classes (a soft label), or labels.
 
-What every reader of targets shares. Knows no file format and no model.
 Shapes: N rows, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from objectives.api import DataError
+from objectives.api import MAX_LABELS, DataError
+from objectives.data.rows import Rows
 
 #: How far the sum of a distribution may be from 1.
 TOLERANCE = 1e-4
+#: Classes from which on more classes than half of the rows mean that the label is a number to
+#: predict, or a name.
+_MANY = 20
 
-#: Of one column for each class, which together hold a distribution in place of a label.
-SOFT_PREFIX = "label."
-
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class SoftLabels:
-    """A distribution over the classes for each of N rows.
-
-    Attributes:
-        class_names: Names of the C classes, by index.
-        rows: Share of each class, (N, C).
-    """
-
-    class_names: tuple[str, ...]
-    rows: npt.NDArray[np.float32]
-
-    def likeliest(self) -> tuple[str, ...]:
-        """Return the name of each row's likeliest class, the earliest of equal ones, (N,)."""
-        return tuple(self.class_names[i] for i in find_classes(self.rows))
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.bool_]
 
 
-def check_distributions(
-    rows: npt.NDArray[Any], where: str, *, unit: str = "row", places: Sequence[int] | None = None
-) -> npt.NDArray[np.float32]:
-    """Return class distributions as float32, (N, C), as they are: nothing is scaled to sum to 1.
+def is_target(name: str, label: str) -> bool:
+    """Return whether a column is the label, or label.NAME: a class's share of a soft label."""
+    return name == label or name.startswith(f"{label}.")
 
-    Args:
-        rows: Numbers, (N, C).
-        where: What the rows are of, for the message: a file, or a split's targets.
-        unit: What ``places`` count.
-        places: Where each row stands, (N,); None: counted from 1.
+
+def read_targets(rows: Rows, label: str) -> tuple[tuple[str, ...], Targets]:
+    """Return the names of the classes, and the target of each row.
+
+    Classes of a column stand in sorted order, those of distributions in the order of the file.
+    Columns of zeros and ones that are no distribution in some row say which labels a row has.
 
     Raises:
-        DataError: If a row holds a negative number, NaN or infinity, or does not sum to 1 within
-            ``TOLERANCE``; the first such row is named, with its sum.
+        DataError: If a row has no class, or no distribution, or if there are no two classes.
     """
-    numbers = np.asarray(rows, dtype=np.float64)
-    sums = numbers.sum(axis=1)
-    # Written so that a NaN is wrong too; the slack is that of adding in binary.
-    is_right = (np.abs(sums - 1.0) <= TOLERANCE + 1e-9) & (numbers >= 0.0).all(axis=1)
-    if is_right.all():
-        return numbers.astype(np.float32)
-    row = int(np.flatnonzero(~is_right)[0])
-    place = row + 1 if places is None else places[row]
-    lowest = numbers[row].min()
-    beside = f" and holds {lowest:g}" if lowest < 0 else ""
-    raise DataError(
-        f"{where}, {unit} {place}: the class distribution sums to {_show_sum(sums[row])}{beside}; "
-        f"expected non-negative numbers that sum to 1 within {TOLERANCE:g}"
-    )
+    shares = [name for name in rows.names if name != label and is_target(name, label)]
+    if shares:
+        return _read_distributions(rows, label, shares)
+    labels = rows.texts(label)
+    empty = [row for row, text in enumerate(labels) if not text]
+    if empty:
+        raise rows.error(empty, "the label is empty; expected the name of a class")
+    names, targets = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
+    if len(names) < 2:
+        text = f"only one class, {str(names[0])!r}; expected at least two labels"
+        raise DataError(f"{rows.source}: {text}")
+    if len(names) > max(_MANY, len(labels) / 2):
+        text = f"{label!r} holds {len(names):,} different values in {len(labels):,} rows"
+        raise DataError(f"{rows.source}: {text}; expected classes, each of several rows")
+    return tuple(names.tolist()), targets.astype(np.int64)
+
+
+def _read_distributions(
+    rows: Rows, label: str, found: Sequence[str]
+) -> tuple[tuple[str, ...], Targets]:
+    if label in rows.names:
+        text = f"columns {label!r} and {found[0]!r}; expected one label or its distribution"
+        raise DataError(f"{rows.source}: {text}")
+    names = tuple(name.removeprefix(f"{label}.").strip() for name in found)
+    if len(names) < 2 or "" in names or len(set(names)) < len(names):
+        text = f"found {', '.join(map(repr, found))} as the distribution of the label; expected"
+        raise DataError(f"{rows.source}: {text} {label}.NAME for each of two or more classes")
+    shares = np.stack([rows.numbers(name) for name in found], axis=1)
+    if np.isin(shares, (0.0, 1.0)).all() and (shares.sum(axis=1) != 1.0).any():
+        return names, check_targets(shares == 1.0, len(names), rows.source)
+    wrong = _find_wrong(shares)
+    if len(wrong):
+        raise rows.error(wrong, _explain(shares[wrong[0]]))
+    return names, shares.astype(np.float32)
 
 
 def check_targets(targets: npt.NDArray[Any], num_classes: int, where: str) -> Targets:
-    """Return a split's targets as the trainer takes them: (N,) int64, or (N, C) float32.
+    """Return a split's targets as the trainer takes them, see ``objectives.api.Split``.
+
+    Distributions stay as they are: nothing is scaled to sum to 1.
 
     Args:
         targets: A class by index for each row, (N,) whole numbers in [0, C), or a distribution
-            over the classes for each, (N, C).
+            over the classes for each, (N, C), or true for each label that it has, (N, C).
         num_classes: C.
         where: What the targets are of, for the message.
 
     Raises:
         DataError: If they are neither; rows are counted from 1.
     """
-    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind in "biuf":
-        return check_distributions(targets, where)
+    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind == "b":
+        if num_classes > MAX_LABELS:
+            raise DataError(f"{where}: {num_classes} labels; expected at most {MAX_LABELS}")
+        return targets
+    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind in "iuf":
+        wrong = _find_wrong(targets)
+        if len(wrong):
+            raise DataError(f"{where}, row {wrong[0] + 1}: {_explain(targets[wrong[0]])}")
+        return targets.astype(np.float32)
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         raise DataError(
             f"{where}: targets of the shape {targets.shape} of {targets.dtype}; expected whole "
@@ -100,51 +109,23 @@ def check_targets(targets: npt.NDArray[Any], num_classes: int, where: str) -> Ta
     return targets.astype(np.int64)
 
 
-def find_classes(targets: Targets) -> npt.NDArray[np.int64]:
-    """Return the class of each row, (N,); of a distribution the likeliest, earliest on ties."""
-    classes = targets if targets.ndim == 1 else targets.argmax(axis=1)
-    return classes.astype(np.int64)
+def _find_wrong(shares: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the rows that hold a negative number or NaN, or that do not sum to 1."""
+    numbers = np.asarray(shares, dtype=np.float64)
+    # The slack is that of adding in binary.
+    is_right = (np.abs(numbers.sum(axis=1) - 1.0) <= TOLERANCE + 1e-9) & (numbers >= 0.0).all(
+        axis=1
+    )
+    return np.flatnonzero(~is_right)
 
 
-def split_columns(
-    path: Path, shares: npt.NDArray[Any], class_names: npt.NDArray[Any] | None
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the columns label.NAME of an array of class distributions, (N, C).
-
-    Args:
-        path: The file, for the message.
-        shares: Share of each class.
-        class_names: Names of the classes, (C,); None: "0", "1" and so on.
-
-    Raises:
-        DataError: If the shares are no numbers, or there is not one name for each class.
-    """
-    num_classes = shares.shape[1]
-    if shares.dtype.kind not in "biuf":
-        raise DataError(f"{path}: class distributions of {shares.dtype}; expected numbers")
-    names = np.arange(num_classes) if class_names is None else class_names
-    texts = [str(name).strip() for name in names.tolist()] if names.ndim == 1 else []
-    if len(texts) != num_classes or len(set(texts)) < num_classes:
-        raise DataError(
-            f"{path}: array 'class_names' has the shape {names.shape}; expected {num_classes} "
-            "different names, one for each class of the distributions"
-        )
-    return {f"{SOFT_PREFIX}{text}": shares[:, i] for i, text in enumerate(texts)}
-
-
-def encode_targets(
-    labels: Sequence[str], soft: SoftLabels | None
-) -> tuple[tuple[str, ...], Targets]:
-    """Return the names of the classes, and the targets: distributions where there are some.
-
-    Args:
-        labels: Class of each row, (N,); by index they stand in sorted order.
-        soft: The distributions of the same rows, or None; their classes keep their order.
-    """
-    if soft is not None:
-        return soft.class_names, soft.rows
-    names, targets = np.unique(np.array(labels, dtype=np.str_), return_inverse=True)
-    return tuple(names.tolist()), targets.astype(np.int64)
+def _explain(shares: npt.NDArray[Any]) -> str:
+    numbers = np.asarray(shares, dtype=np.float64)
+    beside = f" and holds {numbers.min():g}" if numbers.min() < 0 else ""
+    return (
+        f"the class distribution sums to {_show_sum(float(numbers.sum()))}{beside}; expected "
+        f"non-negative numbers that sum to 1 within {TOLERANCE:g}"
+    )
 
 
 def _show_sum(total: float) -> str:

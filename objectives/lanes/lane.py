@@ -7,7 +7,7 @@ Shapes: S slots, N validation examples, B batch, C classes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from objectives.api import EpochReport, TrialState
 from objectives.lanes import weights
-from objectives.lanes.batches import TensorSplit
+from objectives.lanes.batches import TensorSplit, batch_order
 from objectives.lanes.checkpoints import RowState
 from objectives.lanes.recording import Record, Recorder, RecordingError
 from objectives.lanes.rows import BEST, LAST, Rows, Trained, between, num_bytes
@@ -48,6 +48,7 @@ class ModelLane:
         data_epoch: Data epochs that the lane's clock has behind it.
         record: What records steps on a GPU, see ``recording``; None: each is taken by itself.
         on_step: Called after each training step and each validation batch.
+        about: What a file of weights says of them.
     """
 
     path: Literal["plain", "stacked"]
@@ -64,6 +65,7 @@ class ModelLane:
         data_epoch: int = 0,
         record: Record | None = None,
         on_step: Callable[[], None] | None = None,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         self.data_epoch = data_epoch
         self.path = program.path
@@ -76,6 +78,7 @@ class ModelLane:
         self._batch_size = batch_size
         self._data_seed = data_seed
         self._on_step = on_step
+        self._about = about
         self._trials: list[LaneTrial] = []
         # Who comes and goes between two epochs: rows are moved once, as the next one begins.
         self._arriving: list[tuple[LaneTrial, Rows]] = []
@@ -161,7 +164,7 @@ class ModelLane:
         for name in self._program.model.state_dict():
             own = rows.best.get(names[name])
             tensors[name] = self._program.shared[names[name]] if own is None else own[row]
-        return weights.save(tensors, path)
+        return weights.save(tensors, path, self._about)
 
     def best_predictions(self, slot: int) -> npt.NDArray[Any]:
         """Return the predicted class of each validation example in the kept epoch, (N,)."""
@@ -250,7 +253,7 @@ class ModelLane:
         """Take an epoch's steps with the rows between two bounds; return what they add up."""
         trials, trained = self._trials[start:stop], self._trained
         assert trained is not None, "the lane has had no trial yet"
-        batches = random.batch_order(
+        batches = batch_order(
             self._data_seed,
             self.data_epoch + 1,
             num_examples=len(self._train),

@@ -1,6 +1,7 @@
 """A data set on a device, and the lanes opened on it: what one worker trains with."""
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,6 +77,7 @@ class ModelTrainer:
             data_epoch=data_epoch,
             record=recording.graphs() if self._device.type == "cuda" else None,
             on_step=on_step,
+            about=_describe(self._data),
         )
 
     def _builder(self, model: Mapping[str, Any]) -> Callable[[], nn.Module]:
@@ -85,6 +87,12 @@ class ModelTrainer:
             return initialized(module.to(self._device), self._probe)
 
         return build
+
+
+def _describe(data: Data) -> Mapping[str, str]:
+    """Return what weights of this data set are of no use without, as JSON by name."""
+    about = {"class_names": list(data.class_names), "preparation": data.preparation}
+    return {name: json.dumps(value) for name, value in about.items() if value is not None}
 
 
 def fingerprint(data: Data) -> str:

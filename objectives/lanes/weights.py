@@ -9,14 +9,18 @@ import safetensors.torch
 import torch
 
 
-def save(tensors: Mapping[str, torch.Tensor], path: Path) -> str:
+def save(
+    tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None = None
+) -> str:
     """Write the tensors to ``path``, atomically and durably; return the file's SHA-256.
 
-    Safetensors, because reading one runs no code, which a pickle does (CVE-2025-32434).
+    ``about`` becomes the file's metadata. Safetensors, because reading one runs no code, which a
+    pickle does (CVE-2025-32434).
     """
     # Clones, because tied weights are one tensor under several names, which safetensors refuses.
     contents = safetensors.torch.save(
-        {name: t.cpu().contiguous().clone() for name, t in tensors.items()}
+        {name: t.cpu().contiguous().clone() for name, t in tensors.items()},
+        metadata=None if about is None else dict(about),
     )
     write(contents, path, is_durable=True)
     return hashlib.sha256(contents).hexdigest()

@@ -148,6 +148,7 @@ _command(
         metavar="NAME",
     ),
     _option("--data", Path, "Data file. (the one that ships with it)", metavar="FILE"),
+    _option("--label", str, "Column with the classes. (label)", metavar="COLUMN"),
     _option("--workers", int, "Worker processes. (one a core)"),
     _option("--slots", int, "Trials that train together. (as many as pay, measured)"),
     _option("--device", str, "Where to train: auto, cpu or cuda. (auto)", metavar="NAME"),

@@ -63,6 +63,15 @@ def show(*, study: str, trial: int, storage: str | None) -> None:
     model = json.loads(row["params"]).get("model", {})
     for line in _python_lines(read, model, weights=path):
         printer.print(line, soft_wrap=True)
+    if read.objective in ("tabular-mlp", "sequence-rnn"):
+        printer.print("\nto make its inputs of new rows, as in training:\n")
+        for line in (
+            "from pathlib import Path",
+            "from objectives.data.preparation import Preparation",
+            "from objectives.data.rows import read_rows",
+            f"features = Preparation.of_weights({str(path)!r}).apply(read_rows(Path('new.csv')))",
+        ):
+            printer.print(line, soft_wrap=True)
 
 
 def _sha256(path: Path) -> str:
@@ -75,6 +84,8 @@ def _python_lines(read: Study, model: Mapping[str, Any], *, weights: Path) -> li
     arguments = "".join(f", {name}={value!r}" for name, value in model.items())
     data = read.config.get("data")
     source = "None" if data is None else f"Path({data!r})"
+    label = read.config.get("label", "label")
+    source += "" if label == "label" else f", label={label!r}"
     return [
         *([] if data is None else ["from pathlib import Path"]),
         "import safetensors.torch",

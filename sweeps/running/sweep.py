@@ -14,6 +14,7 @@ from typing import Protocol
 from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
+from sweeps.config.rules import list_notes
 from sweeps.config.settings import SweepConfig
 from sweeps.running import study
 from sweeps.running.asking import choose_capacity
@@ -121,7 +122,7 @@ def run(
         ):
             begun = study.prepare(db, config, loaded, force=force, now=now)
             copy = study.open_copy(db, begun)
-            for text in _list_notes(loaded, begun.changes):
+            for text in [*list_notes(config), *_list_notes(loaded, begun.changes)]:
                 emit(Note(text))
             with nullcontext() if watch is None else watch(url, config.study, emit) as watcher:
 

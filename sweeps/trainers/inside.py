@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
+from objectives.data.checks import describe_classes
 from objectives.metrics import (
+    check_labels_metric,
     count_predictions,
-    find_absent,
+    find_classes,
     make_metric,
     measure_data,
-    true_classes,
 )
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
@@ -89,21 +90,25 @@ def load(order: Load) -> tuple[Work, Loaded]:
 
     devices = _list_devices(order)
     objective = find_objective(order.objective)
-    data = objective.load(order.data)
+    data = objective.load(order.data, label=order.label)
+    has_labels = data.validation.targets.dtype == np.bool_
     try:
         make_metric(order.metric, data.class_names)
+        if has_labels:
+            check_labels_metric(order.metric)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0])
-    notes = [_describe_data(order, objective, data), *_describe_absent(data)]
+    check_model(objective, data, order.model, devices[0], needs_dropout=order.needs_dropout)
+    notes = [_describe_data(order, objective, data), *data.notes, *describe_classes(data)]
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
-        targets=_as_bytes(true_classes(data.validation), len(data.class_names)),
+        targets=None if has_labels else _as_bytes(_true_of(data), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
         notes=tuple(notes),
+        preparation=data.preparation,
     )
     return Work(order, objective, data, devices.count(devices[0])), loaded
 
@@ -132,7 +137,7 @@ class LaneKeeper:
         # By lane, the seconds of its last epoch; and states before an epoch that takes long.
         self._epoch_s: dict[int, float] = {}
         self._before: dict[int, TrialState] = {}
-        self._true_N = true_classes(work.data.validation)
+        self._true = _true_of(work.data)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -285,12 +290,14 @@ class LaneKeeper:
 
     def _count_best(self, lane: Lane, trial: int) -> Counts:
         return count_predictions(
-            self._true_N, lane.best_predictions(trial), num_classes=self._num_classes
+            self._true, lane.best_predictions(trial), num_classes=self._num_classes
         )
 
     def _save(self, lane: Lane, trial: int, path: Path) -> Saved:
         sha256 = lane.save_best(trial, path)
         self._on_step()
+        if self._true.ndim == 2:
+            return Saved(trial, sha256, None)
         return Saved(trial, sha256, _as_bytes(lane.best_predictions(trial), self._num_classes))
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
@@ -310,6 +317,12 @@ class LaneKeeper:
         except OSError as error:
             return f"trials that pause must be trained again to go on: {error}"
         return None
+
+
+def _true_of(data: Data) -> npt.NDArray[Any]:
+    """Return the class of each validation example, (N,), or which labels it has, (N, C)."""
+    targets = data.validation.targets
+    return targets if targets.dtype == np.bool_ else find_classes(targets)
 
 
 def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
@@ -363,15 +376,6 @@ def _describe_data(order: Load, objective: Objective, data: Data) -> str:
     sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
     source = str(order.data or getattr(objective, "place", None) or "the data that ship")
     return f"{source}: {sizes} examples of {len(data.class_names)} classes"
-
-
-def _describe_absent(data: Data) -> list[str]:
-    """Return a line where validation lacks classes that are trained on; none where it has all."""
-    absent = find_absent(data)
-    if not absent:
-        return []
-    named = ", ".join(map(repr, absent[:5])) + (", ..." if len(absent) > 5 else "")
-    return [f"validation has no example of {named}: no score counts what is predicted as such"]
 
 
 def _free_bytes() -> int:

@@ -19,6 +19,8 @@ class Load:
     objective: str
     data: Path | None
     """The data file; None: the objective's own."""
+    label: str
+    """Column of the data file that holds the classes."""
     model: Mapping[str, Any]
     """``build_model`` arguments of a first trial, tried on a small batch."""
     device: str
@@ -31,6 +33,8 @@ class Load:
     """Checked against the classes."""
     step_limit_s: float
     """What the first step of a trainer may take; later ones are limited by measured steps."""
+    needs_dropout: bool = False
+    """Whether trials set a dropout, which a model must have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
+    preparation: Mapping[str, Any] | None = None
+    """How features were made of the columns of a file, in the types of JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +147,8 @@ class Saved:
     trial: int
     sha256: str
     predictions: bytes | None
-    """Predicted class of each validation example at the best epoch; None: over 256 classes."""
+    """Predicted class of each validation example at the best epoch; None: over 256 classes, or
+    several labels an example."""
 
 
 @dataclass(frozen=True, slots=True)

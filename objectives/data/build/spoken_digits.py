@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from objectives.data import files
 from objectives.data.build.checksums import record_checksum
-from objectives.data.relations import assign_splits
+from objectives.data.examples import assign_splits
 
 SEED = 0
 #: Of the ten digits those that span every length of the file, 6 to 92 steps, and that a linear

@@ -25,7 +25,8 @@ import numpy.typing as npt
 
 from objectives.data import files
 from objectives.data.build.checksums import record_checksum
-from objectives.data.relations import assign_splits, parse_sentence, tokenize
+from objectives.data.examples import assign_splits
+from objectives.data.relations import parse_sentence, tokenize
 
 SEED = 0
 #: Sampled examples a class: 62, 30, 5 and 3 percent of 20,000.
