@@ -131,6 +131,7 @@ def prepare(
             versions=loaded.versions,
             processor=platform.processor() or platform.machine(),
             data_facts=asdict(loaded.facts),
+            preparation=loaded.preparation,
             targets=loaded.targets,
         )
         recorder.create_study(db, row)
@@ -153,6 +154,7 @@ def prepare(
         versions=loaded.versions,
         processor=platform.processor() or platform.machine(),
         data_facts=asdict(loaded.facts),
+        preparation=loaded.preparation,
         targets=loaded.targets,
     )
     recorder.resume_trials(db, stored.uuid)
