@@ -141,17 +141,31 @@ class SearchSpace:
             math.prod(len(values) for values in axes.values()) for axes in self._list_axes(points)
         )
 
+    def list_values(self, name: str) -> list[ModelValue]:
+        """Return the values of a hyperparameter over all its trials: choices, ends of ranges."""
+        found = [
+            value
+            for optimizer, schedule in self.kinds
+            if find_row(name).has(optimizer=optimizer, schedule=schedule)
+            for value in self._spread(name, optimizer, 2)
+        ]
+        return list(dict.fromkeys(found))
+
     def _list_axes(self, points: int | None) -> Iterator[dict[str, list[ModelValue]]]:
         for optimizer, schedule in self.kinds:
             kind = {"optimizer": optimizer, "schedule": schedule}
-            axes: dict[str, list[ModelValue]] = {name: [value] for name, value in kind.items()}
-            for name in self.specs:
-                found = None if name in kind else self.find(name, optimizer)
-                if found is not None and find_row(name).has(**kind):
-                    axes[name] = (
-                        found.spread(points or 1) if isinstance(found, Parameter) else [found]
-                    )
-            yield axes
+            own = (name for name in self.specs if name not in kind and find_row(name).has(**kind))
+            yield {
+                **{name: [value] for name, value in kind.items()},
+                **{name: self._spread(name, optimizer, points or 1) for name in own},
+            }
+
+    def _spread(self, name: str, optimizer: str, points: int) -> list[ModelValue]:
+        found = self.find(name, optimizer)
+        if isinstance(found, Parameter):
+            return found.spread(points)
+        value = find_row(name).default if found is None else found
+        return [] if value is None else [value]
 
     def pin(self, values: Mapping[str, ModelValue]) -> "SearchSpace":
         """Return the space with these hyperparameters fixed, whatever its ranges say."""
