@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from objectives.api import Data, EpochReport, Objective, Split, find_fusion_key
+from objectives.lanes.batches import batch_order
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import random
 from objectives.relation_cnn import RelationCnn
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, compare_runs
@@ -242,9 +242,7 @@ def plain_epochs(objective: Objective, num_epochs: int, rounding: Rounding) -> l
     for data_epoch in range(1, num_epochs + 1):
         loss_sum = 0.0
         module.train()
-        for batch in random.batch_order(
-            6, data_epoch, num_examples=NUM_TRAIN, batch_size=BATCH_SIZE
-        ):
+        for batch in batch_order(6, data_epoch, num_examples=NUM_TRAIN, batch_size=BATCH_SIZE):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(module(x[batch]), targets[batch])
             loss.backward()

@@ -20,8 +20,8 @@ from torch import nn
 
 from objectives.api import Data, EpochReport, FusionKey, Objective, Split, find_fusion_key
 from objectives.data import relations
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import random
 from objectives.relation_cnn import RelationCnn
 from search_spaces.hparams import RATED, Hparams
 from tests.rounding import Rounding, compare_runs
@@ -314,7 +314,7 @@ def plain_epochs(
     )
     records = []
     for data_epoch in (1, 2, 3, 4):
-        batches = random.batch_order(
+        batches = batch_order(
             data_seed, data_epoch, num_examples=len(targets), batch_size=BATCH_SIZE
         )
         module.train()

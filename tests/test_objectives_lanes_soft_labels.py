@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from objectives.api import Data, EpochReport, Split, find_fusion_key
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer, fingerprint
-from objectives.layers import random
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, compare_runs
 
@@ -112,7 +112,7 @@ def plain_epochs(
     rows = []
     for epoch in range(1, num_epochs + 1):
         total = 0.0
-        for batch in random.batch_order(3, epoch, num_examples=61, batch_size=hparams.batch_size):
+        for batch in batch_order(3, epoch, num_examples=61, batch_size=hparams.batch_size):
             loss = nn.functional.cross_entropy(
                 model(x[batch]), y[batch], label_smoothing=hparams.label_smoothing
             )

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.data import relations
+from objectives.lanes.batches import batch_order
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
 from objectives.layers import random
@@ -111,7 +112,7 @@ def plain_epochs(hparams: Hparams, seed: int, rounding: Rounding) -> list[list[f
     assert shrink is not None
     start, records, num_probes = 1.0, [], 0
     for epoch in range(1, NUM_EPOCHS + 1):
-        batches = random.batch_order(3, epoch, num_examples=63, batch_size=BATCH_SIZE)
+        batches = batch_order(3, epoch, num_examples=63, batch_size=BATCH_SIZE)
         keys = random.step_keys([seed], [epoch], len(batches))
         module.train()
         sums = dict.fromkeys(COLUMNS, 0.0)

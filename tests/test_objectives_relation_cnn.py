@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from objectives.api import Data, find_fusion_key
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer, fingerprint
-from objectives.layers import random
 from objectives.relation_cnn import RelationCnn, RelationCnnModel
 from search_spaces.hparams import Hparams
 from tests.rounding import Rounding, assert_same_sums, compare_runs
@@ -234,9 +234,7 @@ def plain_epochs(
     losses = []
     for data_epoch in range(1, num_epochs + 1):
         loss_sum = 0.0
-        for batch in random.batch_order(
-            2, data_epoch, num_examples=83, batch_size=20, lengths=lengths
-        ):
+        for batch in batch_order(2, data_epoch, num_examples=83, batch_size=20, lengths=lengths):
             # Padded to the longest sentence of all, where the lane trims to that of the batch.
             inputs = [torch.from_numpy(a[batch]) for a in (*data.train.inputs, lengths)]
             optimizer.zero_grad()

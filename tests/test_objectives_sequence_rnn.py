@@ -15,8 +15,9 @@ from torch import nn
 from torch.func import functional_call
 
 from objectives.api import Data, EpochReport, find_fusion_key
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer, fingerprint
-from objectives.layers import fusion, random, stacked
+from objectives.layers import fusion, stacked
 from objectives.layers.recurrent import Recurrent
 from objectives.sequence_rnn import SequenceRnn, SequenceRnnModel
 from search_spaces.hparams import Hparams
@@ -194,7 +195,7 @@ def plain_epochs(
     losses = []
     for data_epoch in range(1, num_epochs + 1):
         loss_sum = 0.0
-        for batch in random.batch_order(
+        for batch in batch_order(
             2, data_epoch, num_examples=83, batch_size=20, lengths=data.train.lengths
         ):
             optimizer.zero_grad()

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from objectives.api import Data, DataError, EpochReport, find_fusion_key
+from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer, fingerprint
-from objectives.layers import fusion, random
+from objectives.layers import fusion
 from objectives.tabular_mlp import TabularMlp, TabularMlpModel
 from search_spaces.hparams import Hparams
 from search_spaces.presets import ARGUMENTS
@@ -114,7 +115,7 @@ def plain_epochs(data: Data, num_epochs: int, rounding: Rounding) -> list[list[f
     losses = []
     for data_epoch in range(1, num_epochs + 1):
         loss_sum = 0.0
-        for batch in random.batch_order(2, data_epoch, num_examples=83, batch_size=20):
+        for batch in batch_order(2, data_epoch, num_examples=83, batch_size=20):
             optimizer.zero_grad()
             output = reference(inputs[batch])
             if num_classes == 2:

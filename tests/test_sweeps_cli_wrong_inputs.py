@@ -55,10 +55,10 @@ OWN = {
         "def build_model(data): return M(7, 2)",
         "mine.py: the untrained model's output holds nan for finite inputs",
     ),
-    "tuple": (
-        "class M(nn.Linear):\n  def forward(self, x): return x, x\n"
+    "no-logits": (
+        "class M(nn.Linear):\n  def forward(self, x): return {'scores': x}\n"
         "def build_model(data): return M(7, 2)",
-        "forward must return a tensor of logits, got tuple",
+        "forward must return a tensor of logits, got dict",
     ),
     "build": (
         "def build_model(data, depth=1):\n    raise KeyError('depth')",

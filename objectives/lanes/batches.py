@@ -17,6 +17,7 @@ from objectives.api import Split
 _EVALUATION_BATCH = 64
 # An example without steps is a row: 64 of them leave a step to its overhead.
 _EVALUATION_ROWS = 512
+_LENGTH_POOL = 50  # batches that examples of alike lengths are sought among
 # Most logits of a slot in an evaluation batch: they are held several times, once for each slot.
 _EVALUATION_LOGITS = 2**18
 
@@ -101,3 +102,46 @@ def on_device(split: Split, device: torch.device) -> TensorSplit:
         lengths=None if split.lengths is None else tensor(split.lengths),
         lengths_on_host=split.lengths,
     )
+
+
+def batch_order(
+    data_seed: int,
+    data_epoch: int,
+    *,
+    num_examples: int,
+    batch_size: int,
+    lengths: npt.NDArray[np.int64] | None = None,
+) -> list[Rows]:
+    """Return the batches of a data epoch, each an array of example numbers; none is left out.
+
+    Examples with lengths are shuffled, cut into pools of 50 batches, sorted by length inside a
+    pool and cut into batches, which are shuffled: alike lengths share a batch, so that little
+    padding is computed, and no two epochs group alike (torchtext's ``BucketIterator``). The last
+    batch cut may be smaller, but not a single example, which has no batch statistics: it joins the
+    batch before.
+
+    Args:
+        data_seed: The study's data seed.
+        data_epoch: The lane's data epoch, from 1.
+        num_examples: Training examples, N.
+        batch_size: Examples a batch.
+        lengths: Real steps of each example, (N,), or None where nothing is padded.
+    """
+    rng = np.random.Generator(np.random.Philox([data_seed, data_epoch]))
+    order = rng.permutation(num_examples)
+    if lengths is None:
+        return _cut(order, batch_size)
+    batches: list[Rows] = []
+    pool_size = _LENGTH_POOL * batch_size
+    for start in range(0, num_examples, pool_size):
+        pool = order[start : start + pool_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches.extend(_cut(pool, batch_size))
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _cut(rows: Rows, size: int) -> list[Rows]:
+    ends = list(range(size, len(rows), size))
+    if ends and size > 1 and len(rows) - ends[-1] == 1:
+        ends.pop()
+    return np.split(rows, ends)

@@ -17,7 +17,7 @@ from torch import nn
 
 from objectives.api import EpochReport, TrialState
 from objectives.lanes import weights
-from objectives.lanes.batches import TensorSplit
+from objectives.lanes.batches import TensorSplit, batch_order
 from objectives.lanes.checkpoints import RowState
 from objectives.lanes.recording import Record, Recorder, RecordingError
 from objectives.lanes.rows import BEST, LAST, Rows, Trained, between, num_bytes
@@ -253,7 +253,7 @@ class ModelLane:
         """Take an epoch's steps with the rows between two bounds; return what they add up."""
         trials, trained = self._trials[start:stop], self._trained
         assert trained is not None, "the lane has had no trial yet"
-        batches = random.batch_order(
+        batches = batch_order(
             self._data_seed,
             self.data_epoch + 1,
             num_examples=len(self._train),

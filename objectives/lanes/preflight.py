@@ -13,6 +13,8 @@ from torch import nn
 
 from objectives.api import Data, Objective
 from objectives.lanes.batches import on_device
+from objectives.layers.dropout import find_rates
+from objectives.layers.fusion import find_logits
 from objectives.own import explain
 from objectives.references import ObjectiveError
 
@@ -24,6 +26,8 @@ def check_model(
     data: Data,
     model: Mapping[str, Any],
     device: str,
+    *,
+    needs_dropout: bool = False,
 ) -> None:
     """Build the model once and run one small training batch through it.
 
@@ -34,20 +38,27 @@ def check_model(
         data: Its data.
         model: Arguments of ``build_model``.
         device: Where it will be trained.
+        needs_dropout: Whether trials set a dropout.
 
     Raises:
-        ObjectiveError: If the model cannot be built or run, has nothing to train, or if its
-            output has another shape than the classes ask for, or is not finite.
+        ObjectiveError: If the model cannot be built or run, has nothing to train or no dropout
+            that it needs, or if its output has another shape than the classes ask for, or is not
+            finite.
     """
     place = getattr(objective, "place", objective.name)
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
-            _check_on(objective, data, model, device="cpu", place=place)
+            module = _check_on(objective, data, model, device="cpu", place=place)
         except ObjectiveError:
             if device == "cpu":
                 raise
-            _check_on(objective, data, model, device=device, place=place)
+            module = _check_on(objective, data, model, device=device, place=place)
+    if needs_dropout and not find_rates(module):
+        raise ObjectiveError(
+            f"{place}: space.dropout is set, but the model has no dropout layer that it could "
+            "set; give it an nn.Dropout, or set space.dropout = 0"
+        )
 
 
 @contextmanager
@@ -68,7 +79,7 @@ def _check_on(
     *,
     device: str,
     place: str,
-) -> None:
+) -> nn.Module:
     arguments = ", ".join(["data", *(f"{name}={value!r}" for name, value in model.items())])
     built = f"build_model({arguments})"
     try:
@@ -88,14 +99,17 @@ def _check_on(
     except (Exception, SystemExit) as error:
         raise explain(f"forward of {built}", error, place=place) from error
     _check_logits(logits, inputs, num_classes=len(data.class_names), place=place)
+    return module
 
 
 def _check_logits(
-    logits: object, inputs: tuple[torch.Tensor, ...], *, num_classes: int, place: str
+    output: object, inputs: tuple[torch.Tensor, ...], *, num_classes: int, place: str
 ) -> None:
-    if not isinstance(logits, torch.Tensor):
+    logits = find_logits(output)
+    if logits is None:
         raise ObjectiveError(
-            f"{place}: forward must return a tensor of logits, got {type(logits).__name__}"
+            f"{place}: forward must return a tensor of logits, got {type(output).__name__}; in a "
+            "tuple they are the first part, in a dict they are called 'logits'"
         )
     batch = len(inputs[0])
     allowed = [(batch, num_classes), *([(batch, 1)] if num_classes == 2 else [])]

@@ -240,10 +240,14 @@ def _scaled(
 
 def _channels_of_slots(x: torch.Tensor, slots: int) -> torch.Tensor:
     """Return (B, S * C, ...) for (S * B, C, ...)."""
+    if slots == 1:
+        return x
     return x.reshape(slots, -1, *x.shape[1:]).transpose(0, 1).flatten(1, 2)
 
 
 def _examples_of_slots(x: torch.Tensor, slots: int) -> torch.Tensor:
     """Return (S * B, C, ...) for (B, S * C, ...)."""
+    if slots == 1:
+        return x
     by_slot = x.reshape(x.shape[0], slots, -1, *x.shape[2:])
     return by_slot.transpose(0, 1).flatten(0, 1)

@@ -28,6 +28,7 @@ class _Recurrent(nn.RNNBase):
     def take_own_dropout(self) -> None:
         """Drop between layers with a rate and masks of the trial's own."""
         self.between = Dropout(self.dropout) if self.dropout > 0 and self.num_layers > 1 else None
+        self.dropout = 0.0
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Return what the plain layer does, its examples those of all slots."""
@@ -35,10 +36,10 @@ class _Recurrent(nn.RNNBase):
         stack = in_slots(
             [getattr(self, name) for name in names], [1 + ("weight" in name) for name in names]
         )
-        if stack is None:
+        if stack is None and self.between is None:
             return super().forward(input, hx)
-        if hx is not None:
-            raise NotImplementedError("a state to begin with")
+        if stack is None or hx is not None:
+            raise NotImplementedError("frozen weights with dropout, or a state to begin with")
         tensors = dict(zip(names, stack, strict=True))
         lengths = None
         if isinstance(input, PackedSequence):
@@ -114,6 +115,7 @@ class Attention(nn.MultiheadAttention):
     def take_own_dropout(self) -> None:
         """Drop attention with a rate and masks of the trial's own."""
         self.own = Dropout(self.dropout) if self.dropout > 0 else None
+        self.dropout = 0.0
 
     def forward(
         self,

@@ -19,7 +19,8 @@ from torch.nn.modules.conv import _ConvNd as Convolution
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from objectives.layers import folded, random, stacked, watching
-from objectives.layers.chain import Chain, Tape, Tensors
+from objectives.layers.chain import Chain, Tape
+from objectives.layers.chain_links import Tensors
 from objectives.layers.dropout import Dropout, find_rates, with_own_dropout
 from objectives.layers.masks import Masks
 
@@ -144,7 +145,9 @@ class Program:
         """Return the logits of what the module holds: (S, B, C), or one trial's, (B, C)."""
         if self.form != "folded":
             return self._find_logits(self.model(*inputs))
-        examples = tuple(x.expand(slots, *x.shape).flatten(0, 1) for x in inputs)
+        examples = inputs
+        if slots > 1:
+            examples = tuple(x.expand(slots, *x.shape).flatten(0, 1) for x in inputs)
         held = [store[key] for store, key in self.direct]
         try:
             for (store, key), tensor in zip(self.direct, held, strict=True):
@@ -233,7 +236,8 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         return replace(made, direct=direct)
 
     as_it_is = make("plain", with_own_dropout(deepcopy(original)))
-    if draws:
+    # A dropout that ours does not stand for draws, even if it was built with a rate of 0.
+    if draws or any(attribute == "p" for _, attribute in find_rates(as_it_is.model)):
         why = "its forward draws random numbers; nn.Dropout can be batched"
         return replace(as_it_is, note=f"it cannot be batched over trials: {why}")
     if watching.reads_values(plain[0], inputs, [n for n in first if n not in shared]):
@@ -245,7 +249,7 @@ def program(build: Callable[[], nn.Module], inputs: Inputs, num_classes: int) ->
         chained = replace(batchable, form="chain", chain=chain)
         if _difference(chained, plain, inputs) is None:
             return chained
-    if _difference(batchable, plain, inputs) is None:
+    if not find_rates(batchable.model) and _difference(batchable, plain, inputs) is None:
         return batchable
     slow = next((m for m in original.modules() if isinstance(m, BY_SLOT_ON_CPU)), None)
     if slow is not None and inputs[0].device.type == "cpu":
@@ -299,11 +303,8 @@ def _find_places(
 
 
 def _silence_dropout(module: nn.Module) -> None:
-    """Let nothing be dropped by what ``Dropout`` stands for."""
     for layer, attribute in find_rates(module):
-        # What is still PyTorch's after this has draws of its own.
-        if not isinstance(layer, nn.AlphaDropout | nn.FeatureAlphaDropout):
-            setattr(layer, attribute, 0.0)
+        setattr(layer, attribute, 0.0)
 
 
 def _of_examples(tensor_S: torch.Tensor, examples: int) -> torch.Tensor:

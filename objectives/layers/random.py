@@ -1,8 +1,7 @@
 """Random draws as pure functions of names: no generator, no state, no order of calls.
 
-What a trial draws depends on (trial seed, epoch, step) alone, and the order of batches on (data
-seed, data epoch) alone, so a trial's curve cannot depend on its neighbours or its slot.
-Shapes: S slots, T steps of an epoch, N training examples.
+What a trial draws depends on (trial seed, epoch, step) alone, so its curve cannot depend on its
+neighbours or its slot. Shapes: S slots, T steps of an epoch.
 """
 
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _ROUND1 = 0x7FEB352D
 _ROUND2 = 0x846CA68B - 2**32
 _STRIDE = 0x9E3779B1 - 2**32
-_LENGTH_POOL = 50
 
 
 def step_keys(
@@ -89,41 +87,6 @@ def dropout_factors(
     # In place where it can be: vmap has no rule for clamp_.
     kept = draws.clamp_(0.0, 1.0) if last_dropped.dim() else draws.clamp(0.0, 1.0)
     return kept.mul_(scale)
-
-
-def batch_order(
-    data_seed: int,
-    data_epoch: int,
-    *,
-    num_examples: int,
-    batch_size: int,
-    lengths: npt.NDArray[np.int64] | None = None,
-) -> list[npt.NDArray[np.int64]]:
-    """Return the batches of a data epoch, each an array of example numbers; none is left out.
-
-    Examples with lengths are shuffled, cut into pools of 50 batches, sorted by length inside a
-    pool and cut into batches, which are shuffled: alike lengths share a batch, so that little
-    padding is computed, and no two epochs group alike (torchtext's ``BucketIterator``). The last
-    batch cut may be smaller.
-
-    Args:
-        data_seed: The study's data seed.
-        data_epoch: The lane's data epoch, from 1.
-        num_examples: Training examples, N.
-        batch_size: Examples a batch.
-        lengths: Real steps of each example, (N,), or None where nothing is padded.
-    """
-    rng = np.random.Generator(np.random.Philox([data_seed, data_epoch]))
-    order = rng.permutation(num_examples)
-    if lengths is None:
-        return [order[i : i + batch_size] for i in range(0, num_examples, batch_size)]
-    batches: list[npt.NDArray[np.int64]] = []
-    pool_size = _LENGTH_POOL * batch_size
-    for start in range(0, num_examples, pool_size):
-        pool = order[start : start + pool_size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches.extend(pool[i : i + batch_size] for i in range(0, len(pool), batch_size))
-    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 # Without a limit: a recorded step reads them where they were when it was recorded.

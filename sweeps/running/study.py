@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 
 from objectives.api import Counts, find_fusion_key
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import MODEL, Hparams
 from search_spaces.mistakes import Mistakes
 from storage import queries, recorder
 from storage.database import Database, open_database
@@ -56,17 +56,21 @@ class Begun:
 
 def make_order(config: SweepConfig) -> Load:
     """Return what the trainers of a sweep are to load."""
+    space = config.space
+    # A model of another depth may have the dropout that the first one has not.
+    is_one_model = not any(name.startswith(MODEL) for name in space.varying)
     return Load(
         objective=config.objective,
         data=config.data,
         label=config.label,
-        model=dict(config.space.first().model),
+        model=dict(space.first().model),
         device=config.device,
         num_trainers=config.workers,
         precision=config.precision,
         seed=config.seed,
         metric=config.metric,
         step_limit_s=FIRST_STEP_LIMIT_S,
+        needs_dropout=is_one_model and space.get("dropout") not in (None, 0),
     )
 
 

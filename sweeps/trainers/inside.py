@@ -92,7 +92,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
         make_metric(order.metric, data.class_names)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0])
+    check_model(objective, data, order.model, devices[0], needs_dropout=order.needs_dropout)
     notes = [_describe_data(order, objective, data), *data.notes, *describe_classes(data)]
     loaded = Loaded(
         class_names=data.class_names,

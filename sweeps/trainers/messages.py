@@ -33,6 +33,8 @@ class Load:
     """Checked against the classes."""
     step_limit_s: float
     """What the first step of a trainer may take; later ones are limited by measured steps."""
+    needs_dropout: bool = False
+    """Whether trials set a dropout, which a model must have."""
 
 
 @dataclass(frozen=True, slots=True)

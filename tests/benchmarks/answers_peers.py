@@ -27,8 +27,7 @@ from tasks import TASKS
 from torch import nn
 
 from objectives.api import Counts, Data
-from objectives.lanes.batches import TensorSplit, on_device
-from objectives.layers import random
+from objectives.lanes.batches import TensorSplit, batch_order, on_device
 from objectives.metrics import make_metric
 from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
@@ -133,7 +132,7 @@ class PlainTrial:
         """Return the epoch's macro-F1 on validation, NaN where the loss is no number."""
         self.epoch += 1
         train, loss = self._task.train, torch.zeros(())
-        order = random.batch_order(
+        order = batch_order(
             self._seed % 2**32,
             self.epoch,
             num_examples=len(train),

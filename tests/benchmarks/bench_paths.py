@@ -28,9 +28,8 @@ from plain_loops import PlainCnn, PlainGru, PlainLstm, PlainMlp, repeated
 from torch import nn
 
 from objectives.api import Data, Objective, Split, find_fusion_key
-from objectives.lanes.batches import on_device
+from objectives.lanes.batches import batch_order, on_device
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import random
 from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
 from sweeps.trainers.executor import MALLOC
@@ -214,7 +213,7 @@ def plain_epoch(data: Data, case: Case) -> Callable[[], Any]:
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, fused=True)
     train = on_device(data.train, torch.device("cpu"))
-    order = random.batch_order(
+    order = batch_order(
         0, 1, num_examples=len(train), batch_size=case.batch, lengths=data.train.lengths
     )
 

@@ -67,7 +67,7 @@ from torch import nn
 import plain_loops
 from objectives.registry import find_objective
 from objectives.layers import random
-from objectives.lanes.batches import on_device
+from objectives.lanes.batches import batch_order, on_device
 from objectives.metrics import make_metric
 from objectives.api import Counts
 torch.set_num_threads(1)
@@ -92,7 +92,7 @@ def train(make_optimizer, seed, report):
     classes = len(DATA.class_names)
     for epoch in range(1, {epochs} + 1):
         lengths = DATA.train.lengths if {trimmed} else None
-        order = random.batch_order(0, epoch, num_examples=len(TRAIN), batch_size={batch_size},
+        order = batch_order(0, epoch, num_examples=len(TRAIN), batch_size={batch_size},
                                    lengths=lengths)
         model.train()
         for rows in order:

@@ -26,9 +26,9 @@ from torch import nn
 
 from objectives.api import Data, Objective, find_fusion_key
 from objectives.lanes import precision
-from objectives.lanes.batches import on_device
+from objectives.lanes.batches import batch_order, on_device
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import fusion, random
+from objectives.layers import fusion
 from objectives.registry import find_objective
 from search_spaces.hparams import RATED, Hparams
 from tests.rounding import Rounding, compare_runs
@@ -168,7 +168,7 @@ def plain_epochs(
     for epoch in range(1, num_epochs + 1):
         total = 0.0
         module.train()
-        for batch in random.batch_order(
+        for batch in batch_order(
             0, epoch, num_examples=len(train), batch_size=_BATCH, lengths=data.train.lengths
         ):
             optimizer.zero_grad()

@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from objectives.api import Data, Split, find_fusion_key
-from objectives.lanes.batches import TensorSplit, on_device
+from objectives.lanes.batches import TensorSplit, batch_order, on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import random
 from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
 
@@ -149,7 +148,7 @@ def plain_epoch(
     model = case.plain(data).to(device)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     train = on_device(data.train, torch.device(device))
-    order = random.batch_order(
+    order = batch_order(
         0, 1, num_examples=len(train), batch_size=batch, lengths=data.train.lengths
     )
 

@@ -18,7 +18,6 @@ import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ import torch
 from advice_sweeps import MIN_DELTA, RUNGS, find_ties_by, make_study
 from bench_proof import make_targets
 from proof_tasks import PROOF_TASKS, ProofTask
-from record_proof import Bench, Trained, append_rows, read_rows
+from record_proof import ADVICE, Bench, Trained, append_rows, read_rows
 from record_tables import draw_settings
 
 from objectives.api import Counts, find_fusion_key
@@ -38,7 +37,6 @@ from sweeps.analysis.noise import score_error
 from sweeps.analysis.verdicts import judge
 from sweeps.curves import epochs_since_best
 
-ADVICE = Path(__file__).parent / "proof" / "advice.csv"
 SEEDS, TRIALS, CHUNK = 3, 54, 12
 #: Epochs of a sweep that is not halved.
 EPOCHS = 144

@@ -34,7 +34,8 @@ from objectives.metrics import Metric, make_metric
 from search_spaces.hparams import Hparams
 from sweeps.analysis.noise import score_error
 
-TRIALS = Path(__file__).parent / "proof" / "trials.csv"
+FOLDER = Path(__file__).parent / "proof"
+TRIALS, ADVICE = FOLDER / "trials.csv", FOLDER / "advice.csv"
 #: Settings of a sweep; its cap in epochs by seed; for how many caps each is trained.
 SETTINGS, CAPS, HORIZONS = 32, (8, 12, 20), (1, 2, 4)
 #: What is changed when a setting is trained again; ``again`` is the placebo.
