@@ -55,6 +55,19 @@ def test_sound_loop_exits_with_0(
     assert found["epochs"] == 2
 
 
+def test_fatal_finding_stops_a_sweep_before_it_begins(
+    write: Callable[[str], str], call: Call, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    given = ("run", write("step once an epoch"), "--trials", "1", "--workers", "1")
+    given = (*given, "--set", "max_epochs=2", "--set", "pruner.name=none")
+    assert call(*given) == 2
+    shown = capsys.readouterr().err
+    assert "fatal: one-step-an-epoch" in shown
+    assert "--no-check" in shown
+    assert not (folder / "bestepoch.db").exists()
+    assert call(*given, "--no-check") == 0
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

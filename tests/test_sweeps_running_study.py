@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import sweeps
 from objectives.api import DataFacts
-from storage import queries, recorder
+from storage import queries, recorder, records, schema
 from storage.database import Database, StudyHeldError, open_database
+from storage.locations import StorageError
 from storage.records import Checkpoint, EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
 from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
@@ -23,7 +25,9 @@ from sweeps.trainers.messages import Loaded
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 FACTS = DataFacts(7, 3, (0.25, 0.75), 0.125)
 TARGETS = bytes([1, 0, 1])
-LOADED = Loaded(("no", "yes"), FACTS, TARGETS, "data", ("cpu",), {"torch": "2.11"}, ())
+LOADED = Loaded(
+    ("no", "yes"), FACTS, TARGETS, "data", ("cpu",), {"torch": "2.11"}, (), {"columns": []}
+)
 STUDY = "relation-cnn"
 PARAMS: Mapping[str, Any] = {
     "optimizer": "adam",
@@ -60,7 +64,7 @@ def test_second_start_finds_the_study(db: Database) -> None:
     assert (row.class_names, row.data_fingerprint) == (("no", "yes"), "data")
     assert (row.versions, row.metric) == ({"torch": "2.11"}, "macro-f1")
     assert row.data_facts == {**asdict(FACTS), "train_shares": [0.25, 0.75]}
-    assert row.targets == TARGETS
+    assert (row.targets, row.preparation) == (TARGETS, {"columns": []})
     assert row.processor
 
 
@@ -176,7 +180,16 @@ def test_needs_of_a_study_that_nobody_runs_are_met(db: Database) -> None:
     study.check_needs(make_config(db), db.url)  # there is none
     prepare(db)
     study.check_needs(make_config(db), db.url)
-    study.check_needs(make_config(db), "sqlite:////nowhere/at/all.db")  # said when it is created
+
+
+def test_database_that_cannot_be_used_is_refused_before_data_are_loaded(db: Database) -> None:
+    with pytest.raises(StorageError, match="its folder does not exist"):
+        study.check_needs(make_config(db), "sqlite:////nowhere/at/all.db")
+    prepare(db)
+    with db.write() as connection:
+        connection.execute(update(schema.SCHEMA).values(version=records.VERSION - 1))
+    with pytest.raises(StorageError, match="written by an older bestepoch"):
+        study.check_needs(make_config(db), db.url)
 
 
 def test_study_that_another_runs_is_refused_at_once_with_its_holder(db: Database) -> None:

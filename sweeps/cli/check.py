@@ -1,18 +1,24 @@
 """``check``: watches a training loop for two epochs and prints what is wrong with it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
 
+from objectives.check.findings import CheckResult, Finding
 from sweeps.cli.console import console, print_wrapped
 from sweeps.read.words import clean
 
 if TYPE_CHECKING:
-    from objectives.check.findings import CheckResult
     from sweeps.config.settings import SweepConfig
+
+#: Seconds that the check before a sweep may take.
+BEFORE_S = 30.0
 
 
 def check(target: str, overrides: Sequence[str] | None, seconds: float, is_json: bool) -> None:
@@ -23,11 +29,36 @@ def check(target: str, overrides: Sequence[str] | None, seconds: float, is_json:
     if is_json:
         print(json.dumps({"is_fatal": result.is_fatal, **asdict(result)}, indent=2))
     else:
-        print_findings(target, result)
+        print_findings(target, result, console())
     raise typer.Exit(2 if result.is_fatal else 0)
 
 
-def run_check(config: "SweepConfig", *, limit_s: float) -> "CheckResult":
+def check_before(config: "SweepConfig") -> None:
+    """Check an own loop before its first sweep, in a process of its own; exit if it is fatal."""
+    args = ["check", config.objective, "--json", "--seconds", f"{BEFORE_S:g}"]
+    first = config.space.first().to_values()
+    settings = {f"space.{name}": first[name] for name in config.space.specs if name in first}
+    settings |= {"metric": config.metric, "max_epochs": config.max_epochs}
+    for name, value in settings.items():
+        args += ["--set", f"{name}={json.dumps(value)}"]
+    command = [sys.executable, "-P", "-c", "from sweeps.cli import main; main()", *args]
+    printer = console(stderr=True)
+    printer.print(f"check of {config.objective} (not with --no-check)", soft_wrap=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not done.stdout.lstrip().startswith("{"):
+        return  # what is wrong with the loop's file the run itself says
+    found = json.loads(done.stdout)
+    findings = tuple(Finding(**each) for each in found.pop("findings"))
+    is_fatal = found.pop("is_fatal")
+    result = CheckResult(findings, found["epochs"], found["steps"], tuple(found["unchecked"]))
+    if findings:
+        print_findings(config.objective, result, printer)
+    if is_fatal:
+        printer.print("nothing was started; mend it, or go on with --no-check")
+        raise typer.Exit(2)
+
+
+def run_check(config: "SweepConfig", *, limit_s: float) -> CheckResult:
     """Return what is wrong with the loop of a sweep, or with its data and model.
 
     It is run with the first choice and the lowest number of everything that varies.
@@ -58,9 +89,8 @@ def run_check(config: "SweepConfig", *, limit_s: float) -> "CheckResult":
     )
 
 
-def print_findings(target: str, result: "CheckResult") -> None:
+def print_findings(target: str, result: CheckResult, printer: Console) -> None:
     """Print findings for people, fatal ones first."""
-    printer = console()
     num_fatal = sum(each.is_fatal for each in result.findings)
     seen = f"{result.epochs} epochs and {result.steps} optimizer steps were watched"
     found = f"{num_fatal} fatal, {len(result.findings) - num_fatal} to look at"

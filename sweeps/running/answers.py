@@ -1,7 +1,6 @@
 """Takes in what trainers report: states, weights, epochs and what these end, and deaths."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 from objectives.api import EpochReport
@@ -22,9 +21,13 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
     """Take in the answer of a trainer, which is free from now on, and write what it brings."""
     command = run.busy.pop(index)
     run.free_since[index] = time.monotonic()
-    if answer.note is not None and answer.note not in run.notes:
-        run.notes.add(answer.note)
-        run.changes.events.append(Note(answer.note))
+    if answer.is_stopped:
+        _take_stop(run, index, command, answer)
+        return
+    for text in answer.notes:
+        if text not in run.notes:
+            run.notes.add(text)
+            run.changes.events.append(Note(text))
     if command.checkpoint is not None:
         _take_states(run, command, answer)
     for number, counts in answer.best_counts:
@@ -33,6 +36,13 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
         trial = run.trials[saved.trial]
         assert trial.ending is not None, "weights are written of trials that end"
         run.add_weights(saved)
+        run.end_trial(trial, trial.ending)
+    for number, reason in answer.unsaved:
+        trial = run.trials[number]
+        assert trial.ending is not None, "weights are written of trials that end"
+        run.unsaved.add(number)
+        text = "its result is stored, and its weights are written at the end of the run"
+        run.changes.events.append(Note(f"trial {number}: {text}: {reason}"))
         run.end_trial(trial, trial.ending)
     for number, reason in answer.refused:
         _refuse(run, run.trials[number], reason)
@@ -57,13 +67,7 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
 
 
 def replace_trainer(run: Run, index: int, how: str) -> None:
-    """Start another trainer for one that has died; each trial it trained is tried alone.
-
-    Args:
-        run: The run.
-        index: The trainer.
-        how: How it ended.
-    """
+    """Start another trainer for one that has died; each trial it trained is tried alone."""
     command = run.busy.pop(index, None)
     run.free_since.pop(index, None)
     blamed: set[int] = set()
@@ -110,6 +114,16 @@ def replace_all(run: Run) -> None:
             run.start(index)
 
 
+def _take_stop(run: Run, index: int, command: Command, answer: Answer) -> None:
+    """Take in that a lane's epoch was given up: its trials go on from what was kept."""
+    for number in run.scheduler.lose_lane(command.lane):
+        trial = run.trials[number]
+        if number in answer.kept:
+            run.move_state(trial, run.stopped[index])
+        trial.leave_trainer()
+    run.write()
+
+
 def _take_states(run: Run, command: Command, answer: Answer) -> None:
     """Take in that states were written; those of trials that had left their lane go on."""
     assert command.checkpoint is not None, "the command names a file"
@@ -138,7 +152,9 @@ def _take_epoch(run: Run, command: Command, answer: Answer) -> None:
             _take_report(run, trial, report, command.data_epoch, answer.path)
         else:
             _leave(run, trial, Decision(Outcome.FAILED, report.error))
-    _pause(run, sound)
+    for trial in run.judge.pause(sound, is_first_held=run.is_first_held):
+        run.scheduler.pause(trial.number)
+        run.pause_trial(trial, run.judge.explain_pause(trial))
     for trial, before in zip(trials, held, strict=True):
         if trial.held is not None and trial.held is not before:
             run.changes.held.append(trial.held)
@@ -158,13 +174,6 @@ def _take_report(run: Run, trial: Trial, report: EpochReport, data_epoch: int, p
         decision = Decision(Outcome.EXHAUSTED, f"its loop ended at epoch {report.epoch}")
     if decision is not None:
         _leave(run, trial, decision)
-
-
-def _pause(run: Run, trials: Sequence[Trial]) -> None:
-    """Take those trials out of their lane that pause at their rung."""
-    for trial in run.judge.pause(trials, is_first_held=run.is_first_held):
-        run.scheduler.pause(trial.number)
-        run.pause_trial(trial, run.judge.explain_pause(trial))
 
 
 def _refuse(run: Run, trial: Trial, reason: str) -> None:
@@ -192,11 +201,7 @@ def _leave(run: Run, trial: Trial, decision: Decision) -> None:
 def _lose_trainer(run: Run, index: int, blamed: set[int], how: str) -> None:
     """Let the trials of a dead trainer wait again, or fail where they killed it too often.
 
-    Args:
-        run: The run.
-        index: The trainer.
-        blamed: Trials that it trained, or whose weights it wrote.
-        how: How it ended.
+    ``blamed`` are those that it trained, or whose weights it wrote.
     """
     placed = set(run.scheduler.lose(index))
     # Those whose weights or states were being written have no place any more, but the trainer.

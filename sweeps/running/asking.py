@@ -67,11 +67,7 @@ def count_shapes(space: SearchSpace) -> float:
 
 
 class Intake:
-    """How many trials the budget allows, and how many to ask for now.
-
-    Args:
-        config: The sweep's settings.
-    """
+    """How many trials the budget allows, and how many to ask for now."""
 
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
@@ -160,12 +156,7 @@ class Intake:
 
 
 class Asking:
-    """Adds new trials to a run.
-
-    Args:
-        run: The run.
-        first: Values of each trial that goes before all others that are asked for.
-    """
+    """Adds new trials to a run; ``first`` has the values of each that goes before all others."""
 
     def __init__(self, run: Run, first: Sequence[Mapping[str, Any]]) -> None:
         config = run.config
@@ -174,6 +165,9 @@ class Asking:
         self._intake = Intake(config)
         self._sampling = Sampling(config.sampler, config.space, config.seed)
         self._is_grid = config.sampler.name == "grid"
+        # An own loop reads what its space names; defaults of others would be told as its own.
+        names = frozenset(name.partition(".")[0] for name in config.space.specs)
+        self._stored = names if run.loaded.is_loop else None
         self._is_grouped = is_grouped(config)
         self._asking_s, self._began = 0.0, time.monotonic()
 
@@ -219,7 +213,7 @@ class Asking:
         )
         self._asking_s += time.thread_time() - began
         new = [
-            new_trial(number + i, run.config.seed, hparams, sampled)
+            new_trial(number + i, run.config.seed, hparams, sampled, stored=self._stored)
             for i, (hparams, sampled) in enumerate(asked)
         ]
         run.writer.begin(new)

@@ -15,15 +15,17 @@ from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
 from sweeps.running.answers import replace_all, replace_trainer, take_answer
 from sweeps.running.asking import Asking
-from sweeps.running.paused import end_paused, let_go_on, promote
+from sweeps.running.paused import end_paused, let_go_on, promote, write_best_weights
 from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Turn
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Broken, Command, Save
+from sweeps.trainers.messages import Answer, Broken, Command, Save, Stop
 
 _LOG = logging.getLogger("bestepoch")
 
 _POLL_S = 0.2
+#: Seconds that an interrupted run gives the epochs that are being trained, and the trainers.
+GIVE_UP_S, STOP_S = 0.7, 2.5
 #: Ends of a run that leave what has not ended behind; after others it goes on.
 _BUDGET_ENDS = ("done", "time is up")
 
@@ -31,9 +33,7 @@ _BUDGET_ENDS = ("done", "time is up")
 class Coordinator:
     """Runs one study on an executor's trainers until its target, or until told to stop.
 
-    Args:
-        run: What the study has, and what it is run with.
-        first: Values of each trial that goes before all new ones.
+    ``first`` has the values of each trial that goes before all new ones.
     """
 
     def __init__(self, run: Run, first: Sequence[Mapping[str, Any]]) -> None:
@@ -55,6 +55,7 @@ class Coordinator:
         run.files.sweep()
         self._resume()
         self._asking.ask()
+        stopping_since: float | None = None
         while True:
             run.writer.flush()
             if run.ending is None:
@@ -66,16 +67,23 @@ class Coordinator:
             has_new = self._asking.ask()
             if not run.busy and (run.ending is not None or not run.unfinished):
                 break
+            if run.ending == ("interrupted", None):
+                stopping_since = stopping_since or time.monotonic()
+                if self._hurry(time.monotonic() - stopping_since):
+                    break
             run.writer.copy()
             for report in run.executor.wait(0.0 if has_new and run.free_since else _POLL_S):
                 self._take(report)
         ending = run.ending or ("done", None)
         if ending[0] in _BUDGET_ENDS and run.judge.rungs is not None:
             end_paused(run, ending[0])
+        elif ending[0] == "done":
+            write_best_weights(run)
         if run.unfinished:
             run.writer.interrupt(ending[1] or ending[0])
-        run.writer.finish(is_hurried=ending[0] == "interrupted")
-        run.files.sweep()
+        run.writer.finish(lambda: "interrupted" in (ending[0], stop_requested()))
+        if not (run.busy or run.writer.has_waiting):  # or a file may be half written, or needed
+            run.files.sweep()
         return ending
 
     def find_emptiness(self) -> str | None:
@@ -126,6 +134,20 @@ class Coordinator:
             run.busy[index] = self._to_command(index, turn)
             run.executor.send(index, run.busy[index])
 
+    def _hurry(self, waited_s: float) -> bool:
+        """Stop the epochs that an interrupted run has waited for; return whether to leave them.
+
+        Their trials go on from where they were before the epoch, or from their last states.
+        """
+        run = self._run
+        if waited_s > GIVE_UP_S:
+            for index in run.busy.keys() - run.stopped.keys():
+                if not run.busy[index].is_trained:
+                    continue
+                run.stopped[index] = run.files.new_name()
+                run.executor.send(index, Stop(run.files.path(run.stopped[index])))
+        return waited_s > STOP_S
+
     def _make_room(self, index: int) -> int | None:
         """Take trials out of a trainer's lanes that may train no more; return how many may join.
 
@@ -139,9 +161,8 @@ class Coordinator:
         if run.ending is not None or left is None:
             left = 0
         left -= sum(self._count_trained(each) for each in run.busy)
-        surplus = len(placed) - left
-        if surplus <= 0:
-            return -surplus
+        if len(placed) <= max(0, left):
+            return max(0, left) - len(placed)
         rank = {each.number: i for i, each in enumerate(run.list_ranked())}
         placed.sort(key=lambda number: rank.get(number, len(rank)))
         for number in placed[max(0, left) :]:
@@ -149,6 +170,8 @@ class Coordinator:
             is_budget = run.ending is None or run.ending[0] in _BUDGET_ENDS
             if is_paused and is_budget and run.judge.rungs is not None:
                 run.pause_trial(run.trials[number], "the budget ended")
+            elif is_paused and run.ending is None:
+                run.awaiting_state.add(number)  # another may leave it an epoch
         run.write()
         return 0
 

@@ -32,15 +32,16 @@ def is_audited(seed: int, trial: int, *, share: float) -> bool:
     return audit_draw(seed, trial) < share
 
 
+def waits_at_first(config: SweepConfig) -> bool:
+    """Return whether trials wait for each other at the first rung; not against the clock."""
+    return config.max_minutes is None
+
+
 class Judge:
     """The rules of a study, and the trials that others are compared with. For one thread.
 
-    Args:
-        config: The sweep's settings.
-        metric: The study's score.
-        num_classes: Classes of the data.
-        num_validation: Examples that scores are taken over; None: unknown.
-        may_lack_losses: Whether a loss that is NaN was not told.
+    ``num_validation`` examples, if they are known, give the standard error of a score. A loss that
+    is NaN was not told where losses may be lacking.
     """
 
     def __init__(
@@ -75,8 +76,13 @@ class Judge:
         self.spared: set[int] = set()
         """Audited trials that wait at the first rung, and go on from it however they compare."""
         if config.pruner.name == "halving":
-            first, factor = config.pruner.min_epochs, config.pruner.reduction_factor
-            self.rungs = Rungs(first, factor, config.max_epochs, num_validation=num_validation)
+            self.rungs = Rungs(
+                config.pruner.min_epochs,
+                config.pruner.reduction_factor,
+                config.max_epochs,
+                num_validation=num_validation,
+                is_first_exact=waits_at_first(config),
+            )
 
     def score(self, report: EpochReport) -> float:
         """Return the score of an epoch; NaN where the loss is none.
@@ -103,9 +109,8 @@ class Judge:
     def pause(self, trials: Sequence[Trial], *, is_first_held: bool = False) -> list[Trial]:
         """Return which trials of an epoch that was trained together are to pause.
 
-        Args:
-            trials: All of them, those that end at it included: the others are compared with them.
-            is_first_held: Whether all pause at the first rung.
+        ``trials`` are all of them, those that end at it included: the others are compared with
+        them. While the first rung is held, all pause there.
         """
         if self.rungs is None:
             return []
@@ -156,9 +161,7 @@ class Judge:
     def hold_back(self, trial: Trial, outcome: Outcome) -> bool:
         """Return whether the audit lets a trial run on that would stop at its last epoch.
 
-        Args:
-            trial: The trial, which remembers the end that is held back.
-            outcome: How it would end; ``behind``: it would be paused, or end.
+        The trial remembers the end that is held back; ``behind``: it would pause, or end.
         """
         has_epochs = trial.epochs < self._config.max_epochs
         if outcome not in AUDITED or not has_epochs or not self._is_audited(trial):

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from search_spaces.hparams import MODEL, Hparams
 from search_spaces.mistakes import Mistakes
 from storage import queries, recorder
 from storage.database import Database, open_database
-from storage.locations import StorageError
+from storage.locations import NoSweepError, StorageError
 from storage.optuna_mirror import OptunaMirror
 from storage.records import HeldStop, Holder, StoredTrial, StudyRow
 from sweeps.config.changes import describe_changes
@@ -86,15 +87,15 @@ def check_needs(config: SweepConfig, url: str) -> None:
     Raises:
         ConfigError: If the study of ``warm_start`` is unknown or has no score, or if the sampler
             needs a package that is not here.
-        StorageError: If another process runs the study.
+        StorageError: If the database cannot be used, or another process runs the study.
     """
     _require_packages(config.sampler)
     if config.warm_start is not None:
         read_warm_start(config, url)  # a misspelt name must leave nothing behind
     try:
         db = open_database(url, create=False)
-    except StorageError:
-        return  # there is none yet; what else is wrong is said when it is created
+    except NoSweepError:
+        return
     with db:
         if queries.find_study(db, config.study) is None or db.find_holder(config.study) is None:
             return
@@ -105,35 +106,26 @@ def check_needs(config: SweepConfig, url: str) -> None:
 def prepare(
     db: Database, config: SweepConfig, loaded: Loaded, *, force: bool, now: datetime
 ) -> Begun:
-    """Create the study, or check that its settings are those of the sweep.
-
-    Args:
-        db: The database; the caller holds the study.
-        config: The sweep's settings.
-        loaded: What is known of the data.
-        force: Carry a study on although its settings have changed.
-        now: The present moment, aware.
+    """Create the study, which the caller holds, or check that its settings are the sweep's.
 
     Raises:
         ConfigError: If the study was started with other settings and ``force`` is not given.
     """
     stored = queries.find_study(db, config.study)
     config = _resolve_warm_start(config, db.url, stored)
+    facts: dict[str, Any] = {
+        "config": config.stored(),
+        "class_names": loaded.class_names,
+        "data_fingerprint": loaded.fingerprint,
+        "versions": loaded.versions,
+        "processor": platform.processor() or platform.machine(),
+        "data_facts": None if loaded.facts is None else asdict(loaded.facts),
+        "preparation": loaded.preparation,
+        "targets": loaded.targets,
+    }
     if stored is None:
-        row = StudyRow(
-            uuid=str(uuid.uuid4()),
-            name=config.study,
-            objective=config.objective,
-            metric=config.metric,
-            created_at=now,
-            config=config.stored(),
-            class_names=loaded.class_names,
-            data_fingerprint=loaded.fingerprint,
-            versions=loaded.versions,
-            processor=platform.processor() or platform.machine(),
-            data_facts=None if loaded.facts is None else asdict(loaded.facts),
-            targets=loaded.targets,
-        )
+        name, objective, metric = config.study, config.objective, config.metric
+        row = StudyRow(str(uuid.uuid4()), name, objective, metric, now, **facts)
         recorder.create_study(db, row)
         return Begun(row.uuid, config, (), ())
     changes = _find_changes(stored, config, loaded)
@@ -145,17 +137,7 @@ def prepare(
                 "take another name with --study NAME, or carry it on with --force",
             ]
         )
-    recorder.update_study(
-        db,
-        stored.uuid,
-        config=config.stored(),
-        class_names=loaded.class_names,
-        data_fingerprint=loaded.fingerprint,
-        versions=loaded.versions,
-        processor=platform.processor() or platform.machine(),
-        data_facts=None if loaded.facts is None else asdict(loaded.facts),
-        targets=loaded.targets,
-    )
+    recorder.update_study(db, stored.uuid, **facts)
     recorder.resume_trials(db, stored.uuid)
     found = tuple(queries.stored_trials(db, stored.uuid))
     return Begun(stored.uuid, config, tuple(changes), found)

@@ -72,6 +72,10 @@ class SweepEnd:
     waited_s: float = 0.0
 
 
+#: What ends a run in order; SIGHUP, where there is one, is a terminal that was closed.
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 EXIT_CODES = {"done": 0, "time is up": 0, "failed": 1, "interrupted": 130}
 
 
@@ -84,8 +88,9 @@ def run(
 ) -> SweepEnd:
     """Run a sweep until its budget of trials, epochs or minutes is spent.
 
-    Ctrl-C and SIGTERM end it after the epochs that are being trained: what was done is kept, and
-    the same call carries on. In a thread that is not the main one, only the end counts.
+    Ctrl-C, SIGTERM and SIGHUP end it after the epochs that are being trained, or after
+    ``coordinator.STOP_S`` seconds: what was done is kept, and the same call carries on. In a
+    thread that is not the main one, only the end counts.
 
     Args:
         config: The sweep's settings.
@@ -231,9 +236,9 @@ def _list_notes(loaded: Loaded, changes: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None]]:
-    """Yield what says why to stop now, or None: Ctrl-C, SIGTERM, or the clock.
+    """Yield what says why to stop now, or None: a signal, or the clock.
 
-    A second Ctrl-C or SIGTERM ends the run at once. Outside the main thread signals are not ours.
+    The same signal again ends the run at once. Outside the main thread signals are not ours.
     """
     told: list[int] = []
 
@@ -252,7 +257,9 @@ def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    # ``nohup`` lets a run live on when its terminal is closed.
+    is_ignored = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [each for each in STOP_SIGNALS if not (is_ignored and each == signal.SIGHUP)]
     previous = [signal.signal(number, handle) for number in numbers]
     try:
         yield check

@@ -21,7 +21,7 @@ from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
 from sweeps.running.study import make_holder, make_order
 from sweeps.trainers.executor import LocalExecutor, ParentEnded
-from sweeps.trainers.messages import Answer, Command, Place, Save, Saved
+from sweeps.trainers.messages import Answer, Command, Place, Save
 
 _POLL_S = 0.2
 #: Gives a trainer a command and waits for its answer; None: it died of it.
@@ -34,19 +34,12 @@ class ReproductionError(StorageError):
 
 def write_weights(
     call: Call, lane: int, key: FusionKey, places: Sequence[Place], path_of: Callable[[int], Path]
-) -> tuple[Answer, tuple[Saved, ...]] | None:
-    """Write the weights of the best epochs of trials of one key.
-
-    Args:
-        call: Does a command with a trainer that has nothing else to do.
-        lane: Number of a lane that the trainer does not have.
-        key: What the trials share.
-        places: The trials.
-        path_of: Returns the file of a trial's weights, by its number.
+) -> tuple[Answer, Answer] | None:
+    """Write the weights of the best epochs of trials of one key, in a lane of their own.
 
     Returns:
-        What became of the placing (who was refused, and whom memory had no room for) and the
-        weights that were written; None: the trainer died.
+        The answers to the placing (who was refused, and whom memory had no room for) and to the
+        writing; None: the trainer died.
     """
     placed = call(Command(lane, key, 0, place=tuple(places), is_trained=False))
     if placed is None:
@@ -56,7 +49,7 @@ def write_weights(
     save = tuple(Save(trial, path_of(trial)) for trial in present)
     told = Command(lane, key, 0, save=save, drop=present, is_closed=True, is_trained=False)
     done = call(told)
-    return None if done is None else (placed, done.saved)
+    return None if done is None else (placed, done)
 
 
 def call_trainer(
@@ -64,11 +57,7 @@ def call_trainer(
 ) -> Answer | None:
     """Let the first free trainer do something, and wait for it; None: none is left that could.
 
-    Args:
-        executor: Carries the command.
-        command: What to do.
-        free_since: The trainers that have nothing else to do, and since when; those that die
-            are taken out.
+    Trainers that die are taken out of ``free_since``.
     """
     index = min(free_since, default=None)
     if index is None:
@@ -91,11 +80,7 @@ def find_weights(
 ) -> Path:
     """Return the file with the weights of a trial's best epoch; it is trained again if need be.
 
-    Args:
-        url: The database.
-        study: Name of the study.
-        number: Number of the trial.
-        on_start: Called with a line before it is trained again, which may take long.
+    That may take long, so ``on_start`` is called with a line before.
 
     Raises:
         ConfigError: If the data have changed since.
@@ -151,7 +136,7 @@ def _train_again(db: Database, settings: StudyRow, row: dict[str, Any]) -> Path:
     if written is None:
         raise ReproductionError(f"trial {number}: its process died")
     placed, saved = written
-    for _, reason in placed.refused:
+    for _, reason in (*placed.refused, *saved.unsaved):
         raise ReproductionError(f"trial {number}: {reason}")
     ((_, counts),) = placed.best_counts
     was, now = row["confusion"], counts.matrix
@@ -161,6 +146,6 @@ def _train_again(db: Database, settings: StudyRow, row: dict[str, Any]) -> Path:
             f"trial {number} predicts something else now: it was trained on "
             f"{settings.processor} with torch {(settings.versions or {}).get('torch')}"
         )
-    weights = [Weights(each.trial, name, each.sha256, each.predictions) for each in saved]
+    weights = [Weights(each.trial, name, each.sha256, each.predictions) for each in saved.saved]
     recorder.record(db, settings.uuid, weights=weights, now=datetime.now(UTC))
     return db.weights_dir / name

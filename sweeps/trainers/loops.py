@@ -71,12 +71,18 @@ class LoopKeeper:
             saved=saved,
             refused=tuple(refused),
             path="plain",
-            note=failure,
+            notes=() if failure is None else (failure,),
             max_slots=1,
             seconds=time.perf_counter() - started,
             is_written=failure is None,
             best_counts=tuple(counts),
         )
+
+    def give_up(self, command: Command, path: Path) -> Answer:
+        """Drop a lane whose epoch was stopped: its trial goes on from its last checkpoint."""
+        for trial in self._lanes.pop(command.lane, []):
+            self._runs.pop(trial, None)
+        return Answer(command.lane, is_stopped=True)
 
     def _train(self, trial: int) -> EpochReport:
         run = self._runs[trial]
