@@ -80,6 +80,7 @@ class ModelTrainer:
             data_seed=self._data_seed,
             data_epoch=data_epoch,
             record=None if self._make_record is None else self._make_record(),
+            augment=getattr(self._objective, "augment", None),
             on_step=on_step,
             about=_describe(self._data),
         )
