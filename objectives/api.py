@@ -17,6 +17,9 @@ from search_spaces.hparams import LINE_SEARCHES, Hparams
 #: Most classes for which predictions are counted pair by pair (true class, predicted class).
 MAX_MATRIX_CLASSES = 50
 
+#: Most labels of examples that may have several: a prediction is a bit for each.
+MAX_LABELS = 63
+
 #: Names of the objectives that ship with the project.
 OBJECTIVES = ("relation-cnn", "tabular-mlp", "sequence-rnn")
 
@@ -32,15 +35,16 @@ class Split:
     Attributes:
         inputs: The arguments of the model's ``forward``, each (N, ...).
         targets: Class of each example, (N,) int64 in [0, C); or a distribution over the classes
-            for each (a soft label), (N, C) float32, non-negative and with the sum 1. Scores take
-            the likeliest class of a distribution for the true one, the earliest on ties.
+            for each (a soft label), (N, C) float32, non-negative and with the sum 1; or which of
+            C labels each example has, (N, C) bool, several or none. Scores take the likeliest
+            class of a distribution for the true one, the earliest on ties.
         lengths: Real steps of each example, (N,) int64, or None where nothing is padded. If
             given, inputs of two or more axes are (N, L, ...), padded at the end; batches are
             trimmed to their longest example and ``forward`` gets the lengths, (B,), last.
     """
 
     inputs: tuple[npt.NDArray[Any], ...]
-    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    targets: npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.bool_]
     lengths: npt.NDArray[np.int64] | None = None
 
 
@@ -152,7 +156,8 @@ class DataFacts:
     Attributes:
         num_train: Examples that are trained on.
         num_validation: Examples of validation.
-        train_shares: Share of each class in the training targets, (C,) values that sum to 1.
+        train_shares: Share of each class in the training targets, (C,) values that sum to 1; of
+            each label among the examples, where these may have several.
         target_entropy: Mean entropy of a training target, in nats: 0 where each is one class. No
             mean cross-entropy of these examples can be lower.
     """

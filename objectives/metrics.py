@@ -74,11 +74,34 @@ def make_metric(name: str, class_names: Sequence[str]) -> Metric:
     return Metric(name, label_metric(name), class_index=list(class_names).index(class_name))
 
 
+def check_labels_metric(name: str) -> None:
+    """Check that a metric can judge examples of several labels each.
+
+    Raises:
+        ValueError: If it needs one class for each example.
+    """
+    if name in _ONE_CLASS:
+        others = [metric for metric in METRICS if metric not in _ONE_CLASS]
+        expected = f"expected {', '.join(others)} or {F1_OF}CLASS"
+        raise ValueError(f"{name} needs one class an example, these have several; {expected}")
+
+
 def count_predictions(
-    true_N: npt.NDArray[np.int64], predicted_N: npt.NDArray[Any], *, num_classes: int
+    true: npt.NDArray[Any], predicted_N: npt.NDArray[Any], *, num_classes: int
 ) -> Counts:
-    """Return what was right and what was predicted, by class."""
+    """Return what was right and what was predicted, by class.
+
+    Args:
+        true: Class of each example, (N,), or which labels it has, (N, C).
+        predicted_N: The predicted class, or a number with a bit for each label.
+        num_classes: C.
+    """
     predicted_N = predicted_N.astype(np.int64)
+    if true.ndim == 2:
+        predicted_NC = (predicted_N[:, None] >> np.arange(num_classes)) & 1 == 1
+        right_C = (predicted_NC & true).sum(axis=0)
+        return Counts(right_C, true.sum(axis=0), predicted_NC.sum(axis=0))
+    true_N = true
     if num_classes <= MAX_MATRIX_CLASSES:
         cells = np.bincount(true_N * num_classes + predicted_N, minlength=num_classes**2)
         return Counts.of_matrix(cells.reshape(num_classes, num_classes))
@@ -116,6 +139,14 @@ def measure_data(data: Data) -> DataFacts:
         train_shares=tuple(float(share) for share in shares),
         target_entropy=entropy,
     )
+
+
+def count_classes(targets: npt.NDArray[Any], num_classes: int) -> npt.NDArray[np.int64]:
+    """Return how many examples each class or label has, (C,)."""
+    if targets.dtype == np.bool_:
+        counts_C: npt.NDArray[np.int64] = targets.sum(axis=0)
+        return counts_C
+    return np.bincount(find_classes(targets), minlength=num_classes)
 
 
 def find_classes(targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
@@ -160,6 +191,8 @@ def _mean_of_present(scores: npt.NDArray[np.float64], counts: Counts) -> float:
     return float(scores[present].mean()) if present.any() else 0.0
 
 
+#: Metrics of examples that have one class each.
+_ONE_CLASS = ("accuracy", "mcc")
 _SCORES: Mapping[str, Callable[[Counts], float]] = {
     "macro-f1": _macro_f1,
     "accuracy": _accuracy,

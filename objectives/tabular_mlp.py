@@ -7,6 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from objectives.api import Data
@@ -29,19 +30,21 @@ class TabularMlp:
 
     def build_model(self, data: Data, **model: Any) -> "TabularMlpModel":
         """Return a fresh model; ``model`` are the arguments of ``TabularMlpModel``."""
-        return TabularMlpModel(data.train.inputs[0].shape[1], len(data.class_names), **model)
+        num_outputs = len(data.class_names)
+        if num_outputs == 2 and data.train.targets.dtype != np.bool_:
+            num_outputs = 1  # the logit of the second class, as in any binary classifier
+        return TabularMlpModel(data.train.inputs[0].shape[1], num_outputs, **model)
 
 
 class TabularMlpModel(nn.Sequential):
     """Hidden layers of one width with ReLU and dropout, and an output layer.
 
-    For features of (B, F) it returns logits, (B, C). For two classes the output layer has one
-    unit, (B, 1), as in any binary classifier: the logit of the second class, of which the trainer
-    makes the logits (0, z) (``fusion.widen``).
+    For features of (B, F) it returns logits, (B, outputs). Of one output z, for two classes, the
+    trainer makes the logits (0, z) (``fusion.widen``).
 
     Args:
         num_features: F.
-        num_classes: C.
+        num_outputs: One for two classes, else C.
         hidden_width: Units of each hidden layer.
         hidden_depth: Hidden layers; 0 is logistic regression.
         dropout: Share of hidden units dropped, if the trial does not say.
@@ -50,7 +53,7 @@ class TabularMlpModel(nn.Sequential):
     def __init__(
         self,
         num_features: int,
-        num_classes: int,
+        num_outputs: int,
         *,
         hidden_width: int = 16,
         hidden_depth: int = 2,
@@ -62,5 +65,5 @@ class TabularMlpModel(nn.Sequential):
             layers += [nn.Linear(width, hidden_width), nn.ReLU(), nn.Dropout(dropout)]
             width = hidden_width
         hidden = nn.Sequential(*layers)
-        output = nn.Linear(width, 1 if num_classes == 2 else num_classes)
+        output = nn.Linear(width, num_outputs)
         super().__init__(OrderedDict(hidden=hidden, output=output))

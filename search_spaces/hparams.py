@@ -113,23 +113,23 @@ class Hparams(BaseModel):
     )
 
     optimizer: OptimizerName = "adam"
-    """The optimizer; ``armijo`` is gradient descent with a line search."""
+    """PyTorch's optimizer; ``armijo`` is gradient descent with a line search."""
     schedule: Annotated[ScheduleName, _RATED] = "constant"
-    """How the learning rate moves from epoch to epoch."""
+    """How the learning rate changes from epoch to epoch."""
     learning_rate: Annotated[Positive | None, _RATED] = 1e-3
     """Step size, in the optimizer's own unit; PyTorch's ``lr``. A schedule multiplies it."""
     momentum: Annotated[Share | None, Row(optimizers=frozenset({"sgd", "rmsprop"}))] = 0.0
-    """Decay of the velocity a step."""
+    """Decay of the velocity per step."""
     dropout: Share | None = None
     """Share of units zeroed at each ``nn.Dropout``; unless told, the model's own rates."""
     batch_size: Annotated[Count, Row(has_ranges=False, unit="examples")] = 50
-    """Training examples a step. Never a range: trials of one batch size can share a program."""
+    """Training examples per step. Never a range: trials of one batch size share a program."""
     class_weights: Literal["none", "balanced"] = "none"
-    """``balanced`` weighs a class's loss by examples / (classes * examples of the class)."""
+    """``balanced`` weights a class's loss by examples / (classes * examples of the class)."""
     nesterov: Annotated[bool | None, Row(optimizers=frozenset({"sgd"}))] = False
     """Whether sgd looks ahead along its velocity; without momentum it has no effect."""
     rho: Annotated[Share | None, Row(optimizers=frozenset({"adadelta"}))] = 0.9
-    """Decay of adadelta's two averages a step."""
+    """Decay of adadelta's two averages per step."""
     weight_decay: Annotated[NotNegative, _RATED] = 0.0
     """L2 penalty, added to the gradient times the weight; adamw shrinks the weights instead, by
     ``learning_rate * weight_decay``. 0 is off, for adamw too, where PyTorch has 0.01."""
@@ -141,34 +141,34 @@ class Hparams(BaseModel):
         Annotated[float, Field(gt=0.0, lt=1.0)] | None,
         Row(schedules=frozenset({"plateau", "step"})),
     ] = 0.1
-    """What plateau and step multiply the rate by."""
+    """Factor by which plateau and step multiply the learning rate."""
     plateau_patience: Annotated[
         Annotated[int, Field(ge=0)] | None,
         Row(schedules=frozenset({"plateau"}), unit="epochs"),
     ] = 10
-    """Epochs without a better validation loss that plateau lets pass."""
+    """Epochs without a lower validation loss before plateau lowers the rate."""
     schedule_epochs: Annotated[
         Count | None, Row(schedules=frozenset({"cosine"}), unit="epochs")
     ] = 40
-    """Epochs in which cosine falls to 0 (and then rises again); in a sweep ``max_epochs``."""
+    """Epochs in which cosine falls to 0, before it rises again; a sweep sets ``max_epochs``."""
     step_epochs: Annotated[Count | None, Row(schedules=frozenset({"step"}), unit="epochs")] = 10
-    """Epochs between two falls of step."""
+    """Epochs between two reductions of the rate by step."""
     warmup_epochs: Annotated[Count | None, Row(schedules=frozenset({"warmup"}), unit="epochs")] = 5
-    """Epochs in which warmup rises evenly from a third of the rate to all."""
+    """Epochs in which warmup raises the rate evenly from a third of it to all."""
     sufficient_decrease: Annotated[
         Annotated[float, Field(gt=0.0, lt=1.0)] | None, Row(optimizers=LINE_SEARCHES)
     ] = 0.1
-    """Share of the decrease that the gradient promises which a step of armijo must bring (the c of
+    """Share of the decrease predicted by the gradient that armijo requires of a step (the c of
     Vaswani et al. 2019, "Painless stochastic gradient")."""
     shrink: Annotated[
         Annotated[float, Field(gt=0.0, le=0.9)] | None, Row(optimizers=LINE_SEARCHES)
     ] = 0.5
-    """What armijo multiplies a step by that does not. Above 0.9 a search would take hundreds of
-    passes."""
+    """Factor by which armijo shortens a step that decreases the loss too little; above 0.9 a
+    search would take hundreds of passes."""
     beta1: Annotated[Share | None, _BETA] = 0.9
-    """Decay of Adam's first moment a step."""
+    """Decay of Adam's first moment per step."""
     beta2: Annotated[Share | None, _BETA] = 0.999
-    """Decay of Adam's second moment a step."""
+    """Decay of Adam's second moment per step."""
     model: dict[str, ModelValue] = Field(default_factory=dict)
     """Keyword arguments of the objective's ``build_model``."""
 

@@ -18,7 +18,13 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 
 from storage import locations, records, versions
 from storage.holding import HOLD_POLL_S, FileLock, ServerLock, StudyHeldError, StudyHold
-from storage.locations import StorageError, StorageUnavailableError, redact, resolve_url
+from storage.locations import (
+    NoSweepError,
+    StorageError,
+    StorageUnavailableError,
+    redact,
+    resolve_url,
+)
 from storage.records import Holder
 from storage.schema import HOLDERS
 
@@ -276,7 +282,7 @@ def _prepare(database: Database, *, create: bool) -> None:
                 if versions.has_tables(connection, database.where):
                     return
         if not create:
-            raise StorageError(f"{database.where}: holds no sweep yet; start one first")
+            raise NoSweepError(f"{database.where}: holds no sweep yet; start one first")
         with database.hold_schema():
             if database.path is not None:
                 # Outside a transaction, hence not through the engine's begin event.
@@ -315,7 +321,7 @@ def _check_file(path: Path, *, create: bool) -> None:
         if not path.parent.is_dir():
             raise StorageError(f"{path}: its folder does not exist; create {path.parent} first")
         if not create and not path.exists():
-            raise StorageError(f"{path}: no such database; start a sweep first, or give --storage")
+            raise NoSweepError(f"{path}: no such database; start a sweep first, or give --storage")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error})") from None
 

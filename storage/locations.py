@@ -22,6 +22,10 @@ class StorageError(ValueError):
     """A person can mend this: one line that names the database without its password."""
 
 
+class NoSweepError(StorageError):
+    """There is no database yet, or no sweep in it."""
+
+
 class StorageUnavailableError(StorageError):
     """The database does not answer now (locked, full, restarting); try again later."""
 

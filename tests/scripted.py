@@ -24,7 +24,16 @@ from sweeps.config.settings import SweepConfig
 from sweeps.running import sweep
 from sweeps.running.events import Event
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved, TrainerEnded
+from sweeps.trainers.messages import (
+    Answer,
+    Command,
+    Load,
+    Loaded,
+    Place,
+    Saved,
+    Stop,
+    TrainerEnded,
+)
 
 CLASSES = ("no", "yes")
 FACTS = DataFacts(10**9, 10**9, (0.5, 0.5), 0.0)
@@ -48,6 +57,7 @@ class ScriptedExecutor:
         refused: Trials whose model cannot be built.
         killers: For each trial that kills its process: the epoch, and how often it does so.
         dies_saving: Trials whose process dies when their weights are to be written, and how often.
+        full_disk: Trials whose weights cannot be written, and how often.
         dies_idle: Trainers that die before they are given anything, and how often.
         parent_dies_at: Numbers of the commands with which the process that loads the data dies.
         killed_at: Number of the answer that the coordinator does not live to read.
@@ -60,6 +70,7 @@ class ScriptedExecutor:
     refused: frozenset[int] = frozenset()
     killers: dict[int, tuple[int, int]] = field(default_factory=dict)
     dies_saving: dict[int, int] = field(default_factory=dict)
+    full_disk: dict[int, int] = field(default_factory=dict)
     dies_idle: dict[int, int] = field(default_factory=dict)
     parent_dies_at: set[int] = field(default_factory=set)
     killed_at: int | None = None
@@ -106,9 +117,9 @@ class ScriptedExecutor:
             self._die(index, "exit code 1")
             self.pending.rotate()  # before what the others have answered
 
-    def send(self, index: int, command: Command) -> None:
-        if index not in self.alive:
-            return  # its end is reported
+    def send(self, index: int, command: Command | Stop) -> None:
+        if index not in self.alive or isinstance(command, Stop):
+            return  # its end is reported; its epoch has ended
         self.commands.append((index, command))
         if len(self.commands) in self.parent_dies_at:
             self.pending.append(ParentEnded())
@@ -150,9 +161,13 @@ class ScriptedExecutor:
         for trial in command.keep:
             assert lane[trial] > 0, "an epoch is kept before it was trained"
             self.kept[trial] = lane[trial]
-        saved = []
+        saved, unsaved = [], []
         for each in command.save:
             assert each.trial in lane, "weights are saved of a trial that has left"
+            if self.full_disk.get(each.trial):
+                self.full_disk[each.trial] -= 1
+                unsaved.append((each.trial, "No space left on device"))
+                continue
             each.path.parent.mkdir(parents=True, exist_ok=True)
             each.path.write_text(f"epoch {self.kept[each.trial]}")
             saved.append(Saved(each.trial, f"sha of {each.trial}", bytes([self.kept[each.trial]])))
@@ -196,6 +211,7 @@ class ScriptedExecutor:
             command.lane,
             tuple(reports),
             tuple(saved),
+            tuple(unsaved),
             tuple(refused),
             tuple(each.trial for each in command.place[room:]),
             path="plain",

@@ -23,6 +23,7 @@ OBJECTIVE = '''
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,8 @@ class Small(nn.Module):
             raise KeyError("seven")
         if self.mode == "prints":
             print("said by forward")
+        if self.mode == "slow":
+            time.sleep(0.15)
         if self.mode == "hangs":
             (FOLDER / "hangs.txt").touch()
             signal.pause()

@@ -243,7 +243,28 @@ def test_targets_are_classes_or_distributions(
         check_targets(targets, 3, "train")
 
 
+def test_zeros_and_ones_that_are_no_distribution_are_labels(tmp_path: Path) -> None:
+    rows = ["110", "000", "010", "101", "001", "111", "100"]
+    labels = np.array([list(map(int, row)) for row in rows])
+    (tmp_path / "t.npz").write_bytes(as_npz(x=X, labels=labels, class_names=CLASSES, split=SPLITS))
+    data = TabularMlp().load(tmp_path / "t.npz")
+    assert data.class_names == CLASSES
+    expected = labels[[0, 1, 3, 4, 5]] == 1
+    np.testing.assert_array_equal(data.train.targets, expected, strict=True)
+
+
+def test_rows_of_several_labels_are_shared_by_the_rarest(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.random((701, 3)) < [0.5, 0.3, 0.1]
+    (tmp_path / "t.npz").write_bytes(as_npz(x=rng.normal(size=701), labels=labels))
+    splits = read_table(tmp_path / "t.npz").examples.splits[labels[:, 2]]
+    for name, share in (("train", 0.70), ("validation", 0.15), ("test", 0.15)):
+        assert (splits == name).mean() == pytest.approx(share, abs=0.02)
+
+
 def test_targets_get_the_trainers_types() -> None:
+    with pytest.raises(DataError, match="train: 64 labels; expected at most 63"):
+        check_targets(np.ones((5, 64), dtype=bool), 64, "train")
     assert check_targets(np.array([0, 2, 1], dtype=np.int32), 3, "train").dtype == np.int64
     assert check_targets(SHARES, 3, "train").dtype == np.float32
 

@@ -241,7 +241,9 @@ def test_file_holds_the_trials_that_were_written_together_and_nothing_that_is_ru
     contents = path.read_bytes()
     size = struct.unpack("<Q", contents[:8])[0]
     header = json.loads(contents[8 : 8 + size])["__metadata__"]
-    told = {each["trial"]: each["epochs"] for each in json.loads(header["bestepoch trials"])}
+    told = {
+        each["trial"]: each["epochs"] for each in json.loads(header["bestepoch trials"])["trials"]
+    }
     assert told == {45: 1, 40: 2, 42: 3}
     loaded = checkpoints.load_states(path, [42, 45])  # the third goes on another time
     assert list(loaded) == [42, 45]
@@ -256,7 +258,8 @@ def test_file_holds_the_trials_that_were_written_together_and_nothing_that_is_ru
 
 
 @pytest.mark.parametrize(
-    "fault", ["missing", "empty", "cut short", "of another kind", "text", "without the trial"]
+    "fault",
+    ["missing", "empty", "cut short", "changed", "of another kind", "text", "without the trial"],
 )
 def test_file_that_cannot_be_read_is_refused_in_one_line(
     trainer: ModelTrainer, fault: str, tmp_path: Path
@@ -273,8 +276,10 @@ def test_file_that_cannot_be_read_is_refused_in_one_line(
     elif fault == "of another kind":
         lane.save_best(0, path)
     else:
-        contents = {"empty": b"", "cut short": path.read_bytes()[:-13], "text": b"not " * 13}
-        path.write_bytes(contents[fault])
+        whole = path.read_bytes()
+        changed = whole[:-13] + bytes([whole[-13] ^ 1]) + whole[-12:]
+        contents = {"empty": b"", "cut short": whole[:-13], "text": b"not " * 13}
+        path.write_bytes((contents | {"changed": changed})[fault])
     with pytest.raises(CheckpointError) as caught:
         checkpoints.load_states(path, [0])
     assert str(caught.value).startswith(f"{path}: no checkpoint that can be read: ")

@@ -54,7 +54,7 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_two_classes_have_one_output_and_the_loss_of_bce() -> None:
     torch.manual_seed(1)
-    model = TabularMlpModel(F, 2, hidden_width=11)
+    model = TabularMlpModel(F, 1, hidden_width=11)
     assert [tuple(p.shape) for p in model.parameters()][-2:] == [(1, 11), (1,)]
     inputs, targets = torch.randn(B, F), torch.arange(B) % 2
     logits_BC = fusion.widen(model(inputs))
@@ -71,7 +71,7 @@ def test_two_classes_have_one_output_and_the_loss_of_bce() -> None:
 
 
 def test_default_for_two_classes_is_64_16_16_1() -> None:
-    model = TabularMlpModel(64, 2)
+    model = TabularMlp().build_model(TabularMlp().load(None))
     shapes = [tuple(p.shape) for p in model.parameters() if p.dim() == 2]
     assert shapes == [(16, 64), (16, 16), (1, 16)]
     defaults = {name: row.default for name, row in ARGUMENTS["tabular-mlp"].items()}

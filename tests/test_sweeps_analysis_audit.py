@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from written import confuse, write_study
 
-from sweeps.analysis.audit import STOP_AUDIT, Audit, audit, to_frame
+from sweeps.analysis.audit import STOP_AUDIT, Audit, audit
 from sweeps.analysis.facts import list_facts
 from sweeps.read.study import Study
 
@@ -43,10 +43,9 @@ def test_saved_is_what_patience_alone_would_have_taken(
     curve: list[float], outcome: str, saved: int, look: Callable[..., Audit]
 ) -> None:
     found = look([FLAT, curve], outcomes={0: "exhausted", 1: outcome})
-    totals = {each.outcome: each for each in found.totals}
-    assert (found.saved, totals[outcome].saved) == (saved, saved)
-    assert (totals[outcome].trials, totals[outcome].epochs) == (1, len(curve))
-    assert totals[outcome].seconds == pytest.approx(saved * 0.1)
+    assert found.trials["outcome"].tolist() == ["exhausted", outcome]
+    assert found.trials["epochs_saved"].tolist() == [0, saved]
+    assert found.trials["seconds_saved"].sum() == pytest.approx(saved * 0.1)
     assert any(f"saved at least {saved} epoch" in each for each in found.sentences) == (saved > 0)
 
 
@@ -64,15 +63,14 @@ def test_flat_curves_do_not_rise_later(memory: float, look: Callable[..., Audit]
     assert np.mean(higher) > 0.4
     held = {i: ("stalled", 8, max(curve[:8])) for i, curve in enumerate(curves)}
     found = look(curves, held=held, outcomes=dict.fromkeys(held, "exhausted"))
-    assert len(found.checked) == 60
-    assert np.mean([each.is_wrong for each in found.checked]) <= 0.1
+    assert found.trials["is_wrong"].notna().all()
+    assert found.trials["is_wrong"].mean() <= 0.1
 
 
 def test_trial_that_stalled_and_then_rose_was_stopped_wrongly(look: Callable[..., Audit]) -> None:
     found = look([RISING, FLAT], held={0: ("stalled", 8, 0.5), 1: ("stalled", 9, 0.72)})
-    wrong = {each.trial: each.is_wrong for each in found.checked}
-    assert wrong == {0: True, 1: False}
-    assert found.checked[0].missed == pytest.approx(0.25, abs=0.05)
+    assert found.trials["is_wrong"].tolist() == [True, False]
+    assert found.trials["missed"].iloc[0] == pytest.approx(0.25, abs=0.05)
     assert found.cost == pytest.approx(0.03)
     assert "1 of them came to more than chance explains" in found.sentences[-1]
     assert "cost the best score 0.0300" in found.sentences[-1]
@@ -85,9 +83,9 @@ def test_trial_behind_is_compared_with_others_after_as_many_epochs(
     slow, late = (np.linspace(0.1, end, 20).tolist() for end in (0.6, 0.8))
     held = {0: ("behind", 1, 0.1), 1: ("behind", 4, 0.2)}
     found = look([slow, late, FLAT], held=held, outcomes=dict.fromkeys(range(3), "exhausted"))
-    assert [each.is_wrong for each in found.checked] == [False, True]
-    assert found.checked[0].missed == pytest.approx(0.6 - 0.8)
-    assert found.checked[1].missed == pytest.approx(0.8 - 0.72)
+    assert found.trials["is_wrong"].tolist()[:2] == [False, True]
+    assert found.trials["missed"].iloc[0] == pytest.approx(0.6 - 0.8)
+    assert found.trials["missed"].iloc[1] == pytest.approx(0.8 - 0.72)
     assert found.cost == pytest.approx(0.08)
 
 
@@ -107,8 +105,8 @@ def test_audited_trial_of_equal_ones_does_not_lead_beyond_chance(sqlite_url: str
         write_study(name, curves, outcomes=outcomes, held=held, config=config, url=sqlite_url)
         study = Study.read(sqlite_url, name)
         found = audit(study, list_facts(study))
-        led += max(each.missed for each in found.checked) > 0
-        wrong += any(each.is_wrong for each in found.checked)
+        led += found.trials["missed"].max() > 0
+        wrong += found.trials["is_wrong"].any()
     assert led >= 10
     assert wrong <= 2
 
@@ -119,10 +117,10 @@ def test_lead_within_the_error_of_the_scores_is_chance(look: Callable[..., Audit
     ends = {i: {"confusion": confuse(curve[-1])} for i, curve in enumerate(curves)}
     held = {0: ("behind", 1, 0.1)}
     found = look(curves, held=held, ends=ends, outcomes={0: "exhausted", 1: "exhausted"})
-    assert found.checked[0].missed == pytest.approx(0.02)
-    assert not found.checked[0].is_wrong
+    assert found.trials["missed"].iloc[0] == pytest.approx(0.02)
+    assert not found.trials["is_wrong"].iloc[0]
     assert found.cost == 0
-    assert found.sentences[-1].endswith("came to no more than chance explains.")
+    assert found.sentences[-1].endswith("none came to more than chance explains.")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +145,7 @@ def test_frame_has_a_row_for_each_trial_that_ended(sqlite_url: str) -> None:
     held = {0: ("behind", 2, 0.6)}
     write_study("mine", curves, outcomes=outcomes, held=held, config=CONFIG, url=sqlite_url)
     study = Study.read(sqlite_url, "mine")
-    frame = to_frame(study, list_facts(study))
+    frame = audit(study, list_facts(study)).trials
     assert {name: str(kind) for name, kind in frame.dtypes.items()} == STOP_AUDIT
     assert frame["trial"].tolist() == [0, 1, 2]
     assert frame["missed"].notna().tolist() == [True, False, False]

@@ -71,20 +71,12 @@ def test_no_command_shows_the_help_and_nothing_else(capsys: pytest.CaptureFixtur
 
 
 def test_shell_completes_the_names_of_commands(tmp_path: Path) -> None:
-    asked = {
-        "_BESTEPOCH_COMPLETE": "complete_bash",
-        "COMP_WORDS": "bestepoch re",
-        "COMP_CWORD": "1",
-    }
+    words = {"COMP_WORDS": "bestepoch re", "COMP_CWORD": "1"}
+    asked = {**words, "_BESTEPOCH_COMPLETE": "complete_bash"}
     done = subprocess.run(
         [sys.executable, "-c", "from sweeps.cli import main; main()"],
         cwd=tmp_path,
-        env={
-            **os.environ,
-            **words,
-            "_BESTEPOCH_COMPLETE": "complete_bash",
-            "PYTHONPATH": str(Path(__file__).parent.parent),
-        },
+        env={**os.environ, **asked, "PYTHONPATH": str(Path(__file__).parent.parent)},
         capture_output=True,
         text=True,
         check=False,

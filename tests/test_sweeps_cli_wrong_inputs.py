@@ -2,11 +2,17 @@
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from objectives.api import DataError
+from objectives.references import ObjectiveError
 from sweeps import cli
+from sweeps.config.load import load_config
+from sweeps.running.study import make_order
+from sweeps.trainers.inside import load
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -146,6 +152,10 @@ OWN = {
 }
 
 
+#: What is wrong with the default space, which no trainer reads.
+SPACES = ("no-default", "space", "space-name", "space-list", "exit-space")
+
+
 @pytest.fixture(autouse=True)
 def _own_sys_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -165,6 +175,17 @@ def refuse(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return captured.err
 
 
+def refuse_to_load(objective: str, data: str | None = None) -> str:
+    """Return the one line with which a trainer refuses data or a model, without a process."""
+    usual = make_order(load_config("tabular-mlp", trials=1, device="cpu", workers=1))
+    path = None if data is None else Path(data)
+    order = replace(usual, objective=objective, data=path, model={})
+    with pytest.raises((DataError, ObjectiveError)) as error:
+        load(order)
+    (line,) = str(error.value).splitlines()
+    return line
+
+
 @pytest.mark.parametrize("objective", FILES)
 def test_wrong_data_file_is_refused(objective: str, capsys: pytest.CaptureFixture[str]) -> None:
     name, text, expected = FILES[objective]
@@ -173,17 +194,24 @@ def test_wrong_data_file_is_refused(objective: str, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("objective", ["tabular-mlp", "sequence-rnn", "relation-cnn"])
-def test_folder_in_place_of_a_data_file_is_refused(
-    objective: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_in_place_of_a_data_file_is_refused(objective: str) -> None:
     Path("mydata").mkdir()
-    assert "mydata: is a folder; expected a file" in refuse(capsys, objective, "--data", "mydata")
+    assert "mydata: is a folder; expected a file" in refuse_to_load(objective, "mydata")
 
 
-@pytest.mark.parametrize(("text", "expected"), OWN.values(), ids=list(OWN))
-def test_wrong_own_objective_is_refused(
-    text: str, expected: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("key", [key for key in OWN if key not in SPACES])
+def test_wrong_own_objective_is_refused(key: str) -> None:
+    text, expected = OWN[key]
+    Path("mine.py").write_text(HEAD + text + "\n")
+    assert expected in refuse_to_load("mine.py")
+
+
+# One of each kind: found in the file, in its space, in its data, by trying its model, in its code.
+@pytest.mark.parametrize("key", [*SPACES, "syntax", "target", "width", "build", "exit-load"])
+def test_wrong_own_objective_is_refused_by_the_command(
+    key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    text, expected = OWN[key]
     Path("mine.py").write_text(HEAD + text + "\n")
     assert expected in refuse(capsys, "mine.py")
 

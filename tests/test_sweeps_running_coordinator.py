@@ -238,7 +238,7 @@ def test_note_about_lanes_is_reported_once(sqlite_url: str) -> None:
             from dataclasses import replace
 
             answer = ScriptedExecutor._obey(self, index, command)
-            return None if answer is None else replace(answer, note="one slot: why")
+            return None if answer is None else replace(answer, notes=("one slot: why",))
 
     _, events = run_scripted(make_config(sqlite_url, "trials=9"), Noting(lambda n: RISING))
     assert [note.text for note in of_kind(events, Note)] == ["one slot: why"]

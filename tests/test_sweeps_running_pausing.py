@@ -388,6 +388,7 @@ def test_no_trial_is_lost_and_no_curve_changes_whatever_dies(
     ends = [event.trial for event in of_kind(events, TrialEnded)]
     assert len(ends) == len(set(ends))
     spent = len(recorded)
+    assert budget.startswith("trials") or spent <= int(budget.split("=")[1])
     ranked = frame[frame["rank"].notna()]
     is_spent = budget.startswith("max") and spent >= int(budget.split("=")[1])
     if len(ranked) and not is_spent:

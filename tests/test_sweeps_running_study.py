@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 import sweeps
 from objectives.api import DataFacts
-from storage import queries, recorder
+from storage import queries, recorder, records, schema
 from storage.database import Database, StudyHeldError, open_database
+from storage.locations import StorageError
 from storage.records import Checkpoint, EpochRecord, HeldStop, NewTrial, Placed, TrialEnd, Weights
 from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
@@ -176,7 +178,16 @@ def test_needs_of_a_study_that_nobody_runs_are_met(db: Database) -> None:
     study.check_needs(make_config(db), db.url)  # there is none
     prepare(db)
     study.check_needs(make_config(db), db.url)
-    study.check_needs(make_config(db), "sqlite:////nowhere/at/all.db")  # said when it is created
+
+
+def test_database_that_cannot_be_used_is_refused_before_data_are_loaded(db: Database) -> None:
+    with pytest.raises(StorageError, match="its folder does not exist"):
+        study.check_needs(make_config(db), "sqlite:////nowhere/at/all.db")
+    prepare(db)
+    with db.write() as connection:
+        connection.execute(update(schema.SCHEMA).values(version=records.VERSION - 1))
+    with pytest.raises(StorageError, match="written by an older bestepoch"):
+        study.check_needs(make_config(db), db.url)
 
 
 def test_study_that_another_runs_is_refused_at_once_with_its_holder(db: Database) -> None:

@@ -1,7 +1,10 @@
-"""Optuna's copy of a study that has run: what it says, and that it catches up."""
+"""What a run writes: Optuna's copy, which catches up, and a database that does not answer."""
 
 import math
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,12 +12,13 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from scripted import Curve, Killed, ScriptedExecutor, make_config, run_scripted
 
-from storage import queries, recorder
+from storage import database, queries, recorder
 from storage.database import Database, StorageError, open_database
 from storage.locations import StorageUnavailableError
 from storage.optuna_mirror import OptunaMirror, optuna_storage
 from sweeps.config.settings import SweepConfig
-from sweeps.running.events import Event, Note, TrialEnded, TrialPromoted
+from sweeps.running import study_writer
+from sweeps.running.events import EpochDone, Event, Note, TrialEnded, TrialPromoted
 
 NAN = math.nan
 STUDY = "relation-cnn"
@@ -208,3 +212,163 @@ def test_study_of_another_program_is_left_alone(sqlite_url: str) -> None:
     assert "\n" not in str(refused.value)
     assert len(read_copy(sqlite_url)) == 1
     assert queries.studies(sqlite_url).empty
+
+
+class Outage:
+    """A database that does not answer for some turns of a run's loop, from an event on.
+
+    Args:
+        begin: Makes it fall silent.
+        finish: Makes it answer again.
+    """
+
+    def __init__(self, begin: Callable[[], object], finish: Callable[[], object]) -> None:
+        self.begin, self.finish = begin, finish
+        self.began_at: int | None = None
+        self.turn = 0
+        self.told_meanwhile: list[Event] = []
+
+    def note_turn(self, turn: int) -> None:
+        self.turn = turn
+        if turn == 11:
+            self.began_at = turn
+            self.begin()
+        elif turn == 24:
+            self.finish()
+            self.began_at = None
+
+    def note_event(self, event: Event) -> None:
+        if self.began_at is not None and not isinstance(event, Note):
+            self.told_meanwhile.append(event)
+
+
+@contextmanager
+def fail_in_code(_: str) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
+    """Make each transaction fail, as a driver would."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise StorageUnavailableError("sweeps.db: no answer")
+
+        names = ("record", "begin_trials", "set_kills", "end_paused")
+        yield (
+            lambda: [patch.setattr(recorder, name, fail) for name in names],
+            patch.undo,
+        )
+
+
+@contextmanager
+def lock_file(url: str) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
+    """Lock the SQLite file as another program may."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "BUSY_TIMEOUT_S", 0.01)
+        path = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            yield lambda: other.execute("BEGIN IMMEDIATE"), lambda: other.execute("ROLLBACK")
+
+
+@contextmanager
+def stop_server(url: str) -> Iterator[tuple[Callable[[], object], Callable[[], object]]]:
+    """End all connections of a PostgreSQL database, and let it take no other."""
+    import psycopg
+
+    head, _, name = url.rpartition("/")
+
+    with psycopg.connect(f"{head}/postgres", autocommit=True) as admin:
+
+        def stop() -> None:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+            admin.execute(ends, [name])
+
+        def start() -> None:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+        yield stop, start
+
+
+OUTAGES = [
+    ("sqlite_url", fail_in_code),
+    ("sqlite_url", lock_file),
+    pytest.param("postgres_url", stop_server, marks=pytest.mark.postgres),
+]
+
+
+@pytest.mark.parametrize(("database_of", "silence"), OUTAGES)
+def test_training_goes_on_while_the_database_does_not_answer(
+    database_of: str, silence: Any, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue(database_of)
+    monkeypatch.setattr(study_writer, "FIRST_RETRY_S", 0.0)
+    monkeypatch.setattr(study_writer, "LONGEST_RETRY_S", 0.0)
+    executor = ScriptedExecutor(CURVES.__getitem__)
+    with silence(url) as (begin, finish):
+        outage = Outage(begin, finish)
+        end, events = run_scripted(
+            make_config(url, "trials=5", "slots=1"),
+            executor,
+            on_event=outage.note_event,
+            on_turn=outage.note_turn,
+        )
+    assert end.ending == "done"
+    assert outage.told_meanwhile == [], "what is not written is not told"
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert sum("the run waits up to" in text for text in notes) == 1
+    assert sum("answers again" in text for text in notes) == 1
+    told = [(event.trial, event.epoch) for event in events if isinstance(event, EpochDone)]
+    assert told == [
+        (int(trial), int(epoch))
+        for trial, epoch in zip(
+            *queries.curves(url, STUDY)[["trial", "epoch"]].T.values, strict=True
+        )
+    ]
+    assert_copy_is_complete(url, 5)
+
+
+def test_run_gives_up_in_a_line_once_it_has_waited_and_the_next_one_goes_on(
+    sqlite_url: str,
+) -> None:
+    config = make_config(sqlite_url, "trials=5", "db_wait=0")
+    with fail_in_code(sqlite_url) as (begin, _), pytest.raises(StorageUnavailableError) as error:
+        run_scripted(config, CURVES.__getitem__, on_turn=lambda turn: turn == 7 and begin())
+    assert "\n" not in str(error.value)
+    run_scripted(config, CURVES.__getitem__)
+    assert_copy_is_complete(sqlite_url, 5)
+
+
+def delete_database(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def put_another_in_its_place(path: Path) -> None:
+    other = path.with_name("other.db")
+    with closing(sqlite3.connect(other)) as made:
+        made.execute("CREATE TABLE mine (x)")
+    other.replace(path)
+
+
+@pytest.mark.parametrize("meddle", [delete_database, put_another_in_its_place])
+def test_database_that_is_taken_away_ends_the_run_and_nothing_is_lost(
+    sqlite_url: str, meddle: Callable[[Path], None]
+) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    config = make_config(sqlite_url, "trials=5", "slots=1")
+    events: list[Event] = []
+    with pytest.raises(StorageError, match="was deleted or replaced") as refused:
+        run_scripted(
+            config,
+            CURVES.__getitem__,
+            on_event=events.append,
+            on_turn=lambda turn: turn == 17 and meddle(path),
+        )
+    assert "\n" not in str(refused.value)
+    (rescued,) = path.parent.glob("*rescued*")
+    assert str(rescued) in str(refused.value)
+    told = [(event.trial, event.epoch) for event in events if isinstance(event, EpochDone)]
+    assert len(told) > 7
+    assert len(queries.curves(f"sqlite:///{rescued}", STUDY)) == len(told)
+    delete_database(path)
+    rescued.rename(path)
+    run_scripted(config, CURVES.__getitem__)
+    assert_copy_is_complete(sqlite_url, 5)

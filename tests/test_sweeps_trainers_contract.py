@@ -14,7 +14,7 @@ from small import CLASSES, PATIENCE_S, VALIDATION, make_params, write_objective
 from objectives.api import EpochReport, FusionKey, find_fusion_key
 from search_spaces.hparams import Hparams
 from sweeps.trainers.executor import LocalExecutor, Report
-from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Save
+from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Save, Stop
 
 Segments = tuple[tuple[int, int], ...]
 LANES = itertools.count(0, 10)
@@ -223,6 +223,9 @@ def test_trial_goes_on_in_another_trainer_from_what_is_left_of_its_state(
         for n, best in ((5, 3), (3, 1), (7, None))
     ]
     moved = trainers.obey(tell(lane, data_epoch=3, place=tuple(places)), trainer=1)
+    is_damaged = file in ("cut", "gone", "of another")
+    again = [note for note in moved.notes if "are trained again from their records" in note]
+    assert len(again) == is_damaged
     assert same(moved.reports) == same(expected.reports)
     # What was kept has moved along, or was found again, in the state or after it.
     counted = {trial: counts.matrix for trial, counts in moved.best_counts}
@@ -266,18 +269,49 @@ def test_trials_whose_clocks_differ_are_trained_again_and_go_on_in_one_lane(
     assert answers[0] == answers[1]
 
 
-def test_states_that_cannot_be_written_are_said_and_the_lane_trains_on(
+def test_files_that_cannot_be_written_are_said_and_the_lane_trains_on(
     trainers: Trainers, lane: int, tmp_path: Path
 ) -> None:
     first = trainers.obey(tell(lane, place=(place(5), place(3))))
     assert first.is_written
-    (tmp_path / "no folder").write_text("a file")
-    told = tell(lane, checkpoint=tmp_path / "no folder" / "s.safetensors", checkpointed=(5,))
-    answer = trainers.obey(told)
+    full = tmp_path / "no folder"
+    full.write_text("a file")
+    answer = trainers.obey(
+        tell(
+            lane,
+            keep=(3,),
+            save=(Save(3, full / "w.safetensors"),),
+            checkpoint=full / "s.safetensors",
+            checkpointed=(5,),
+            drop=(3,),
+        )
+    )
     assert not answer.is_written
-    assert answer.note is not None
-    assert answer.note.startswith("trials that pause must be trained again to go on: ")
-    assert [one.epoch for one in answer.reports] == [2, 2]
+    (note,) = answer.notes
+    assert note.startswith("trials that pause must be trained again to go on: ")
+    assert (answer.saved, [trial for trial, _ in answer.unsaved]) == ((), [3])
+    assert [(one.slot, one.epoch) for one in answer.reports] == [(5, 2)]
+
+
+def test_epoch_that_is_stopped_leaves_the_states_before_it(
+    trainers: Trainers, lane: int, tmp_path: Path
+) -> None:
+    places = tuple(place(n, mode="slow") for n in (5, 3))
+    trainers.obey(tell(lane, mode="slow", place=places))
+    expected = trainers.obey(tell(lane, mode="slow"))
+    trainers.obey(tell(lane, mode="slow", drop=(5, 3), is_closed=True, is_trained=False))
+    trainers.obey(tell(lane + 1, mode="slow", place=places))
+    path = tmp_path / "states.safetensors"
+    trainers.executor.send(0, tell(lane + 1, mode="slow"))
+    trainers.executor.send(0, Stop(path))
+    ((_, stopped),) = trainers.wait()
+    assert isinstance(stopped, Answer)
+    assert (stopped.is_stopped, stopped.reports, sorted(stopped.kept)) == (True, (), [3, 5])
+    # One that comes too late is not answered: the next command is.
+    trainers.executor.send(0, Stop(path))
+    places = tuple(place(n, path, segments=((0, 1),), mode="slow") for n in (5, 3))
+    resumed = trainers.obey(tell(lane + 2, mode="slow", data_epoch=1, place=places))
+    assert same(resumed.reports) == same(expected.reports)
 
 
 def test_trial_that_cannot_be_trained_again_is_refused(trainers: Trainers, lane: int) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from objectives.api import Data, DataError, Split
 from objectives.data.targets import Targets, check_targets
-from objectives.metrics import find_classes
+from objectives.metrics import count_classes
 
 #: Examples in all, up to which a class is called rare.
 _RARE = 2
@@ -141,7 +141,7 @@ def _to_integers(values: object, place: str, what: str) -> npt.NDArray[np.int64]
 
 def _check_targets(values: object, num_classes: int, place: str) -> Targets:
     targets = _to_array(values, place)
-    if targets.dtype.kind == "b" or targets.shape == (0,):
+    if targets.shape == (0,) or (targets.dtype.kind == "b" and targets.ndim == 1):
         targets = targets.astype(np.int64)
     return check_targets(targets, num_classes, place)
 
@@ -168,7 +168,7 @@ def describe_classes(data: Data) -> list[str]:
     Of a distribution the likeliest class counts.
     """
     train, validation, test = (
-        _count_classes(split, len(data.class_names))
+        count_classes(split.targets, len(data.class_names))
         for split in (data.train, data.validation, data.test)
     )
     sentences = []
@@ -188,11 +188,7 @@ def _name_some(data: Data, indexes: npt.NDArray[np.int64]) -> str:
     return ", ".join(names) + (", ..." if len(indexes) > 5 else "")
 
 
-def _count_classes(split: Split, num_classes: int) -> npt.NDArray[np.int64]:
-    return np.bincount(find_classes(split.targets), minlength=num_classes)
-
-
 def _check_trained(train: Split, names: tuple[str, ...], place: str) -> None:
-    for index in np.flatnonzero(_count_classes(train, len(names)) == 0):
+    for index in np.flatnonzero(count_classes(train.targets, len(names)) == 0):
         text = f"class {names[index]!r} (target {index}) has no row in train"
         raise DataError(f"{place}: {text}; expected every class there")

@@ -36,7 +36,8 @@ class Examples:
 
     Attributes:
         class_names: Names of the C classes, by index.
-        targets: A class for each example by index, (N,), or a distribution over them, (N, C).
+        targets: A class for each example by index, (N,), a distribution over them, (N, C), or
+            which labels it has, (N, C).
         splits: "train", "validation" or "test", (N,).
     """
 
@@ -96,7 +97,7 @@ def read_examples(
         DataError: If a row has no class or no split, or if nothing could be trained or measured.
     """
     class_names, targets = read_targets(rows, label)
-    classes = [class_names[index] for index in find_classes(targets)]
+    classes = _stratify(class_names, targets)
     if "split" in rows.names:
         splits = _read_splits(rows)
     else:
@@ -111,6 +112,16 @@ def read_examples(
         text = f"class {name!r} of the split {split!r} is absent from train"
         raise rows.error(untrained, f"{text}; expected every class there")
     return Examples(class_names, targets, np.array(splits, dtype=np.str_))
+
+
+def _stratify(class_names: Sequence[str], targets: Targets) -> list[str]:
+    """Return the class of each example; of several labels the rarest, "" of none."""
+    if targets.dtype != np.bool_:
+        return [class_names[index] for index in find_classes(targets)]
+    order = np.argsort(targets.sum(axis=0), kind="stable")
+    rarest = targets[:, order].argmax(axis=1)
+    has_any = np.asarray(targets.any(axis=1))
+    return [class_names[order[i]] if has else "" for i, has in zip(rarest, has_any, strict=True)]
 
 
 def _read_splits(rows: Rows) -> list[str]:

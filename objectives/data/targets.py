@@ -1,4 +1,4 @@
-"""Targets: a class for each row, or a distribution over the classes (a soft label).
+"""Targets: a class for each row, a distribution over the classes (a soft label), or labels.
 
 Shapes: N rows, C classes.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from objectives.api import DataError
+from objectives.api import MAX_LABELS, DataError
 from objectives.data.rows import Rows
 
 #: How far the sum of a distribution may be from 1.
@@ -18,7 +18,7 @@ TOLERANCE = 1e-4
 #: predict, or a name.
 _MANY = 20
 
-Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32]
+Targets = npt.NDArray[np.int64] | npt.NDArray[np.float32] | npt.NDArray[np.bool_]
 
 
 def is_target(name: str, label: str) -> bool:
@@ -30,6 +30,7 @@ def read_targets(rows: Rows, label: str) -> tuple[tuple[str, ...], Targets]:
     """Return the names of the classes, and the target of each row.
 
     Classes of a column stand in sorted order, those of distributions in the order of the file.
+    Columns of zeros and ones that are no distribution in some row say which labels a row has.
 
     Raises:
         DataError: If a row has no class, or no distribution, or if there are no two classes.
@@ -62,6 +63,8 @@ def _read_distributions(
         text = f"found {', '.join(map(repr, found))} as the distribution of the label; expected"
         raise DataError(f"{rows.source}: {text} {label}.NAME for each of two or more classes")
     shares = np.stack([rows.numbers(name) for name in found], axis=1)
+    if np.isin(shares, (0.0, 1.0)).all() and (shares.sum(axis=1) != 1.0).any():
+        return names, check_targets(shares == 1.0, len(names), rows.source)
     wrong = _find_wrong(shares)
     if len(wrong):
         raise rows.error(wrong, _explain(shares[wrong[0]]))
@@ -69,20 +72,24 @@ def _read_distributions(
 
 
 def check_targets(targets: npt.NDArray[Any], num_classes: int, where: str) -> Targets:
-    """Return a split's targets as the trainer takes them: (N,) int64, or (N, C) float32.
+    """Return a split's targets as the trainer takes them, see ``objectives.api.Split``.
 
     Distributions stay as they are: nothing is scaled to sum to 1.
 
     Args:
         targets: A class by index for each row, (N,) whole numbers in [0, C), or a distribution
-            over the classes for each, (N, C).
+            over the classes for each, (N, C), or true for each label that it has, (N, C).
         num_classes: C.
         where: What the targets are of, for the message.
 
     Raises:
         DataError: If they are neither; rows are counted from 1.
     """
-    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind in "biuf":
+    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind == "b":
+        if num_classes > MAX_LABELS:
+            raise DataError(f"{where}: {num_classes} labels; expected at most {MAX_LABELS}")
+        return targets
+    if targets.ndim == 2 and targets.shape[1] == num_classes and targets.dtype.kind in "iuf":
         wrong = _find_wrong(targets)
         if len(wrong):
             raise DataError(f"{where}, row {wrong[0] + 1}: {_explain(targets[wrong[0]])}")

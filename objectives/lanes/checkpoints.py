@@ -4,6 +4,7 @@ The file is safetensors, read without running code; what is no tensor stands in 
 JSON. It is whole or not there at all.
 """
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ def save_states(states: Mapping[int, TrialState], path: Path) -> None:
         for name, tensor in group.items()
     }
     trials = [{"trial": trial, **_to_json(row)} for trial, row in zip(states, rows, strict=True)]
-    header = {_HEADER: json.dumps(trials, allow_nan=False)}
+    told = {"trials": trials, "checksum": _digest(tensors)}
+    header = {_HEADER: json.dumps(told, allow_nan=False)}
     weights.write(safetensors.torch.save(tensors, metadata=header), path)
 
 
@@ -71,13 +73,17 @@ def load_states(path: Path, trials: Collection[int]) -> dict[int, RowState]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
+            told = json.loads((file.metadata() or {})[_HEADER])
+            header = told["trials"]
             row_of = {values["trial"]: row for row, values in enumerate(header)}
             wanted = [row_of[trial] for trial in trials]
             groups: tuple[dict[str, torch.Tensor], ...] = tuple({} for _ in _GROUPS)
-            for key in file.keys():  # noqa: SIM118  # it is no mapping
-                kind, name = key.split("/", 1)
-                groups[_GROUPS.index(kind)][name] = file.get_tensor(key)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
+        if _digest(tensors) != told["checksum"]:
+            raise ValueError("its contents have changed since it was written")
+        for key, tensor in tensors.items():
+            kind, name = key.split("/", 1)
+            groups[_GROUPS.index(kind)][name] = tensor
         rows = Rows(*groups).take(wanted)
         found = {
             trial: _from_json(header[row], rows.row(i))
@@ -88,6 +94,15 @@ def load_states(path: Path, trials: Collection[int]) -> dict[int, RowState]:
         reason = (str(error).splitlines() or [""])[0]
         text = f"{path}: no checkpoint that can be read: {type(error).__name__}: {reason}"
         raise CheckpointError(text) from error
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return a checksum of tensors; not a secret's: a gigabyte takes a second."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 # Hexadecimal floats: exact, and JSON has neither NaN (armijo's rate) nor infinity (the best loss

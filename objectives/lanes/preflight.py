@@ -3,7 +3,7 @@
 Shapes: B batch, C classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,7 +101,11 @@ def _check_on(
         logits = module.to(device).train()(*inputs)
     except (Exception, SystemExit) as error:
         raise explain(f"forward of {built}", error, place=place) from error
-    _check_logits(logits, inputs, num_classes=len(data.class_names), place=place)
+    num_classes = len(data.class_names)
+    widths = [num_classes]
+    if num_classes == 2 and data.train.targets.dtype != np.bool_:
+        widths.append(1)
+    _check_logits(logits, inputs, widths, place=place)
     return module
 
 
@@ -120,7 +124,7 @@ def _augmented(augment: Augment, inputs: Inputs, *, place: str) -> Inputs:
 
 
 def _check_logits(
-    output: object, inputs: tuple[torch.Tensor, ...], *, num_classes: int, place: str
+    output: object, inputs: tuple[torch.Tensor, ...], widths: Sequence[int], *, place: str
 ) -> None:
     logits = find_logits(output)
     if logits is None:
@@ -129,12 +133,12 @@ def _check_logits(
             "tuple they are the first part, in a dict they are called 'logits'"
         )
     batch = len(inputs[0])
-    allowed = [(batch, num_classes), *([(batch, 1)] if num_classes == 2 else [])]
+    allowed = [(batch, width) for width in widths]
     if tuple(logits.shape) not in allowed:
         expected = " or ".join(str(shape) for shape in allowed)
         raise ObjectiveError(
             f"{place}: the model's output for {batch} examples has the shape "
-            f"{tuple(logits.shape)}; expected {expected}, as there are {num_classes} classes"
+            f"{tuple(logits.shape)}; expected {expected}, as there are {widths[0]} classes"
         )
     is_finite = all(bool(x.isfinite().all()) for x in inputs)
     if is_finite and not bool(logits.isfinite().all()):

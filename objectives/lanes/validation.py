@@ -21,12 +21,19 @@ class Validation:
     Args:
         split: The examples; the true class of a distribution is its likeliest.
         num_classes: C.
+
+    A prediction is a class by index; of examples that may have several labels it is a number with
+    a bit for each.
     """
 
     def __init__(self, split: TensorSplit, num_classes: int) -> None:
         self.num_classes = num_classes
         self.num_examples = len(split)
+        self._has_labels = split.targets.dtype == torch.bool
+        self._bits_C = torch.arange(num_classes, device=split.targets.device)
         self.dtype = torch.uint8 if num_classes <= 256 else torch.int32
+        if self._has_labels and num_classes > 8:
+            self.dtype = torch.int64
         self._split = split
         batches = split.evaluation_batches(num_classes)
         self.longest_batch = max(map(len, batches))
@@ -34,8 +41,11 @@ class Validation:
         self._batches = [
             (torch.from_numpy(rows).to(device), split.longest(rows)) for rows in batches
         ]
-        true_N = losses.true_classes(split.targets).cpu().numpy()
-        self._support_C = np.bincount(true_N, minlength=num_classes).astype(np.int64)
+        if self._has_labels:
+            self._support_C = split.targets.sum(dim=0).cpu().numpy()
+        else:
+            true_N = losses.true_classes(split.targets).cpu().numpy()
+            self._support_C = np.bincount(true_N, minlength=num_classes).astype(np.int64)
 
     @torch.no_grad()
     def run(
@@ -55,15 +65,21 @@ class Validation:
         """
         slots, device = len(predictions_SN), predictions_SN.device
         loss_sums_S = torch.zeros(slots, dtype=torch.float64, device=device)
-        counter = _Counter(slots, self.num_classes, device)
+        has_matrix = self.num_classes <= MAX_MATRIX_CLASSES and not self._has_labels
+        counter = _Counter(slots, self.num_classes, device, has_matrix=has_matrix)
         program.model.eval()
         for index_B, longest in self._batches:
             inputs, targets = self._split.take(index_B, longest)
             logits_SBC = program.logits(own, inputs)
             loss_sums_S += losses.cross_entropy(logits_SBC, targets) * len(index_B)
-            predicted_SB = logits_SBC.argmax(dim=-1)
+            if self._has_labels:
+                present_SBC = logits_SBC > 0
+                predicted_SB = (present_SBC << self._bits_C).sum(dim=-1)
+                counter.add_labels(targets, present_SBC)
+            else:
+                predicted_SB = logits_SBC.argmax(dim=-1)
+                counter.add(losses.true_classes(targets), predicted_SB)
             predictions_SN.index_copy_(1, index_B, predicted_SB.to(self.dtype))
-            counter.add(losses.true_classes(targets), predicted_SB)
             if on_step is not None:
                 on_step()
         return (loss_sums_S / self.num_examples).tolist(), counter.counts(self._support_C)
@@ -75,8 +91,10 @@ class _Counter:
     With 8,000 classes the pairs of 16 slots would take 8 GB.
     """
 
-    def __init__(self, slots: int, num_classes: int, device: torch.device) -> None:
-        self._has_matrix = num_classes <= MAX_MATRIX_CLASSES
+    def __init__(
+        self, slots: int, num_classes: int, device: torch.device, *, has_matrix: bool
+    ) -> None:
+        self._has_matrix = has_matrix
         shape = (slots, num_classes if self._has_matrix else 2, num_classes)
         self._table = torch.zeros(shape, dtype=torch.int64, device=device)
         self._starts_S1 = torch.arange(slots, device=device).unsqueeze(1) * self._table[0].numel()
@@ -91,6 +109,10 @@ class _Counter:
         self._add(self._starts_S1 + predicted_SB, is_right_SB)
         cells_SB = self._starts_S1 + self._table.shape[2] + predicted_SB
         self._add(cells_SB, torch.ones_like(cells_SB))
+
+    def add_labels(self, true_BC: torch.Tensor, predicted_SBC: torch.Tensor) -> None:
+        self._table[:, 0] += (predicted_SBC & true_BC).sum(dim=1)
+        self._table[:, 1] += predicted_SBC.sum(dim=1)
 
     def _add(self, cells_SB: torch.Tensor, values_SB: torch.Tensor) -> None:
         self._table.view(-1).scatter_add_(0, cells_SB.flatten(), values_SB.flatten())

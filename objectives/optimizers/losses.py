@@ -1,7 +1,8 @@
 """The loss of many trials on one batch, each with its own class weights and label smoothing.
 
 Equal to ``torch.nn.CrossEntropyLoss(weight=..., label_smoothing=...)`` a slot, whether a target is
-a class or a distribution over the classes.
+a class or a distribution over the classes, and to ``BCEWithLogitsLoss`` where it is a set of
+labels.
 Shapes: S slots, B batch, C classes.
 """
 
@@ -36,6 +37,10 @@ class Criterion:
     def loss_of_first(self, logits_BC: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the first trial's loss, (), as PyTorch's own function computes it."""
         weights_C = None if self.weights_SC is None else self.weights_SC[0]
+        if targets.dtype == torch.bool:
+            return functional.binary_cross_entropy_with_logits(
+                logits_BC, _smooth_labels(targets, self.first_smoothing), pos_weight=weights_C
+            )
         return functional.cross_entropy(
             logits_BC, targets, weights_C, label_smoothing=self.first_smoothing
         )
@@ -78,15 +83,18 @@ def cross_entropy(
 
     Args:
         logits_SBC: What the model says.
-        targets: True classes, (B,), or distributions over the classes, (B, C).
+        targets: True classes, (B,), distributions over the classes, (B, C), or which labels each
+            example has, (B, C) bool, whose loss is the mean of the binary cross-entropies.
         weights_SC: Weight of each class, or None: all weigh 1, to the bit the same. For classes
             the mean is over the weights of the true ones; for distributions it is over the
-            examples, as PyTorch's.
+            examples, as PyTorch's. Of labels, it is how much more a present one weighs.
         smoothing_S: Share of each target that is spread over all classes, or None: no slot
             smooths. A slot of 0 gets the loss and gradient that it has without, to the bit.
     """
     if targets.dim() == 1:
         return _of_classes(logits_SBC, targets, weights_SC, smoothing_S)
+    if targets.dtype == torch.bool:
+        return _of_labels(logits_SBC, targets, weights_SC, smoothing_S)
     return _of_distributions(logits_SBC, targets, weights_SC, smoothing_S)
 
 
@@ -99,12 +107,16 @@ def balanced_weights(targets: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Return examples / (classes * examples of the class), (C,); 0 for an absent class.
 
     So label smoothing draws no example to a class that is never right (pytorch#104776). A
-    distribution counts for each class by its share; a sum below 1 counts as 1.
+    distribution counts for each class by its share; a sum below 1 counts as 1. Of a label it is
+    the number of examples without it for each one that has it.
     """
     if targets.dim() == 1:
         counts_C = torch.bincount(targets, minlength=num_classes)
     else:
         counts_C = targets.sum(dim=0, dtype=torch.float64)
+    if targets.dtype == torch.bool:
+        odds_C = (len(targets) - counts_C).clamp(min=1) / counts_C.clamp(min=1)
+        return torch.where(counts_C > 0, odds_C, 0.0).to(torch.float32)
     weights_C = len(targets) / (num_classes * counts_C.clamp(min=1).to(torch.float32))
     return torch.where(counts_C > 0, weights_C, 0.0)
 
@@ -165,6 +177,27 @@ def _of_distributions(
     # Contiguous first: a sum over strided rows depends on how many slots lie beside it.
     losses_SB = -shares_SCB.mT.contiguous().sum(dim=-1)
     return losses_SB.sum(dim=1) / len(targets_BC)
+
+
+def _of_labels(
+    logits_SBC: torch.Tensor,
+    targets_BC: torch.Tensor,
+    weights_SC: torch.Tensor | None,
+    smoothing_S: torch.Tensor | None,
+) -> torch.Tensor:
+    smoothing = 0.0 if smoothing_S is None else smoothing_S.view(-1, 1, 1)
+    present = _smooth_labels(targets_BC, smoothing)
+    present_SBC = -functional.logsigmoid(logits_SBC) * present
+    if weights_SC is not None:
+        present_SBC = present_SBC * weights_SC.unsqueeze(1)
+    losses_SBC = present_SBC - functional.logsigmoid(-logits_SBC) * (1 - present)
+    # Contiguous first, as below.
+    return losses_SBC.contiguous().flatten(1).sum(dim=1) / targets_BC.numel()
+
+
+def _smooth_labels(targets_BC: torch.Tensor, smoothing: float | torch.Tensor) -> torch.Tensor:
+    # A share of 0 leaves every bit: times 1, plus 0.
+    return targets_BC.to(torch.float32) * (1 - smoothing) + smoothing / 2
 
 
 def _log_shares(logits_SBC: torch.Tensor) -> torch.Tensor:

@@ -4,13 +4,10 @@ Everything that is tested in a study is tested together (Holm 1979), so that of 
 nothing helps at most 5 % are told to change something. Opens no database.
 """
 
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from search_spaces.presets import ARGUMENTS
 from search_spaces.space import parse_space
@@ -24,7 +21,6 @@ from sweeps.analysis.effects import (
 )
 from sweeps.analysis.epochs import check_epochs
 from sweeps.analysis.facts import TrialFacts
-from sweeps.analysis.notes import Remark
 from sweeps.analysis.ties import Ties
 from sweeps.analysis.verdicts import Judged, Reason, Verdict
 from sweeps.read import words
@@ -34,14 +30,12 @@ from sweeps.read.study import Study
 MOST_ADVICE = 3
 #: Share of studies without an effect that may be told of one.
 LEVEL = 0.05
-#: What is stronger when it is larger, against overfitting.
-_REGULARISERS = frozenset({"dropout", "weight_decay", "label_smoothing"})
 
 
 def advise(
     study: Study, facts: Sequence[TrialFacts], judged: Sequence[Judged], ties: Ties
 ) -> tuple[Advice, ...]:
-    """Return at most three changes, the largest gain first; none where nothing is shown.
+    """Return at most three changes, in the order of ``Kind``; none where nothing is shown.
 
     A foreign study has no settings to change, and one in which the training data are learned and
     nothing of the validation data has none that would help.
@@ -49,12 +43,9 @@ def advise(
     if not study.is_sweep or _is_nothing_general(judged):
         return ()
     standings = compare_all(facts)
-    tests = [
-        *_test_ranges(study, standings, judged),
-        *check_epochs(study, facts, ties),
-    ]
-    # A gain that is not known comes after those that are.
-    return tuple(sorted(_correct(tests), key=lambda each: -np.nan_to_num(each.gain))[:MOST_ADVICE])
+    tests = [*_test_ranges(study, standings), *check_epochs(study, facts, ties)]
+    order = list(Kind)
+    return tuple(sorted(_correct(tests), key=lambda each: order.index(each.kind))[:MOST_ADVICE])
 
 
 def _correct(tests: Sequence[Tested]) -> Iterator[Advice]:
@@ -74,23 +65,18 @@ def _is_nothing_general(judged: Sequence[Judged]) -> bool:
     )
 
 
-def _test_ranges(study: Study, standings: Standings, judged: Sequence[Judged]) -> Iterator[Tested]:
+def _test_ranges(study: Study, standings: Standings) -> Iterator[Tested]:
     sampler = (study.config.get("sampler") or {}).get("name")
-    overfits = any(
-        each.verdict is Verdict.OVERFITTING
-        or any(note.remark is Remark.SURER for note in each.notes)
-        for each in judged
-    )
     for effect in find_effects(standings, study.space, sampler=sampler):
-        worth = effect.is_open and effect.gain > study.min_delta and effect.gain_low > 0
-        yield Tested(effect.p, _move_range(study, effect, overfits) if worth else None)
+        is_worth = effect.is_open and effect.lead > study.min_delta
+        yield Tested(effect.p, _move_range(study, effect) if is_worth else None)
 
 
-def _move_range(study: Study, effect: Effect, overfits: bool) -> Advice | None:
+def _move_range(study: Study, effect: Effect) -> Advice | None:
     ends = propose(effect)
     if ends is None:
         return None
-    each, is_up = effect.range, effect.end == "high"
+    each, is_up = effect.parameter, effect.end == "high"
     low, high = ends
     path = each.path
     changes: dict[str, Any]
@@ -105,25 +91,17 @@ def _move_range(study: Study, effect: Effect, overfits: bool) -> Advice | None:
         said = f"{low:g} to {high:g}"
     if not _is_allowed(study, changes):
         return None
-    own = each.row.name.removeprefix("model.")
-    is_regulariser = own in _REGULARISERS or "dropout" in own
-    kind = Kind.RATE if each.row.name == "learning_rate" else Kind.EDGE
     of = "" if effect.optimizer is None else f" of {effect.optimizer}"
-    name = words.label(each.row.name) + of
-    text = f"{'Raise' if is_up else 'Lower'} the {name}: sample {said}."
-    if is_regulariser and is_up and overfits:
-        kind, text = Kind.REGULARISE, f"Regularise more, by {name}: sample {said}."
-    where = "upper" if is_up else "lower"
-    evidence = (
-        f"Of {words.count(effect.trials, 'trial')}, those near the {where} end of "
+    change, side = ("Raise", "upper") if is_up else ("Lower", "lower")
+    return Advice(
+        Kind.RATE if each.row.name == "learning_rate" else Kind.EDGE,
+        f"{change} the {words.label(each.row.name)}{of}: sample {said}.",
+        f"Of {words.count(effect.trials, 'trial')}, those near the {side} end of "
         f"{each.low:g} to {each.high:g} were ahead in {effect.outer * 100:.0f} % of the "
-        f"comparisons after as many epochs (for most no more than {effect.epochs}), those in the "
-        f"other half in {effect.others * 100:.0f} %; the trials with the most epochs agree."
+        "comparisons with other trials after as many epochs, those in the other half in "
+        f"{effect.others * 100:.0f} %.",
+        options=tuple(_set(name, value) for name, value in changes.items()),
     )
-    options = tuple(_set(name, value) for name, value in changes.items())
-    known = (effect.gain, effect.gain_low, effect.gain_high)
-    gains = known if effect.is_late else (math.nan,) * 3
-    return Advice(kind, text, evidence, *gains, 1.0, options)
 
 
 def _set(name: str, value: object) -> str:

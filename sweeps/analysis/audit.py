@@ -11,7 +11,9 @@ chance explains.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from storage.schema import BEHIND, ENDED
 from sweeps.analysis.facts import TrialFacts
@@ -21,11 +23,8 @@ from sweeps.outcomes import Outcome
 from sweeps.read.study import Study
 from sweeps.read.words import count, duration, is_missing, signed
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-#: Columns of ``to_frame``. ``epochs_saved``: those that patience alone would have taken at least;
-#: ``seconds_saved``: the same at the trial's own pace; ``would_stop_outcome``,
+#: Columns of ``Audit.trials``. ``epochs_saved``: those that patience alone would have taken, at
+#: least; ``seconds_saved``: the same at the trial's own pace; ``would_stop_outcome``,
 #: ``would_stop_epoch``, ``would_stop_score``: the end that an audited trial would have had, and
 #: its best score by then; ``missed``: points of the score that stopping it would have lost;
 #: ``is_wrong``: whether that is above ``min_delta`` and what chance explains. Missing where a
@@ -51,114 +50,47 @@ _NOTHING = 0.00005
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
-    """Trials of one outcome.
-
-    Attributes:
-        outcome: Why they ended.
-        trials: How many.
-        epochs: Epochs that they trained together.
-        saved: Epochs that patience alone would have taken more, at least.
-        seconds: Seconds that those would have taken, at each trial's own pace.
-    """
-
-    outcome: str
-    trials: int
-    epochs: int
-    saved: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A trial that ran on where it would have been stopped.
-
-    Attributes:
-        trial: Its number.
-        outcome: ``stalled`` or ``behind``: the end that it would have had.
-        epoch: When.
-        score: Its best score by then.
-        missed: Points of the score that stopping it would have lost; 0 or less: none. NaN: too
-            little is known to tell.
-        is_wrong: Whether that is above ``min_delta`` and above what chance explains.
-    """
-
-    trial: int
-    outcome: str
-    epoch: int
-    score: float
-    missed: float
-    is_wrong: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Audit:
     """What stopping saved and cost in a study.
 
     Attributes:
-        totals: By outcome, of the trials that have ended and trained.
-        checked: The audited trials, by number.
+        trials: One row a trial that has ended and trained (``STOP_AUDIT``), by number.
         cost: By how much the best score would be lower, had the trials been stopped whose stop
             is wrong; NaN without an audited trial.
         sentences: The same for people.
     """
 
-    totals: tuple[Total, ...]
-    checked: tuple[Checked, ...]
+    trials: pd.DataFrame
     cost: float
     sentences: tuple[str, ...]
-
-    @property
-    def saved(self) -> int:
-        """Epochs saved by all trials together."""
-        return sum(each.saved for each in self.totals)
 
 
 def audit(study: Study, facts: Sequence[TrialFacts]) -> Audit:
     """Return what stopping saved and cost."""
-    frame = to_frame(study, facts)
-    sums = frame.groupby("outcome")[["epochs_run", "epochs_saved", "seconds_saved"]].sum()
-    totals = tuple(
-        Total(
-            outcome,
-            int((frame["outcome"] == outcome).sum()),
-            int(sums.loc[outcome, "epochs_run"]),
-            int(sums.loc[outcome, "epochs_saved"]),
-            float(sums.loc[outcome, "seconds_saved"]),
-        )
-        for outcome in ENDED
-        if outcome in sums.index
-    )
-    checked = tuple(_check(study, facts))
+    trials = _list_trials(study, facts)
+    checked = trials[trials["would_stop_epoch"].notna()]
     cost = _find_cost(study, checked)
-    sentences = (*_say_saved(totals), *_say_checked(study, totals, checked, cost))
-    return Audit(totals, checked, cost, sentences)
+    sentences = (*_say_saved(trials), *_say_checked(study, trials, checked, cost))
+    return Audit(trials, cost, sentences)
 
 
-def to_frame(study: Study, facts: Sequence[TrialFacts]) -> "pd.DataFrame":
-    """Return one row a trial that has ended and trained (``STOP_AUDIT``), by number."""
-    import pandas as pd
-
+def _list_trials(study: Study, facts: Sequence[TrialFacts]) -> pd.DataFrame:
     facts_of = {each.trial: each for each in facts}
     ended = study.results["outcome"].isin(ENDED) & study.results["trial"].isin(list(facts_of))
-    results = study.results[ended].sort_values("trial", ignore_index=True)
-    saved = [_count_saved(study, facts_of[trial]) for trial in results["trial"].tolist()]
-    found = results[[name for name in STOP_AUDIT if name in results]].assign(
-        study=study.name, epochs_saved=saved, missed=math.nan, is_wrong=pd.NA
+    found = study.results[ended].sort_values("trial", ignore_index=True)
+    own = [facts_of[trial] for trial in found["trial"].tolist()]
+    missed = [
+        _miss(study, each, row, facts) for each, row in zip(own, found.itertuples(), strict=True)
+    ]
+    found = found.assign(
+        study=study.name,
+        epochs_saved=[_count_saved(study, each) for each in own],
+        missed=[each for each, _ in missed],
+        is_wrong=[each for _, each in missed],
     )
     pace = found["seconds"] / found["epochs_run"].clip(lower=1)
     found["seconds_saved"] = found["epochs_saved"] * pace
-    for each in _check(study, facts):
-        is_it = found["trial"] == each.trial
-        known = pd.NA if math.isnan(each.missed) else each.is_wrong
-        found.loc[is_it, ["missed", "is_wrong"]] = [each.missed, known]
     return found[list(STOP_AUDIT)].astype(dict(STOP_AUDIT))
-
-
-def is_risen(facts: TrialFacts, epoch: int, *, min_delta: float) -> bool:
-    """Return whether a trial's line rises after an epoch by more than chance and ``min_delta``."""
-    rise, chance = _rise(facts, epoch)
-    return rise > max(min_delta, chance)
 
 
 def _count_saved(study: Study, facts: TrialFacts) -> int:
@@ -170,22 +102,16 @@ def _count_saved(study: Study, facts: TrialFacts) -> int:
     return max(more, 0)
 
 
-def _check(study: Study, facts: Sequence[TrialFacts]) -> list[Checked]:
-    results = study.results[study.results["would_stop_epoch"].notna()].set_index("trial")
-    checked = []
-    for each in facts:
-        if each.trial not in results.index:
-            continue
-        row = results.loc[each.trial]
-        outcome, epoch = str(row["would_stop_outcome"]), int(row["would_stop_epoch"])
-        if outcome == Outcome.BEHIND.value:
-            missed, chance = _lead(study, each, facts)
-        else:
-            missed, chance = _rise(each, epoch)
-        is_wrong = missed > max(study.min_delta, chance)
-        score = float(row["would_stop_score"])
-        checked.append(Checked(each.trial, outcome, epoch, score, missed, is_wrong))
-    return checked
+def _miss(study: Study, own: TrialFacts, row: Any, facts: Sequence[TrialFacts]) -> tuple[Any, Any]:
+    """Return the points that stopping an audited trial would have lost, and whether wrongly."""
+    if is_missing(row.would_stop_epoch):
+        return math.nan, pd.NA
+    if row.would_stop_outcome == BEHIND:
+        missed, chance = _lead(study, own, facts)
+    else:
+        missed, chance = _rise(own, int(row.would_stop_epoch))
+    is_wrong = missed > max(study.min_delta, chance)
+    return missed, pd.NA if math.isnan(missed) else is_wrong
 
 
 def _lead(study: Study, own: TrialFacts, facts: Sequence[TrialFacts]) -> tuple[float, float]:
@@ -228,56 +154,51 @@ def _rise(facts: TrialFacts, epoch: int) -> tuple[float, float]:
     return max(after) - first, _LARGE * math.sqrt(2) * fit.level_error
 
 
-def _find_cost(study: Study, checked: Sequence[Checked]) -> float:
+def _find_cost(study: Study, checked: pd.DataFrame) -> float:
     ranked = study.ranked
-    if not checked or ranked.empty:
+    if checked.empty or ranked.empty:
         return math.nan
-    by_then = {each.trial: each.score for each in checked if each.is_wrong}
-    scores = zip(ranked["trial"].tolist(), ranked["best_score"].tolist(), strict=True)
-    left: float = max(by_then.get(trial, score) for trial, score in scores)
-    return max(float(ranked["best_score"].iloc[0]) - left, 0.0)
+    wrong = checked[checked["is_wrong"].fillna(False)]
+    by_then = dict(zip(wrong["trial"], wrong["would_stop_score"], strict=True))
+    left = ranked["trial"].map(by_then).fillna(ranked["best_score"]).max()
+    return max(float(ranked["best_score"].iloc[0] - left), 0.0)
 
 
-def _say_saved(totals: Sequence[Total]) -> list[str]:
-    behind = [each for each in totals if each.saved]
-    if not behind:
+def _say_saved(trials: pd.DataFrame) -> list[str]:
+    paused = trials[trials["epochs_saved"] > 0]
+    if paused.empty:
         return []
-    trials, saved = sum(each.trials for each in behind), sum(each.saved for each in behind)
-    took = sum(each.epochs for each in totals)
+    saved, seconds = int(paused["epochs_saved"].sum()), float(paused["seconds_saved"].sum())
     return [
-        f"Pausing {count(trials, 'trial')} saved at least {count(saved, 'epoch')}, about "
-        f"{duration(sum(each.seconds for each in behind))} of training, beside the {took:,} that "
-        "were trained: patience alone would have stopped them so much later."
+        f"Pausing {count(len(paused), 'trial')} saved at least {count(saved, 'epoch')}, about "
+        f"{duration(seconds)} of training, beside the {trials['epochs_run'].sum():,} that were "
+        "trained: patience alone would have stopped them so much later."
     ]
 
 
 def _say_checked(
-    study: Study, totals: Sequence[Total], checked: Sequence[Checked], cost: float
+    study: Study, trials: pd.DataFrame, checked: pd.DataFrame, cost: float
 ) -> list[str]:
-    stopped = (Outcome.STALLED.value, Outcome.BEHIND.value)
-    if not checked:
-        if not any(each.outcome in stopped for each in totals):
+    if checked.empty:
+        if not trials["outcome"].isin([BEHIND, Outcome.STALLED.value]).any():
             return []
         if study.audit:
             return [f"What stopping cost is unknown: the audit ({study.audit:g}) drew no trial."]
-        way_out = "with --audit 0.05 one trial in 20 runs on"
-        return [f"What stopping cost is unknown, as no trial was audited; {way_out}."]
-    wrong = [each for each in checked if each.is_wrong]
-    is_one = len(checked) == 1
-    who, them = ("1 trial", "it") if is_one else (f"{len(checked):,} trials", "them")
-    said = f"{who} ran on after the epoch that would have stopped {them}: "
-    if all(is_missing(each.missed) for each in checked):
-        return [f"{said}too little is known of {them} to tell what that brought."]
-    if not wrong:
-        came = "it came to no more" if is_one else "none came to more"
-        return [f"{said}{came} than chance explains."]
-    came = "it came" if is_one else f"{len(wrong):,} of them came"
-    most = signed(max(each.missed for each in wrong))
-    said += f"{came} to more than chance explains, by {most} at most."
+        return [
+            "What stopping cost is unknown, as no trial was audited; with --audit 0.05 one trial "
+            "in 20 runs on."
+        ]
+    said = f"{count(len(checked), 'trial')} ran on after the epoch of their stop: "
+    if checked["missed"].isna().all():
+        return [f"{said}too little is known of them to tell what that brought."]
+    wrong = checked[checked["is_wrong"].fillna(False)]
+    if wrong.empty:
+        return [f"{said}none came to more than chance explains."]
+    said += (
+        f"{len(wrong):,} of them came to more than chance explains, by "
+        f"{signed(wrong['missed'].max())} at most."
+    )
     if is_missing(cost):
         return [said]
     lost = "nothing" if cost < _NOTHING else signed(cost, 4)
-    return [
-        f"{said} Stopping {'it' if len(wrong) == 1 else 'them'} would have cost the best "
-        f"score {lost}."
-    ]
+    return [f"{said} Stopping them would have cost the best score {lost}."]

@@ -29,12 +29,11 @@ End = Literal["low", "high"]
 _BLIND = frozenset({"random", "grid", "qmc"})
 # 8 trials that can be shuffled have 40,320 orders; a test needs as many, and an end of a range 3.
 _FEWEST, _AT_END, _BLOCK = 8, 3, 8
-_SHUFFLES, _REPLICATES, _SEED = 3999, 400, 7
+_SHUFFLES, _SEED = 3999, 7
 # The line still rises at the end of the range: one-sided, 10 % by chance (beside the test of the
 # whole range, which is corrected for all tests of the study).
 _RISES = 1.2815515655446004
-# Half a range further out brings half of what its better half has more than the other: effects
-# flatten. In tests/benchmarks/RESULTS.md beside what it brought.
+# Effects flatten: half a range further out may bring half of what its better half has more.
 _FLATTENS = 0.5
 # Epochs from which a lead is one of the best score.
 _LATE = 4
@@ -46,40 +45,32 @@ MOST_BEYOND = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """Whether trials get better towards one end of a range, and what lies beyond may bring.
+    """Whether trials get better towards one end of a range.
 
     Attributes:
-        range: The range, or the numbers of a list as one.
+        parameter: That of the range, or of the numbers of a list as one.
         choices: The numbers, where it is a list.
         optimizer: Of the trials with this optimizer; None: of all that have the range.
         end: The better end.
         p: Of the standing's dependence on the place, two-sided, not corrected for other tests.
-        is_open: Whether the standing still rises at that end.
-        is_late: Whether the gain is of trials with 4 epochs or more; a lead of fewer epochs is no
-            measure of the best score, and shows the direction alone.
+        is_open: Whether the standing still rises at that end, so that a better one may lie beyond.
+        lead: Half of what trials in the better half of the range have more than the others, less
+            what the best of them all is behind the best of the study.
         trials: T, how many were compared.
-        epochs: Median epochs of these trials: most comparisons have no more.
-        outer: Share of the comparisons that trials in the outer quarter win.
+        outer: Share of the comparisons that trials near the end win.
         others: Likewise of those in the other half.
-        gain: Points that the range beyond is expected to add to the best score of the study.
-        gain_low: It is below this with 5 % probability.
-        gain_high: It is above this with 5 % probability.
     """
 
-    range: Parameter
+    parameter: Parameter
     choices: tuple[float, ...]
     optimizer: str | None
     end: End
     p: float
     is_open: bool
-    is_late: bool
+    lead: float
     trials: int
-    epochs: int
     outer: float
     others: float
-    gain: float
-    gain_low: float
-    gain_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +136,7 @@ def find_effects(
         sampler: What proposed the trials; None: not known, it may learn.
     """
     params = [flatten(each.params) for each in standings.facts]
-    for each, choices in _list_all_ranges(space):
+    for each, choices in _list_ranges(space):
         rows = [i for i, one in enumerate(params) if each.was_drawn(one)]
         groups: dict[str | None, list[int]] = {each.optimizer: rows}
         if each.row.name == "learning_rate" and each.optimizer is None:
@@ -165,7 +156,7 @@ def propose(effect: Effect) -> tuple[float, float] | None:
 
     The new end is at most three times what was tried, or a third of it.
     """
-    each, is_high = effect.range, effect.end == "high"
+    each, is_high = effect.parameter, effect.end == "high"
     tried = each.high if is_high else each.low
     wanted = each.at(1.5) if is_high else each.at(-0.5)
     if wanted is None:
@@ -189,8 +180,8 @@ def _find_step(each: Parameter, end: End) -> float:
     return min(0.5, place - 1 if end == "high" else -place)
 
 
-def _list_all_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Parameter, tuple[float, ...]]]:
-    """Yield each range, and each list of three numbers or more as a range with its choices."""
+def _list_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Parameter, tuple[float, ...]]]:
+    """Yield the ranges of a space, and lists of 3 numbers or more as ranges beside the list."""
     for each in parse_space(space).parameters:
         if isinstance(each.spec, Range):
             if not each.is_single:
@@ -198,14 +189,14 @@ def _list_all_ranges(space: Mapping[str, Any]) -> Iterator[tuple[Parameter, tupl
             continue
         numbers = sorted(
             value
-            for value in each.choices
+            for value in each.spec
             if isinstance(value, int | float) and not isinstance(value, bool)
         )
-        if len(numbers) == len(each.choices) > 2:
-            low, high = numbers[0], numbers[-1]
+        if len(numbers) == len(each.spec) > 2:
+            low, high = float(numbers[0]), float(numbers[-1])
+            is_log = 0 < 8 * low <= high and not each.row.is_beta
             is_int = all(isinstance(value, int) for value in numbers)
-            spec = Range(low=low, high=high, is_int=is_int, log=low > 0 and high >= 8 * low)
-            yield replace(each, spec=spec), tuple(numbers)
+            yield replace(each, spec=Range(low, high, is_log, is_int)), tuple(numbers)
 
 
 def _measure(
@@ -233,36 +224,23 @@ def _measure(
     # value of a quarter may well be inside that quarter.
     step = min(0.25, _find_step(each, end))
     outer, beside = depth <= step, (depth > step) & (depth <= 2.4 * step)
-    gain = low = high = math.nan
-    is_late = False
     # Early epochs favour large steps: where small ones lead all the same, they will later.
     is_safe = each.row.name == "learning_rate" and end == "low"
     is_open = _is_rising(wins, outer, beside) and (
         is_safe or _holds_later(standings, rows, depth, step)
     )
-    if is_open:
-        behind = _find_distance(standings, rows)
-        late = np.array([standings.facts[i].epochs >= _LATE for i in rows])
-        is_late = min((late & (depth < 0.5)).sum(), (late & (depth >= 0.5)).sum()) >= 2
-        used = late if is_late else np.full(len(rows), True)
-        found = _gain(standings, rows[used & (depth < 0.5)], rows[used & (depth >= 0.5)])
-        gain, low, high = (each - behind for each in found)
     raw = standings.wins[rows]
     return Effect(
-        range=each,
+        parameter=each,
         choices=(),
         optimizer=None,
         end=end,
         p=p,
         is_open=is_open,
-        is_late=bool(is_late),
+        lead=_find_lead(standings, rows, depth) if is_open else math.nan,
         trials=len(rows),
-        epochs=int(np.median([standings.facts[i].epochs for i in rows])),
         outer=float(raw[outer].mean()) if outer.any() else math.nan,
         others=float(raw[depth > 0.5].mean()) if (depth > 0.5).any() else math.nan,
-        gain=gain,
-        gain_low=low,
-        gain_high=high,
     )
 
 
@@ -328,27 +306,17 @@ def _holds_later(
     return bool(near[np.argmax(wins)] <= reach and (near - near.mean()) @ wins < 0)
 
 
-def _find_distance(standings: Standings, rows: npt.NDArray[np.int64]) -> float:
-    """Return by how much the best score of these trials is below the best of all."""
+def _find_lead(standings: Standings, rows: npt.NDArray[np.int64], depth: Floats) -> float:
+    """Return ``Effect.lead``, of trials with 4 epochs where both halves have two of them."""
+    is_near = depth < 0.5
+    is_late = np.array([standings.facts[i].epochs >= _LATE for i in rows])
+    if min((is_late & is_near).sum(), (is_late & ~is_near).sum()) < 2:
+        is_late[:] = True
     scores = np.nan_to_num(np.array([each.best_score for each in standings.facts]))
-    return float(scores.max() - scores[rows].max())
 
+    def better(members: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return members[np.argsort(-standings.wins[members])[: max(2, -(-len(members) // 2))]]
 
-def _gain(
-    standings: Standings, near: npt.NDArray[np.int64], far: npt.NDArray[np.int64]
-) -> tuple[float, float, float]:
-    """Return half of what trials near the end have more than those far from it, and 90 %."""
-    rng = np.random.default_rng(_SEED)
-
-    def better(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        return rows[np.argsort(-standings.wins[rows])[: max(2, -(-len(rows) // 2))]]
-
-    def between(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:
-        found = standings.differences[np.ix_(better(first), better(second))]
-        return _FLATTENS * float(found.mean())
-
-    drawn = [
-        between(rng.choice(near, len(near)), rng.choice(far, len(far))) for _ in range(_REPLICATES)
-    ]
-    low, high = np.quantile(drawn, [0.05, 0.95])
-    return between(near, far), float(low), float(high)
+    near, far = better(rows[is_late & is_near]), better(rows[is_late & ~is_near])
+    ahead = _FLATTENS * float(standings.differences[np.ix_(near, far)].mean())
+    return ahead - float(scores.max() - scores[rows].max())

@@ -1,6 +1,6 @@
-"""Advice on the epochs of a trial: its cap, and the patience that ends it before.
+"""Advice on the most epochs of a trial; what is tested is corrected for in ``advice``.
 
-Takes facts of trials; what is tested is corrected for in ``advice``.
+There is none on patience: longer waiting brought no more than other trials of the same epochs.
 """
 
 import math
@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 # Best trials whose curves speak for the epochs of all, at least; as many as a warm start takes.
 _LEADING = 5
+_OWN_ENDS = frozenset({Outcome.EXHAUSTED.value, Outcome.STALLED.value})
 # Fewest trials whose differences have a standard error worth the name.
 _FEWEST = 3
 # A cap is lowered if that saves a third of it: less is not worth another sweep's settings.
@@ -39,40 +40,34 @@ def check_epochs(study: Study, facts: Sequence[TrialFacts], ties: Ties) -> Itera
 
 
 def _test_longer(study: Study, leading: Sequence[TrialFacts], ties: Ties) -> Iterator[Tested]:
-    """Test whether the best trials' scores still rose in the last quarter of their epochs.
+    """Test whether the best trials' scores still rose in the last half of their epochs.
 
     The epochs' noise differs from trial to trial, so that the lines of several trials are
     independent, but for what all lose or win on this validation set.
     """
-    keys = [_limit(study, each) for each in leading]
-    key = max(sorted({each for each in keys if each}), key=keys.count, default=None)
-    own = [each for each, one in zip(leading, keys, strict=True) if one == key]
+    own = [each for each in leading if _is_capped(study, each)]
     fits = [each.score for each in own]
     rises = [fit.line[-1] - fit.line[len(fit.line) // 2 - 1] for fit in fits if fit]
-    if key is None or len(rises) < _FEWEST or 2 * len(rises) <= len(leading):
+    if len(rises) < _FEWEST or 2 * len(rises) <= len(leading):
         return
     p = _t_test(np.array(rises))
     gains = _find_gains(study, own, ties)
     if gains is None:
         yield Tested(p, None)
         return
-    tried = study.max_epochs if key == "max_epochs" else study.patience
-    assert tried is not None
-    is_cap = key == "max_epochs"
-    what = "epochs of a trial" if is_cap else "epochs without a rise that end a trial"
-    rising = sum(rise > 0 for rise in rises)
+    tried, rising = study.max_epochs, sum(rise > 0 for rise in rises)
     evidence = (
-        f"The scores of {words.some(rising, len(rises), 'best trials')} still rose when "
-        f"{'the last epoch ended them' if is_cap else 'patience ended them'}, by "
-        f"{words.signed(float(np.mean(rises)))} in the last quarter of their epochs."
+        f"The scores of {words.some(rising, len(rises), 'best trials')} still rose when the last "
+        f"epoch ended them, by {words.signed(float(np.mean(rises)))} in the last half of their "
+        "epochs."
     )
     if not math.isnan(gains.chance):
         evidence += (
             f" The chance that twice the epochs bring more than a standard error is "
             f"{100 * gains.chance:.0f} %."
         )
-    text = f"Raise the {what} from {tried} to {2 * tried}."
-    options = (f"--set {key}={2 * tried}",)
+    text = f"Raise the epochs of a trial from {tried} to {2 * tried}."
+    options = (f"--set max_epochs={2 * tried}",)
     known = (gains.mean, gains.low, gains.high)
     yield Tested(p, Advice(Kind.EPOCHS, text, evidence, *known, p, options))
 
@@ -112,9 +107,7 @@ def _test_shorter(
     whole = [
         each
         for each in facts
-        if each.outlook is not None
-        and each.score is not None
-        and _limit(study, each) == "max_epochs"
+        if each.outlook is not None and each.score is not None and _is_capped(study, each)
     ]
     needs = [each.outlook.epochs_needed for each in leading if each.outlook is not None]
     total = sum(each.epochs for each in facts)
@@ -158,7 +151,7 @@ def _find_leading(study: Study, facts: Sequence[TrialFacts]) -> list[TrialFacts]
     told = [
         each
         for each in ranked
-        if _limit(study, each) and each.score is not None and not _is_annealed(each)
+        if each.outcome in _OWN_ENDS and each.score is not None and not _is_annealed(each)
     ]
     return told[: max(_LEADING, len(told) // 3)]
 
@@ -167,13 +160,8 @@ def _is_annealed(facts: TrialFacts) -> bool:
     return facts.is_annealed or facts.params.get("schedule") == "cosine"
 
 
-def _limit(study: Study, facts: TrialFacts) -> str | None:
-    """Return which setting ended a trial; None: another one."""
-    if facts.outcome == Outcome.EXHAUSTED.value and facts.epochs >= study.max_epochs:
-        return "max_epochs"
-    if facts.outcome == Outcome.STALLED.value and study.patience is not None:
-        return "patience"
-    return None
+def _is_capped(study: Study, facts: TrialFacts) -> bool:
+    return facts.outcome == Outcome.EXHAUSTED.value and facts.epochs >= study.max_epochs
 
 
 def _t_test(values: Floats) -> float:

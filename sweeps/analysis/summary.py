@@ -75,7 +75,7 @@ def summarise(study: Study) -> Summary:
         advice=advice,
         command=_make_command(study, advice),
         answer=_say_answer(study, ties),
-        findings=tuple(_list_findings(study, facts, judged, ties)),
+        findings=tuple(_list_findings(study, judged, ties)),
         unfinished=tuple(say_unfinished(study)),
         carry_on=carry_on_command(study.name) if is_open else None,
         no_advice="" if advice else _say_no_advice(study, judged),
@@ -188,9 +188,7 @@ def _say_no_advice(study: Study, judged: Sequence[Judged]) -> str:
     return "No comparison between trials shows that other settings would be better."
 
 
-def _list_findings(
-    study: Study, facts: Sequence[TrialFacts], judged: Sequence[Judged], ties: Ties
-) -> list[str]:
+def _list_findings(study: Study, judged: Sequence[Judged], ties: Ties) -> list[str]:
     found = [] if ties.best is None else say_ahead(study.results)
     if ties.luck > study.min_delta:
         found.append(
@@ -209,15 +207,6 @@ def _list_findings(
         found.append(
             f"{words.some(nothing, told, 'trials whose curves tell')} learned the training data "
             "and nothing that holds for validation: look at the labels and the features first."
-        )
-    broken = sum(each.verdict is Verdict.BROKEN for each in judged)
-    if broken:
-        found.append(f"The loss of {words.count(broken, 'trial')} blew up.")
-    short = sum(each.outcome == Outcome.BEHIND.value for each in facts)
-    if short:
-        found.append(
-            f"{words.count(short, 'trial')} of {len(facts)} stopped early, so that their epochs "
-            "went to better ones."
         )
     return found
 

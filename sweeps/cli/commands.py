@@ -152,6 +152,15 @@ _command(
     _option("--workers", int, "Worker processes. (one a core)"),
     _option("--slots", int, "Trials that train together. (as many as pay, measured)"),
     _option("--device", str, "Where to train: auto, cpu or cuda. (auto)", metavar="NAME"),
+    _option(
+        "--checkpoint-seconds", float, "Seconds of training that a dead process may cost. (60)"
+    ),
+    _option(
+        "--db-wait",
+        float,
+        "How long a run waits for a database that does not answer. (10)",
+        metavar="MINUTES",
+    ),
     _option("--seed", int, "Seed of the whole study."),
     _option("--precision", str, "Matrix products: float32 or tf32. (float32)", metavar="NAME"),
     _option("--max-minutes", float, "Minutes after which no further epoch starts."),

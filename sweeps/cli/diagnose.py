@@ -251,5 +251,9 @@ def _describe(summary: Summary, trial: int | None) -> dict[str, Any]:
         "budget": asdict(summary.study.budget),
         "advice": [{**asdict(each), "kind": each.kind.name.lower()} for each in summary.advice],
         "command": summary.command,
-        "stopping": asdict(summary.audit),
+        "stopping": {
+            "trials": summary.audit.trials.to_dict("records"),
+            "cost": summary.audit.cost,
+            "sentences": summary.audit.sentences,
+        },
     }

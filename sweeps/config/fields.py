@@ -17,7 +17,7 @@ _TOLERANT = ("random", "none")
 
 
 def check_owners(
-    given: Mapping[str, Any], owners: Mapping[str, tuple[str, ...]], *, name: object, table: str
+    given: Mapping[str, Any], owners: Mapping[str, tuple[str, ...]], *, name: str, table: str
 ) -> dict[str, Any]:
     """Return a table without what its sampler or pruner tolerates.
 
@@ -29,7 +29,7 @@ def check_owners(
     found = {
         key: " or ".join(f'"{one}"' for one, its in owners.items() if key in its)
         for key in given
-        if name in owners and key not in owners[str(name)]
+        if name in owners and key not in owners[name]
     }
     mistakes = [
         Mistake((key,), f'belongs to {table}.name = {others}, not to "{name}"')

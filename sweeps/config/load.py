@@ -122,8 +122,9 @@ def _load(
         written.append((path, f"--set {override}"))
     for name, option in options.items():
         if option is not None:
-            values = merge_tables(values, nest((name,), option))
-            written.append(((name,), f"--{name.replace('_', '-')}"))
+            key = "try" if name == "tries" else name
+            values = merge_tables(values, nest((key,), option))
+            written.append(((key,), f"--{name.replace('_', '-')}"))
     source = replace(source, options=tuple(written))
     preset = _ask_objective(values, source)
     if preset is not None and recalled is not None:
@@ -131,7 +132,7 @@ def _load(
         preset = replace(preset, space=recalled["space"], settings=others)
     config, mistakes = _check(values, preset)
     refused = {one.path[1] for one in mistakes if one.path[:1] == ("try",) and len(one.path) > 1}
-    if preset is not None and refused and "try" not in values:
+    if preset is not None and recalled is not None and refused and "try" not in values:
         tries = enumerate(preset.settings["try"], start=1)
         kept = [one for number, one in tries if str(number) not in refused]
         preset = replace(preset, settings={**preset.settings, "try": kept})

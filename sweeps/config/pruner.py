@@ -44,6 +44,8 @@ class PrunerConfig(BaseModel):
             return values
         given = {key: value for key, value in values.items() if value is not None}
         name = given.get("name", cls.model_fields["name"].default)
+        if not isinstance(name, str):
+            return {"name": name}
         return check_owners(given, _PRUNERS, name=name, table="pruner")
 
     @model_serializer

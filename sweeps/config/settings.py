@@ -73,7 +73,9 @@ class SweepConfig(BaseModel):
         pydantic.ValidationError: If a setting is wrong; ``load_config`` says so in one line each.
     """
 
-    model_config = ConfigDict(**STRICT, validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(
+        **STRICT, validate_by_name=True, validate_by_alias=True, use_attribute_docstrings=True
+    )
 
     objective: Annotated[str, Utf8, AfterValidator(_require_known)]
     """One that ships, or one's own: ``file.py``, ``file.py:Class``, ``package.module:Class``."""
@@ -87,6 +89,7 @@ class SweepConfig(BaseModel):
     max_minutes: Annotated[float, Field(gt=0.0)] | None = None
     """Minutes of each run after which no further epoch starts; None: no limit."""
     max_epochs: Positive = 40
+    """Most epochs of one trial."""
     patience: Positive = 15
     """Epochs without a rise above ``min_delta`` after which a trial has stalled."""
     prune_patience: Positive = 3
@@ -96,6 +99,7 @@ class SweepConfig(BaseModel):
     audit: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the trials that run on to ``max_epochs`` where stopping would have ended them."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides the sampler's draws, each trial's weights and the order of the batches."""
     data: Annotated[Path, Field(strict=False), Utf8] | None = None
     """The data file; None: the one that ships with the project."""
     label: Annotated[str, Field(min_length=1)] = "label"
@@ -103,12 +107,13 @@ class SweepConfig(BaseModel):
     workers: Positive | None = None
     """Worker processes; None: one a core."""
     slots: Positive | None = None
-    """Most trials that a lane trains at once; None: as many as its epochs show to pay."""
+    """Most trials that a lane trains at once; None: as many as its measured epochs justify."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0
     """Seconds of training after which a lane's states are written: what a dead trainer costs."""
     db_wait: Annotated[float, Field(ge=0.0)] = 10.0
     """Minutes for which a run waits for a database that does not answer."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where trials train; ``auto``: on all GPUs, or on the CPU where there is none."""
     precision: Literal["float32", "tf32"] = "float32"
     """Of matrix products, forward and backward; all else is float32. tf32 is for CUDA alone."""
     space: Annotated[
@@ -121,7 +126,7 @@ class SweepConfig(BaseModel):
     ] = ()
     """Trials to run first, by hyperparameter; what they leave out is sampled."""
     warm_start: str | None = None
-    """A study of the same database, whose best configurations are trained here first."""
+    """Study of the same database whose best configurations are trained here first."""
     trials: Positive | None = None
     """Most trials that the study starts; None: no limit. A grid has all of its own unless told."""
     storage: Annotated[str, Utf8] | None = None

@@ -132,7 +132,8 @@ def _draw_all(summary: Summary) -> dict[str, Any]:
     has_scores = bool(study.curves["score"].notna().any())
     drawn, step = figures_curves.thin(study.curves, results)
     scatter = figures.best_against_last(results, metric=study.metric, alone=short_trials(study))
-    ranges = {each.row.name: each.is_log for each in parse_space(study.space).parameters}
+    drawn_from = parse_space(study.space).parameters if study.space else ()
+    ranges = {each.row.name: each.is_log for each in drawn_from if not each.choices}
     bands = figures_parameters.list_bands(results, words.list_rungs(study.config))
     winner = summary.ties.best
     epochs = dict(zip(results["trial"], results["best_epoch"], strict=True))

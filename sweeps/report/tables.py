@@ -13,8 +13,6 @@ from sweeps.read.params import list_varying, read_shown_params
 
 #: Of more trials whose curves are too short to judge, none is listed among the verdicts.
 MAX_UNCLEAR = 20
-#: Hyperparameters that fit on paper, in letters that can be read.
-_PRINTED_PARAMS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +30,10 @@ class Column:
     Attributes:
         name: Its heading.
         is_number: Whether it holds numbers.
-        is_extra: Whether paper, which is narrow, goes without it.
     """
 
     name: str
     is_number: bool = True
-    is_extra: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +52,12 @@ def trial_table(summary: Summary) -> Table:
     verdicts = {judged.trial: judged.verdict.value for judged in summary.judged}
     names = ("rank", "trial", f"best {study.metric}", "best epoch", "epochs trained")
     columns = [Column(name) for name in names]
-    columns.append(Column("tie", is_number=False, is_extra=True))
-    for i, name in enumerate(varying):
+    columns.append(Column("tie", is_number=False))
+    for name in varying:
         numeric = all(isinstance(one[name], int | float) for one in params if name in one)
-        columns.append(Column(words.label(name), numeric, i >= _PRINTED_PARAMS))
+        columns.append(Column(words.label(name), numeric))
     columns += [Column("outcome", is_number=False), Column("verdict", is_number=False)]
-    columns.append(Column(f"last {study.metric}", is_extra=True))
+    columns.append(Column(f"last {study.metric}"))
     rows = []
     for row, one in zip(study.results.to_dict(orient="records"), params, strict=True):
         trial = row["trial"]

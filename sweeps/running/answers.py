@@ -22,9 +22,13 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
     """Take in the answer of a trainer, which is free from now on, and write what it brings."""
     command = run.busy.pop(index)
     run.free_since[index] = time.monotonic()
-    if answer.note is not None and answer.note not in run.notes:
-        run.notes.add(answer.note)
-        run.changes.events.append(Note(answer.note))
+    if answer.is_stopped:
+        _take_stop(run, index, command, answer)
+        return
+    for text in answer.notes:
+        if text not in run.notes:
+            run.notes.add(text)
+            run.changes.events.append(Note(text))
     if command.checkpoint is not None:
         _take_states(run, command, answer)
     for number, counts in answer.best_counts:
@@ -33,6 +37,13 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
         trial = run.trials[saved.trial]
         assert trial.ending is not None, "weights are written of trials that end"
         run.add_weights(saved)
+        run.end_trial(trial, trial.ending)
+    for number, reason in answer.unsaved:
+        trial = run.trials[number]
+        assert trial.ending is not None, "weights are written of trials that end"
+        run.unsaved.add(number)
+        text = "its result is stored, and its weights are written at the end of the run"
+        run.changes.events.append(Note(f"trial {number}: {text}: {reason}"))
         run.end_trial(trial, trial.ending)
     for number, reason in answer.refused:
         _refuse(run, run.trials[number], reason)
@@ -108,6 +119,16 @@ def replace_all(run: Run) -> None:
     else:
         for index in range(len(run.loaded.devices)):
             run.start(index)
+
+
+def _take_stop(run: Run, index: int, command: Command, answer: Answer) -> None:
+    """Take in that a lane's epoch was given up: its trials go on from what was kept."""
+    for number in run.scheduler.lose_lane(command.lane):
+        trial = run.trials[number]
+        if number in answer.kept:
+            run.move_state(trial, run.stopped[index])
+        trial.leave_trainer()
+    run.write()
 
 
 def _take_states(run: Run, command: Command, answer: Answer) -> None:

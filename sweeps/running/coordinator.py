@@ -15,15 +15,17 @@ from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
 from sweeps.running.answers import replace_all, replace_trainer, take_answer
 from sweeps.running.asking import Asking
-from sweeps.running.paused import end_paused, let_go_on, promote
+from sweeps.running.paused import end_paused, let_go_on, promote, write_best_weights
 from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Turn
 from sweeps.trainers.executor import ParentEnded, Report
-from sweeps.trainers.messages import Answer, Broken, Command, Save
+from sweeps.trainers.messages import Answer, Broken, Command, Save, Stop
 
 _LOG = logging.getLogger("bestepoch")
 
 _POLL_S = 0.2
+#: Seconds that an interrupted run gives the epochs that are being trained, and the trainers.
+GIVE_UP_S, STOP_S = 0.7, 2.5
 #: Ends of a run that leave what has not ended behind; after others it goes on.
 _BUDGET_ENDS = ("done", "time is up")
 
@@ -55,6 +57,7 @@ class Coordinator:
         run.files.sweep()
         self._resume()
         self._asking.ask()
+        stopping_since: float | None = None
         while True:
             run.writer.flush()
             if run.ending is None:
@@ -66,16 +69,23 @@ class Coordinator:
             has_new = self._asking.ask()
             if not run.busy and (run.ending is not None or not run.unfinished):
                 break
+            if run.ending == ("interrupted", None):
+                stopping_since = stopping_since or time.monotonic()
+                if self._hurry(time.monotonic() - stopping_since):
+                    break
             run.writer.copy()
             for report in run.executor.wait(0.0 if has_new and run.free_since else _POLL_S):
                 self._take(report)
         ending = run.ending or ("done", None)
         if ending[0] in _BUDGET_ENDS and run.judge.rungs is not None:
             end_paused(run, ending[0])
+        elif ending[0] == "done":
+            write_best_weights(run)
         if run.unfinished:
             run.writer.interrupt(ending[1] or ending[0])
         run.writer.finish(is_hurried=ending[0] == "interrupted")
-        run.files.sweep()
+        if not run.busy:  # or a file may be half written
+            run.files.sweep()
         return ending
 
     def find_emptiness(self) -> str | None:
@@ -125,6 +135,18 @@ class Coordinator:
             del run.free_since[index]
             run.busy[index] = self._to_command(index, turn)
             run.executor.send(index, run.busy[index])
+
+    def _hurry(self, waited_s: float) -> bool:
+        """Stop the epochs that an interrupted run has waited for; return whether to leave them.
+
+        Their trials go on from where they were before the epoch, or from their last states.
+        """
+        run = self._run
+        if waited_s > GIVE_UP_S:
+            for index in run.busy.keys() - run.stopped.keys():
+                run.stopped[index] = run.files.new_name()
+                run.executor.send(index, Stop(run.files.path(run.stopped[index])))
+        return waited_s > STOP_S
 
     def _make_room(self, index: int) -> int | None:
         """Take trials out of a trainer's lanes that may train no more; return how many may join.

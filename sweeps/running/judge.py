@@ -32,6 +32,11 @@ def is_audited(seed: int, trial: int, *, share: float) -> bool:
     return audit_draw(seed, trial) < share
 
 
+def waits_at_first(config: SweepConfig) -> bool:
+    """Return whether trials wait for each other at the first rung; not against the clock."""
+    return config.max_minutes is None
+
+
 class Judge:
     """The rules of a study, and the trials that others are compared with. For one thread.
 
@@ -67,8 +72,13 @@ class Judge:
         self.spared: set[int] = set()
         """Audited trials that wait at the first rung, and go on from it however they compare."""
         if config.pruner.name == "halving":
-            first, factor = config.pruner.min_epochs, config.pruner.reduction_factor
-            self.rungs = Rungs(first, factor, config.max_epochs, num_validation=num_validation)
+            self.rungs = Rungs(
+                config.pruner.min_epochs,
+                config.pruner.reduction_factor,
+                config.max_epochs,
+                num_validation=num_validation,
+                is_first_exact=waits_at_first(config),
+            )
 
     def score(self, report: EpochReport) -> float:
         """Return the score of an epoch; NaN where the loss is none.

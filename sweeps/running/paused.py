@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from objectives.api import FusionKey
 from sweeps.outcomes import Outcome
 from sweeps.running.asking import Asking
+from sweeps.running.events import Note
+from sweeps.running.judge import waits_at_first
 from sweeps.running.run_state import Run
 from sweeps.running.rungs import FIRST_COHORT, Rungs, may_finish
 from sweeps.running.stopping import Decision
@@ -35,7 +37,7 @@ def promote(run: Run, asking: Asking) -> None:
     num_new = len(unfinished) - len(in_flight)
     may_start = num_new > 0 or asking.has_more
     is_cohort = len(run.trials) - num_new < FIRST_COHORT and asking.can_compare_all
-    run.is_first_held = may_start and is_cohort and run.config.max_minutes is None
+    run.is_first_held = may_start and is_cohort and waits_at_first(run.config)
     if run.judge.spared and not run.is_first_held:
         _let_spared_go_on(run, rungs)
     capacity = asking.capacity
@@ -49,7 +51,7 @@ def promote(run: Run, asking: Asking) -> None:
         ranked = run.list_ranked()
         if not ranked or ranked[0].has_ended:
             return
-        if ranked[0].number in rungs.paused:
+        if rungs.is_paused(ranked[0].number):
             number = ranked[0].number
         if not _has_epochs_for(run, (*in_flight, run.trials[number])):
             return
@@ -86,7 +88,7 @@ def end_paused(run: Run, ending: str) -> None:
         if each.ending is None:
             run.pause_trial(each, "the budget ended")
     run.write()
-    _write_weights(run)
+    write_best_weights(run)
     is_spent = ending != "done" or run.epochs_left == 0
     why = "the budget ended" if is_spent else "the best one ended"
     # Ranked once: each of thousands of paused trials may ask who leads.
@@ -134,25 +136,28 @@ def _has_epochs_for(run: Run, trials: Sequence[Trial]) -> bool:
 
 def _find_end(run: Run, trial: Trial, why: str, *, is_leader: bool) -> Decision:
     """Return how a paused trial ends."""
-    rungs = run.judge.rungs
-    assert rungs is not None, "nothing else pauses a trial"
     if trial.curve.best_score is None:
         return Decision(Outcome.BEHIND, f"it had no score when {why}")
     if is_leader:
         return Decision(Outcome.CUT_SHORT, f"it led at epoch {trial.epochs} when {why}")
-    if trial.number not in rungs.paused or rungs.is_ahead(trial.number):
+    rungs = run.judge.rungs
+    assert rungs is not None, "nothing else pauses a trial"
+    if not rungs.is_paused(trial.number) or rungs.is_ahead(trial.number):
         return Decision(Outcome.CUT_SHORT, f"it was to go on at epoch {trial.epochs} when {why}")
     # Its place now: others have come to its rung since it paused.
     return Decision(Outcome.BEHIND, f"{rungs.lag(trial.number)}, when {why}")
 
 
-def _write_weights(run: Run) -> None:
-    """Write the weights of the best trials whose weights have not been written."""
+def write_best_weights(run: Run) -> None:
+    """Write the weights of the best trials whose weights have not been written.
+
+    A paused trial without a state is left out: it would have to be trained again, which is for
+    whoever asks for its weights.
+    """
     wanted: dict[FusionKey, list[Trial]] = {}
     for trial in run.list_ranked()[:NUM_WEIGHTS]:
-        # Without a state it would be trained again: that is for whoever asks for its weights.
-        has_state = trial.state_file is not None
-        if trial.outcome is Outcome.PAUSED and has_state and not trial.has_weights:
+        has_state = trial.outcome is Outcome.PAUSED and trial.state_file is not None
+        if (has_state or trial.number in run.unsaved) and not trial.has_weights:
             wanted.setdefault(trial.key, []).append(trial)
     for key, trials in wanted.items():
         while trials:
@@ -171,7 +176,9 @@ def _write_weights_of(run: Run, key: FusionKey, trials: Iterable[Trial]) -> list
     if written is None:
         return []
     placed, saved = written
-    for each in saved:
+    for each in saved.saved:
         run.add_weights(each)
+    for number, reason in saved.unsaved:
+        run.changes.events.append(Note(f"trial {number}: its weights are not written: {reason}"))
     run.write()
     return [each for each in trials if each.number in placed.deferred]

@@ -45,7 +45,9 @@ class Run:
         unfinished: The trials that wait or train, by number.
         spent: Epochs that the study's trials have had.
         awaiting_state: Trials that go on once their states are written.
+        unsaved: Trials that ended and whose weights could not be written.
         unwritten_s: By lane, the seconds that it has trained since its states were written.
+        stopped: By trainer that was told to give its epoch up, the file for the states.
         notes: Notes of trainers that have been reported.
         broken: Why trainers break, until their ends are reported.
         failures_in_a_row: Trials that have failed since one last had an epoch.
@@ -73,7 +75,9 @@ class Run:
     unfinished: dict[int, Trial] = field(init=False)
     spent: int = field(init=False)
     awaiting_state: set[int] = field(default_factory=set)
+    unsaved: set[int] = field(default_factory=set)
     unwritten_s: dict[int, float] = field(default_factory=dict)
+    stopped: dict[int, str] = field(default_factory=dict)
     notes: set[str] = field(default_factory=set)
     broken: dict[int, str] = field(default_factory=dict)
     failures_in_a_row: int = 0

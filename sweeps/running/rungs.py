@@ -90,14 +90,23 @@ class Rungs:
         max_epochs: The last epoch of a trial, which is no rung.
         num_validation: Examples that a score in [0, 1] is taken over, which give its standard
             error; None: scores are exact.
+        is_first_exact: Whether scores count as exact at the first rung. Where all wait there it
+            judges most of the trials, and those within an error cost more epochs than it is worth.
     """
 
     def __init__(
-        self, first: int, factor: int, max_epochs: int, *, num_validation: int | None = None
+        self,
+        first: int,
+        factor: int,
+        max_epochs: int,
+        *,
+        num_validation: int | None = None,
+        is_first_exact: bool = False,
     ) -> None:
         assert first >= 1, f"epochs count from 1, got {first=}"
         assert factor >= 2, f"every trial would go on, got {factor=}"
         self._num_validation = num_validation
+        self._is_first_exact = is_first_exact
         self._factor = factor
         self._rungs = list_rungs(first, factor, max_epochs)
         # By rung: (-score at the rung, trial), the best first.
@@ -110,6 +119,15 @@ class Rungs:
     def paused(self) -> set[int]:
         """The trials that are paused."""
         return {trial for rung in self._paused for _, trial in rung}
+
+    def is_paused(self, trial: int) -> bool:
+        """Return whether a trial is paused at a rung."""
+        if (place := self._place.get(trial)) is None:
+            return False
+        rung, score = place
+        entry, paused = (-score, trial), self._paused[rung]
+        index = bisect_left(paused, entry)
+        return paused[index : index + 1] == [entry]
 
     def judge(
         self, curves: Mapping[int, Sequence[float]], *, is_first_held: bool = False
@@ -201,6 +219,8 @@ class Rungs:
         """Return how many of a rung go on."""
         reached = self._reached[rung]
         share = -(-len(reached) // self._factor)
+        if rung == 0 and self._is_first_exact:
+            return share
         within = bisect_right(reached, (reached[share - 1][0] + self._error(rung, share), 0))
         return max(share, min(within, -(-len(reached) // 2)))
 

@@ -276,10 +276,14 @@ class Scheduler(Generic[Key]):
 
     def lose(self, trainer: int) -> list[int]:
         """Forget the lanes of a trainer that has died; return the trials that were in them."""
-        lost = [each for n in self._lanes_of(trainer) for each in self._lanes.pop(n).trials]
+        self._reserved.discard(trainer)
+        return [each for number in self._lanes_of(trainer) for each in self.lose_lane(number)]
+
+    def lose_lane(self, lane: int) -> list[int]:
+        """Forget a lane that is gone; return the trials that were in it."""
+        lost = self._lanes.pop(lane).trials
         for trial in lost:
             del self._lane_of[trial]
-        self._reserved.discard(trainer)
         return lost
 
     def _lanes_of(self, trainer: int) -> dict[int, _Lane[Key]]:

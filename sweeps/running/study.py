@@ -16,7 +16,7 @@ from search_spaces.hparams import MODEL, Hparams
 from search_spaces.mistakes import Mistakes
 from storage import queries, recorder
 from storage.database import Database, open_database
-from storage.locations import StorageError
+from storage.locations import NoSweepError, StorageError
 from storage.optuna_mirror import OptunaMirror
 from storage.records import HeldStop, Holder, StoredTrial, StudyRow
 from sweeps.config.changes import describe_changes
@@ -85,15 +85,15 @@ def check_needs(config: SweepConfig, url: str) -> None:
     Raises:
         ConfigError: If the study of ``warm_start`` is unknown or has no score, or if the sampler
             needs a package that is not here.
-        StorageError: If another process runs the study.
+        StorageError: If the database cannot be used, or another process runs the study.
     """
     _require_packages(config.sampler)
     if config.warm_start is not None:
         read_warm_start(config, url)  # a misspelt name must leave nothing behind
     try:
         db = open_database(url, create=False)
-    except StorageError:
-        return  # there is none yet; what else is wrong is said when it is created
+    except NoSweepError:
+        return
     with db:
         if queries.find_study(db, config.study) is None or db.find_holder(config.study) is None:
             return

@@ -14,6 +14,7 @@ from typing import Protocol
 from objectives.metrics import make_metric
 from storage.database import open_database
 from storage.locations import redact, resolve_url
+from sweeps.config.rules import list_notes
 from sweeps.config.settings import SweepConfig
 from sweeps.running import study
 from sweeps.running.asking import choose_capacity
@@ -71,6 +72,10 @@ class SweepEnd:
     waited_s: float = 0.0
 
 
+#: What ends a run in order; SIGHUP, where there is one, is a terminal that was closed.
+STOP_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 EXIT_CODES = {"done": 0, "time is up": 0, "failed": 1, "interrupted": 130}
 
 
@@ -83,8 +88,9 @@ def run(
 ) -> SweepEnd:
     """Run a sweep until its budget of trials, epochs or minutes is spent.
 
-    Ctrl-C and SIGTERM end it after the epochs that are being trained: what was done is kept, and
-    the same call carries on. In a thread that is not the main one, only the end counts.
+    Ctrl-C, SIGTERM and SIGHUP end it after the epochs that are being trained, or after
+    ``coordinator.STOP_S`` seconds: what was done is kept, and the same call carries on. In a
+    thread that is not the main one, only the end counts.
 
     Args:
         config: The sweep's settings.
@@ -116,7 +122,7 @@ def run(
         ):
             begun = study.prepare(db, config, loaded, force=force, now=now)
             copy = study.open_copy(db, begun)
-            for text in _list_notes(loaded, begun.changes):
+            for text in [*list_notes(config), *_list_notes(loaded, begun.changes)]:
                 emit(Note(text))
             with nullcontext() if watch is None else watch(url, config.study, emit) as watcher:
 
@@ -225,9 +231,9 @@ def _list_notes(loaded: Loaded, changes: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None]]:
-    """Yield what says why to stop now, or None: Ctrl-C, SIGTERM, or the clock.
+    """Yield what says why to stop now, or None: a signal, or the clock.
 
-    A second Ctrl-C or SIGTERM ends the run at once. Outside the main thread signals are not ours.
+    The same signal again ends the run at once. Outside the main thread signals are not ours.
     """
     told: list[int] = []
 
@@ -246,7 +252,7 @@ def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = STOP_SIGNALS
     previous = [signal.signal(number, handle) for number in numbers]
     try:
         yield check

@@ -21,7 +21,7 @@ from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
 from sweeps.running.study import make_holder, make_order
 from sweeps.trainers.executor import LocalExecutor, ParentEnded
-from sweeps.trainers.messages import Answer, Command, Place, Save, Saved
+from sweeps.trainers.messages import Answer, Command, Place, Save
 
 _POLL_S = 0.2
 #: Gives a trainer a command and waits for its answer; None: it died of it.
@@ -34,7 +34,7 @@ class ReproductionError(StorageError):
 
 def write_weights(
     call: Call, lane: int, key: FusionKey, places: Sequence[Place], path_of: Callable[[int], Path]
-) -> tuple[Answer, tuple[Saved, ...]] | None:
+) -> tuple[Answer, Answer] | None:
     """Write the weights of the best epochs of trials of one key.
 
     Args:
@@ -45,8 +45,8 @@ def write_weights(
         path_of: Returns the file of a trial's weights, by its number.
 
     Returns:
-        What became of the placing (who was refused, and whom memory had no room for) and the
-        weights that were written; None: the trainer died.
+        What became of the placing (who was refused, and whom memory had no room for) and of the
+        writing; None: the trainer died.
     """
     placed = call(Command(lane, key, 0, place=tuple(places), is_trained=False))
     if placed is None:
@@ -56,7 +56,7 @@ def write_weights(
     save = tuple(Save(trial, path_of(trial)) for trial in present)
     told = Command(lane, key, 0, save=save, drop=present, is_closed=True, is_trained=False)
     done = call(told)
-    return None if done is None else (placed, done.saved)
+    return None if done is None else (placed, done)
 
 
 def call_trainer(
@@ -151,7 +151,7 @@ def _train_again(db: Database, settings: StudyRow, row: dict[str, Any]) -> Path:
     if written is None:
         raise ReproductionError(f"trial {number}: its process died")
     placed, saved = written
-    for _, reason in placed.refused:
+    for _, reason in (*placed.refused, *saved.unsaved):
         raise ReproductionError(f"trial {number}: {reason}")
     ((_, counts),) = placed.best_counts
     was, now = row["confusion"], counts.matrix
@@ -161,6 +161,6 @@ def _train_again(db: Database, settings: StudyRow, row: dict[str, Any]) -> Path:
             f"trial {number} predicts something else now: it was trained on "
             f"{settings.processor} with torch {(settings.versions or {}).get('torch')}"
         )
-    weights = [Weights(each.trial, name, each.sha256, each.predictions) for each in saved]
+    weights = [Weights(each.trial, name, each.sha256, each.predictions) for each in saved.saved]
     recorder.record(db, settings.uuid, weights=weights, now=datetime.now(UTC))
     return db.weights_dir / name

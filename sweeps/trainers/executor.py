@@ -28,6 +28,7 @@ from sweeps.trainers.messages import (
     Loaded,
     Refused,
     Start,
+    Stop,
     TrainerEnded,
 )
 
@@ -111,7 +112,7 @@ class LocalExecutor:
         theirs.close()
         self._trainers[index] = ours
 
-    def send(self, index: int, command: Command) -> None:
+    def send(self, index: int, command: Command | Stop) -> None:
         """Give a trainer a command; the end of one that has died is reported, not raised."""
         with suppress(OSError):
             self._trainers[index].send(command)

@@ -7,7 +7,7 @@ each trainer. Knows neither pipes nor databases.
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
 from objectives.data.checks import describe_classes
 from objectives.metrics import (
+    check_labels_metric,
     count_predictions,
     find_classes,
     make_metric,
@@ -37,6 +38,8 @@ _LIBRARIES = ("bestepoch", "numpy", "optuna", "torch")
 #: Share of the free memory that trials which enter may take: other lanes, and what a step needs
 #: beside its rows, need theirs.
 MEMORY_SHARE = 0.4
+#: Seconds of an epoch that is not waited for where the run is to stop.
+LONG_S = 0.5
 #: Classes up to which a prediction is one byte.
 _BYTE = 256
 
@@ -88,8 +91,11 @@ def load(order: Load) -> tuple[Work, Loaded]:
     devices = _list_devices(order)
     objective = find_objective(order.objective)
     data = objective.load(order.data, label=order.label)
+    has_labels = data.validation.targets.dtype == np.bool_
     try:
         make_metric(order.metric, data.class_names)
+        if has_labels:
+            check_labels_metric(order.metric)
     except ValueError as error:
         raise ConfigError([f"metric: {error}"]) from None
     check_model(objective, data, order.model, devices[0], needs_dropout=order.needs_dropout)
@@ -97,7 +103,7 @@ def load(order: Load) -> tuple[Work, Loaded]:
     loaded = Loaded(
         class_names=data.class_names,
         facts=measure_data(data),
-        targets=_as_bytes(find_classes(data.validation.targets), len(data.class_names)),
+        targets=None if has_labels else _as_bytes(_true_of(data), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
         versions={name: metadata.version(name) for name in _LIBRARIES},
@@ -105,6 +111,10 @@ def load(order: Load) -> tuple[Work, Loaded]:
         preparation=data.preparation,
     )
     return Work(order, objective, data, devices.count(devices[0])), loaded
+
+
+class Stopped(BaseException):
+    """The epoch that is being trained is to be given up; raised by ``on_step``."""
 
 
 class LaneKeeper:
@@ -122,8 +132,12 @@ class LaneKeeper:
         self._num_sharing = work.num_sharing
         self._on_step = on_step
         self._lanes: dict[int, Lane] = {}
-        self._present: set[int] = set()
-        self._true_N = find_classes(work.data.validation.targets)
+        # The lane of each trial that is in one.
+        self._present: dict[int, int] = {}
+        # By lane, the seconds of its last epoch; and states before an epoch that takes long.
+        self._epoch_s: dict[int, float] = {}
+        self._before: dict[int, TrialState] = {}
+        self._true = _true_of(work.data)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -144,17 +158,29 @@ class LaneKeeper:
             self._lanes[command.lane] = lane
         for trial in command.keep:
             lane.keep_best(trial)
-        saved = [self._save(lane, each.trial, each.path) for each in command.save]
+        saved, unsaved = [], []
+        for each in command.save:
+            try:
+                saved.append(self._save(lane, each.trial, each.path))
+            except OSError as error:
+                unsaved.append((each.trial, str(error)))
         failure = self._checkpoint(lane, command)
         self._drop(lane, command)
         deferred = self._find_deferred(lane, command)
         entering = [place for place in command.place if place.trial not in deferred]
-        states = self._find_states(command.key, entering, refused)
+        unread: list[str] = []
+        states = self._find_states(command.key, entering, refused, unread)
         for place in entering:
             if place.segments and place.trial not in states:
                 continue
             try:
-                self._place(lane, place, states.get(place.trial))
+                lane.place(
+                    place.trial,
+                    place.seed,
+                    Hparams.model_validate(dict(place.params)),
+                    states.get(place.trial),
+                )
+                self._present[place.trial] = command.lane
             except (Exception, SystemExit) as error:
                 refused.append((place.trial, describe_error(error)))
             self._on_step()
@@ -166,20 +192,37 @@ class LaneKeeper:
         if command.is_closed:
             del self._lanes[command.lane]
         started = time.perf_counter()
-        reports: list[EpochReport] = lane.train_epoch() if command.is_trained else []
+        reports: list[EpochReport] = []
+        if command.is_trained:
+            # A short epoch is waited for, and of a first one nobody knows how long it is.
+            is_long = self._epoch_s.get(command.lane, 0.0) > LONG_S
+            trials = [trial for trial, own in self._present.items() if own == command.lane]
+            self._before = lane.copy_states(trials) if is_long and trials else {}
+            reports = lane.train_epoch()
+            self._epoch_s[command.lane] = time.perf_counter() - started
         return Answer(
             lane=command.lane,
             reports=tuple(reports),
             saved=tuple(saved),
+            unsaved=tuple(unsaved),
             refused=tuple(refused),
             deferred=deferred,
             path=lane.path,
-            note=failure or lane.note,
+            notes=tuple(filter(None, (failure, *unread, lane.note))),
             is_written=failure is None,
             max_slots=lane.max_slots,
             seconds=time.perf_counter() - started,
             best_counts=best_counts,
         )
+
+    def give_up(self, command: Command, path: Path) -> Answer:
+        """Write the states that a lane's trials had before an epoch was stopped; drop the lane."""
+        self._lanes.pop(command.lane, None)
+        self._present = {t: lane for t, lane in self._present.items() if lane != command.lane}
+        kept = tuple(self._before)
+        if kept and self._write(self._before, path) is not None:
+            kept = ()
+        return Answer(command.lane, is_stopped=True, kept=kept)
 
     def _find_deferred(self, lane: Lane, command: Command) -> tuple[int, ...]:
         """Return the trials that enter and that memory has no room for; never all of them."""
@@ -188,14 +231,21 @@ class LaneKeeper:
 
     def _drop(self, lane: Lane, command: Command) -> None:
         for trial in command.drop:
-            if trial in self._present:  # or its model could not be built
-                self._present.remove(trial)
+            if self._present.pop(trial, None) is not None:  # or its model could not be built
                 lane.drop(trial)
 
     def _find_states(
-        self, key: FusionKey, entering: Sequence[Place], refused: list[tuple[int, str]]
+        self,
+        key: FusionKey,
+        entering: Sequence[Place],
+        refused: list[tuple[int, str]],
+        unread: list[str],
     ) -> dict[int, TrialState]:
-        """Return the states of trials that were trained; who cannot go on is ``refused``."""
+        """Return the states of trials that were trained.
+
+        Trials that cannot go on are added to ``refused``, files that cannot be read to
+        ``unread``, a sentence each: their trials are trained again.
+        """
         old = [place for place in entering if place.segments]
         if not old:
             return {}
@@ -203,7 +253,7 @@ class LaneKeeper:
         def open_lane(data_epoch: int) -> Lane:
             return self._trainer.open_lane(key, data_epoch, on_step=self._on_step)
 
-        states = self._load_states(old)
+        states = self._load_states(old, unread)
         try:
             return repeat(open_lane, old, states)
         except (Exception, SystemExit):
@@ -217,7 +267,7 @@ class LaneKeeper:
                 refused.append((place.trial, describe_error(error)))
         return found
 
-    def _load_states(self, places: Sequence[Place]) -> dict[int, TrialState]:
+    def _load_states(self, places: Sequence[Place], unread: list[str]) -> dict[int, TrialState]:
         """Return what the files of states still have."""
         from objectives.lanes.checkpoints import CheckpointError, load_states
 
@@ -227,37 +277,48 @@ class LaneKeeper:
                 trials_of.setdefault(place.state, []).append(place.trial)
         states: dict[int, TrialState] = {}
         for path, trials in trials_of.items():
-            with contextlib.suppress(CheckpointError):  # they are trained again
+            try:
                 states |= load_states(path, trials)
+            except CheckpointError as error:
+                unread.append(f"{error}; its trials are trained again from their records")
             self._on_step()
         return states
 
-    def _place(self, lane: Lane, place: Place, state: TrialState | None) -> None:
-        lane.place(place.trial, place.seed, Hparams.model_validate(dict(place.params)), state)
-        self._present.add(place.trial)
-
     def _count_best(self, lane: Lane, trial: int) -> Counts:
         return count_predictions(
-            self._true_N, lane.best_predictions(trial), num_classes=self._num_classes
+            self._true, lane.best_predictions(trial), num_classes=self._num_classes
         )
 
     def _save(self, lane: Lane, trial: int, path: Path) -> Saved:
         sha256 = lane.save_best(trial, path)
         self._on_step()
+        if self._true.ndim == 2:
+            return Saved(trial, sha256, None)
         return Saved(trial, sha256, _as_bytes(lane.best_predictions(trial), self._num_classes))
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
         """Write states; return why they could not be: they can be had again from the record."""
         if command.checkpoint is None:
             return None
+        failure = self._write(lane.copy_states(command.checkpointed), command.checkpoint)
+        self._on_step()
+        return failure
+
+    def _write(self, states: Mapping[int, TrialState], path: Path) -> str | None:
+        """Write states; return why they could not be."""
         from objectives.lanes.checkpoints import save_states
 
         try:
-            save_states(lane.copy_states(command.checkpointed), command.checkpoint)
+            save_states(states, path)
         except OSError as error:
             return f"trials that pause must be trained again to go on: {error}"
-        self._on_step()
         return None
+
+
+def _true_of(data: Data) -> npt.NDArray[Any]:
+    """Return the class of each validation example, (N,), or which labels it has, (N, C)."""
+    targets = data.validation.targets
+    return targets if targets.dtype == np.bool_ else find_classes(targets)
 
 
 def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:

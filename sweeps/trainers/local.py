@@ -23,7 +23,7 @@ from objectives.places import describe_error
 from objectives.references import ObjectiveError
 from sweeps.config.errors import ConfigError
 from sweeps.trainers import inside
-from sweeps.trainers.messages import Broken, Load, Refused, Start, TrainerEnded
+from sweeps.trainers.messages import Broken, Load, Refused, Start, Stop, TrainerEnded
 
 #: A step may take so many times as long as the longest that its trainer has measured: validation,
 #: the first step of another model and a busy machine are within it.
@@ -31,6 +31,8 @@ STEP_FACTOR = 50.0
 #: Seconds below which no step is too long, however short the others are.
 LEAST_LIMIT_S = 30.0
 _POLL_S = 0.5
+#: Seconds between two looks of a trainer that trains at what the coordinator says.
+ASK_S = 0.25
 #: Seconds between two looks at the trainers beyond which this process was not running.
 STANDSTILL_S = 5.0
 
@@ -42,10 +44,19 @@ class Beat:
         shared: Two numbers: a moment of the monotonic clock, and seconds.
         first_limit_s: Seconds for the first step.
         least_limit_s: Seconds below which no step is too long.
+        is_called: Returns whether the coordinator has a message, or is gone.
     """
 
-    def __init__(self, shared: Any, first_limit_s: float, least_limit_s: float) -> None:
+    def __init__(
+        self,
+        shared: Any,
+        first_limit_s: float,
+        least_limit_s: float,
+        is_called: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._shared = shared
+        self._is_called = is_called
+        self._asked = 0.0
         self._limit_s = first_limit_s
         self._least_s = least_limit_s
         self._longest_s = 0.0
@@ -57,8 +68,12 @@ class Beat:
         self._shared[1] = self._limit_s
 
     def __call__(self) -> None:
-        """Count a step."""
+        """Count a step; raises ``inside.Stopped`` where the coordinator wants an end."""
         now = time.monotonic()
+        if now - self._asked > ASK_S:
+            self._asked = now
+            if self._is_called():
+                raise inside.Stopped
         taken = now - self._last
         self._last = self._shared[0] = now
         if taken > self._longest_s:
@@ -71,11 +86,16 @@ class Beat:
         self._shared[1] = math.inf
 
 
+def ignore_signals() -> None:
+    """Ignore what reaches every process of a terminal: the coordinator alone acts on it."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def main(control: Connection, descriptors: socket.socket) -> None:
     """Serve the coordinator until it closes the connection or dies."""
-    # Ctrl-C reaches every process of the terminal: the coordinator alone acts on it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     inside.import_ahead()
     trainers = _Trainers(control, descriptors)
     try:
@@ -186,12 +206,12 @@ def run_trainer(
     """Be a trainer: obey commands until the coordinator closes the connection; never return."""
     for one in closes:
         one.close()  # or the coordinator's death would not close them for the process above
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     code = 1
     try:
-        beat = Beat(shared, work.order.step_limit_s, min(LEAST_LIMIT_S, work.order.step_limit_s))
+        first_s = work.order.step_limit_s
+        beat = Beat(shared, first_s, min(LEAST_LIMIT_S, first_s), connection.poll)
         keeper = inside.LaneKeeper(work, device, beat)
         _obey_all(keeper, connection, beat)
         code = 0
@@ -209,8 +229,13 @@ def run_trainer(
 def _obey_all(keeper: inside.LaneKeeper, connection: Connection, beat: Beat) -> None:
     while True:
         command = connection.recv()
+        if isinstance(command, Stop):
+            continue  # the epoch had ended
         beat.begin()
-        answer = keeper.obey(command)
+        try:
+            answer = keeper.obey(command)
+        except inside.Stopped:
+            answer = keeper.give_up(command, connection.recv().path)
         beat.end()
         connection.send(answer)
 

@@ -130,13 +130,25 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Give up the epoch that is being trained; it is answered instead of the command.
+
+    One that comes behind the end of the epoch is not answered.
+    """
+
+    path: Path
+    """File for the states that the lane's trials had before the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class Saved:
     """Weights that were written."""
 
     trial: int
     sha256: str
     predictions: bytes | None
-    """Predicted class of each validation example at the best epoch; None: over 256 classes."""
+    """Predicted class of each validation example at the best epoch; None: over 256 classes, or
+    several labels an example."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,19 +159,25 @@ class Answer:
     reports: tuple[EpochReport, ...] = ()
     """One a trial; ``slot`` is its number."""
     saved: tuple[Saved, ...] = ()
+    unsaved: tuple[tuple[int, str], ...] = ()
+    """Trial and reason, where weights could not be written."""
     refused: tuple[tuple[int, str], ...] = ()
     """Trial and reason, where a model could not be built."""
     deferred: tuple[int, ...] = ()
     """Trials that memory has no room for beside the others."""
     path: str = ""
     """``plain`` or ``stacked``; empty where the lane could not be opened."""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
     max_slots: int | None = None
     """Most trials that the lane can gain from; None: no limit of the model's."""
     seconds: float = 0.0
     """Wall-clock seconds of the epoch."""
     is_written: bool = True
     """Whether the states of the ``checkpointed`` trials were written, if there are any."""
+    is_stopped: bool = False
+    """Whether the epoch was given up, and the lane with it."""
+    kept: tuple[int, ...] = ()
+    """Trials whose states before that epoch were written."""
     best_counts: tuple[tuple[int, Counts], ...] = ()
     """What was counted at the best epoch of each trial that entered and has one."""
 

@@ -140,7 +140,7 @@ def stop_audit(study: str, storage: str | None = None) -> pd.DataFrame:
     The columns are ``analysis.audit.STOP_AUDIT``.
     """
     read = _read_sweep(study, storage)
-    return audit.to_frame(read, list_facts(read))
+    return audit.audit(read, list_facts(read)).trials
 
 
 def _read_sweep(study: str, storage: str | None) -> Study:

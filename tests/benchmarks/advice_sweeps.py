@@ -152,13 +152,12 @@ def make_study(
     return Study(*about, results, empty, empty, {}, {}, None, frozenset({"s"}))
 
 
-def find_ties(name: str, study: Study) -> Ties:
-    """Return ties by the binomial error and the usual correlation."""
+def find_ties_by(study: Study, error: float) -> Ties:
+    """Return ties by the error of the best score and the usual correlation."""
     ranked = study.ranked
     if ranked.empty:
         return Ties(None)
     best = float(ranked["best_score"].iloc[0])
-    error = error_of(name, best)
     margin = 2 * error * math.sqrt(2 * (1 - CORRELATION))
     tied = ranked.loc[ranked["best_score"] > best - margin, "trial"]
     return Ties(int(ranked["trial"].iloc[0]), frozenset(tied.tolist()), error=error)
@@ -179,7 +178,8 @@ def ask(
     facts = train(curves, rows, given, cap=cap, patience=patience, is_halving=is_halving)
     objective = TASKS[curves.name.split("-")[0]].objective
     study = make_study(facts, space, objective=objective, cap=cap, patience=patience)
-    return advise(study, facts, judge(facts), find_ties(curves.name, study))
+    error = error_of(curves.name, float(study.ranked["best_score"].max()))
+    return advise(study, facts, judge(facts), find_ties_by(study, error))
 
 
 def space_of(curves: Curves) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Whether verdicts come true on test, and whether changing what they blame helps more than chance.
 
-    python tests/benchmarks/bench_proof.py
+    python tests/benchmarks/bench_proof.py [--seeds 2]
 
 Judges the trials of ``proof/trials.csv`` (``record_proof.py``) by their epochs up to the cap. A
 trial has gained if the epoch that validation chooses among twice (or 4 times) the epochs scores
@@ -12,19 +12,23 @@ score. Prints
 - how many gained by the probability that was said, and by verdict and reason;
 - for each reason what a fifth of the rate, five times the rate, and 0.3 more dropout bring on test
   beside the same setting from the same other seed (the placebo), for cap epochs: the mean and its
-  standard error, and in how many trials it is better, and worse, by more than a standard error.
+  standard error, and in how many trials it is better, and worse, by more than a standard error;
+- of the sweeps of ``proof/advice.csv`` (``record_advice.py``) how many were told something, and
+  what following it brought on test beside a next sweep in the old settings.
 """
 
+import argparse
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from proof_tasks import PROOF_TASKS
-from record_proof import CHANGES, TRIALS, read_rows
+from record_proof import ADVICE, CHANGES, TRIALS, read_rows
 
 from objectives.api import Data
 from objectives.metrics import make_metric
@@ -68,11 +72,13 @@ class Case:
         return self.gains[0] > self.error
 
 
-def list_cases() -> list[Case]:
-    """Return the recorded trials."""
+def list_cases(seeds: Sequence[str]) -> list[Case]:
+    """Return the recorded trials of these seeds."""
     targets = {task.name: make_targets(task.load()) for task in PROOF_TASKS}
     cases = []
     for row in read_rows(TRIALS):
+        if row["seed"] not in seeds:
+            continue
         curves = {
             name: [float(each) for each in row[name].split()]
             for name in ("score", "train_loss", "val_loss")
@@ -120,7 +126,10 @@ def brier(said: Sequence[float], happened: Sequence[bool]) -> float:
 
 def main() -> None:
     """Print the tables."""
-    cases = list_cases()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="SEED")
+    seeds = parser.parse_args().seeds
+    cases = list_cases(seeds)
     print(f"{len(cases)} trials\n")
     _print_brier(cases)
     print("\n| said | trials | gained by twice | by 4 times |\n|---|---|---|---|")
@@ -137,6 +146,7 @@ def main() -> None:
             name = f"{reason.name.lower()}"
             print(f"| {name} | {len(part)} | {cells} |")
     _print_notes(cases)
+    _print_advice([row for row in read_rows(ADVICE) if row["seed"] in seeds])
 
 
 def _print_brier(cases: Sequence[Case]) -> None:
@@ -180,6 +190,21 @@ def _print_notes(cases: Sequence[Case]) -> None:
         part = [case for case in cases if remark in [note.name for note in case.judged.notes]]
         cells = " | ".join(_tell_change(part, name) for name in CHANGES[1:])
         print(f"| {remark} | {len(part)} | {cells} |")
+
+
+def _print_advice(rows: Sequence[Mapping[str, str]]) -> None:
+    print("\n| wrong | sweeps | told | brought on test | better | worse | kinds |")
+    print("|---|---|---|---|---|---|---|")
+    for wrong in dict.fromkeys(row["wrong"] for row in rows):
+        part = [row for row in rows if row["wrong"] == wrong]
+        told = [row for row in part if row["kinds"]]
+        gains = np.array([float(row["test_advised"]) - float(row["test_again"]) for row in told])
+        kinds = Counter(kind for row in told for kind in row["kinds"].split())
+        spread = gains.std(ddof=1) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+        mean = f"{gains.mean():+.3f} ({spread:.3f})" if len(gains) else "-"
+        counts = f"{(gains > 0).sum()} | {(gains < 0).sum()}"
+        said = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+        print(f"| {wrong} | {len(part)} | {len(told)} | {mean} | {counts} | {said} |")
 
 
 def _tell_gains(part: Sequence[Case]) -> str:

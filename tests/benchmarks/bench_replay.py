@@ -56,28 +56,29 @@ class Case:
 
 
 OLD = Case("old default: median from epoch 6, stall 6", lambda t, _: OldDefault(t), None, 1)
-DEFAULT = Case("promotion 1, 1 in 4 (default)", lambda t, _: Promotion(t))
+DEFAULT = Case("promotion 1, 1 in 4 (default)", lambda t, b: Promotion(t, b))
 RULES = (
     Case("every trial to its end", lambda t, _: Stall(t, patience=None)),
     Case("stall after 6", lambda t, _: Stall(t)),
     Case("old default, shapes in groups", lambda t, _: OldDefault(t)),
     DEFAULT,
-    Case("promotion 1, 1 in 3", lambda t, _: Promotion(t, 1, 3)),
-    Case("promotion 1, 1 in 2", lambda t, _: Promotion(t, 1, 2)),
-    Case("promotion 3, 1 in 3", lambda t, _: Promotion(t, 3, 3)),
-    Case("promotion 3, 1 in 4", lambda t, _: Promotion(t, 3, 4)),
-    Case("default without noise", lambda t, _: Promotion(t, has_noise=False)),
-    Case("default by the best so far", lambda t, _: Promotion(t, compare="best")),
-    Case("default by the loss", lambda t, _: Promotion(t, compare="loss")),
-    Case("default, stall after 6", lambda t, _: Promotion(t, patience=6)),
-    Case("default, stall after 10", lambda t, _: Promotion(t, patience=10)),
-    Case("default, stall after 20", lambda t, _: Promotion(t, patience=20)),
-    Case("default, no stall", lambda t, _: Promotion(t, patience=None)),
+    Case("promotion 1, 1 in 3", lambda t, b: Promotion(t, b, 1, 3)),
+    Case("promotion 1, 1 in 2", lambda t, b: Promotion(t, b, 1, 2)),
+    Case("promotion 3, 1 in 3", lambda t, b: Promotion(t, b, 3, 3)),
+    Case("promotion 3, 1 in 4", lambda t, b: Promotion(t, b, 3, 4)),
+    Case("default without noise", lambda t, b: Promotion(t, b, has_noise=False)),
+    Case("default by the best so far", lambda t, b: Promotion(t, b, compare="best")),
+    Case("default by the loss", lambda t, b: Promotion(t, b, compare="loss")),
+    Case("default, stall after 6", lambda t, b: Promotion(t, b, patience=6)),
+    Case("default, stall after 10", lambda t, b: Promotion(t, b, patience=10)),
+    Case("default, stall after 20", lambda t, b: Promotion(t, b, patience=20)),
+    Case("default, no stall", lambda t, b: Promotion(t, b, patience=None)),
 )
 BUDGET_RULES = (
     *RULES,
-    Case("default, first rung not held", lambda t, _: Promotion(t, may_hold=False)),
-    Case("default, new trials to the end", lambda t, _: Promotion(t, is_open=True)),
+    Case("default, first rung not held", lambda t, b: Promotion(t, b, may_hold=False)),
+    Case("default with noise at the first rung", lambda t, b: Promotion(t, b, is_exact=False)),
+    Case("default, new trials to the end", lambda t, b: Promotion(t, b, is_open=True)),
     Case("rounds 1, 1 in 4, sized by the budget", lambda t, b: Rounds(t, b)),
     Case("rounds 1, 1 in 3, sized by the budget", lambda t, b: Rounds(t, b, 1, 3)),
     Case("1 epoch, then the best 3", lambda t, b: ThenTheBest(t, b, 1)),

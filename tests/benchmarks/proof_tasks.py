@@ -76,14 +76,14 @@ class ProofTask:
 PROOF_TASKS = (
     ProofTask("mnist1d", "noise"),
     ProofTask("letters", "plain"),
-    ProofTask("splice", "plain"),
     ProofTask("fashion", "rare"),
     ProofTask("letters", "noise"),
     ProofTask("mnist1d", "rare"),
     ProofTask("fashion", "noise"),
-    ProofTask("splice", "noise"),
     ProofTask("letters", "rare"),
     ProofTask("pixels", "noise"),
+    ProofTask("splice", "plain"),
+    ProofTask("splice", "noise"),
 )
 
 

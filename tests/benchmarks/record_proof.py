@@ -34,7 +34,8 @@ from objectives.metrics import Metric, make_metric
 from search_spaces.hparams import Hparams
 from sweeps.analysis.noise import score_error
 
-TRIALS = Path(__file__).parent / "proof" / "trials.csv"
+FOLDER = Path(__file__).parent / "proof"
+TRIALS, ADVICE = FOLDER / "trials.csv", FOLDER / "advice.csv"
 #: Settings of a sweep; its cap in epochs by seed; for how many caps each is trained.
 SETTINGS, CAPS, HORIZONS = 32, (8, 12, 20), (1, 2, 4)
 #: What is changed when a setting is trained again; ``again`` is the placebo.
@@ -70,8 +71,8 @@ class Bench:
     def __init__(self, task: ProofTask, *, seed: int) -> None:
         self._data: Data = task.load()
         self._objective = task.objective
-        self._trainer = ModelTrainer(self._objective, self._data, data_seed=seed)
-        self._metric: Metric = make_metric("macro-f1", self._data.class_names)
+        self.trainer = ModelTrainer(self._objective, self._data, data_seed=seed)
+        self.metric: Metric = make_metric("macro-f1", self._data.class_names)
         self._test = on_device(self._data.test, torch.device("cpu"))
 
     def train(
@@ -79,7 +80,7 @@ class Bench:
     ) -> list[Trained]:
         """Train settings of one shape to the last of ``ends``; score on test at each of these."""
         (key,) = {find_fusion_key(each) for each in settings}
-        lane = self._trainer.open_lane(key, 0)
+        lane = self.trainer.open_lane(key, 0)
         for slot, (hparams, seed) in enumerate(zip(settings, seeds, strict=True)):
             lane.place(slot, seed, hparams)
         trained = [Trained() for _ in settings]
@@ -88,32 +89,33 @@ class Bench:
         for epoch in range(1, max(ends) + 1):
             for report in lane.train_epoch():
                 own = trained[report.slot]
-                if self._add(own, report):
+                if self.add(own, report):
                     lane.keep_best(report.slot)
                     best[report.slot] = report.counts
                     tests.pop(report.slot, None)
             for slot, own in enumerate(trained) if epoch in ends else ():
                 if slot in best and slot not in tests:
-                    tests[slot] = self._score_on_test(lane, slot, dict(key.model))
+                    tests[slot] = self.score_on_test(lane, slot, dict(key.model))
                 highest = max((each for each in own.scores if math.isfinite(each)), default=0.0)
                 own.answers[epoch] = highest, tests.get(slot, 0.0)
                 if epoch == min(ends) and slot in best:
                     matrix = best[slot].matrix
                     assert matrix is not None, "no task has more than 50 classes"
-                    own.error = score_error(matrix, self._metric)
+                    own.error = score_error(matrix, self.metric)
         return trained
 
-    def _add(self, own: Trained, report: EpochReport) -> bool:
+    def add(self, own: Trained, report: EpochReport) -> bool:
         """Add an epoch; return whether it is the best so far."""
         is_finite = math.isfinite(report.train_loss) and math.isfinite(report.val_loss)
         is_finite &= not own.scores or math.isfinite(own.scores[-1])
-        score = self._metric.score(report.counts) if is_finite else math.nan
+        score = self.metric.score(report.counts) if is_finite else math.nan
         is_best = is_finite and score > max(own.scores, default=-1.0)
         own.reports.append(report)
         own.scores.append(score)
         return is_best
 
-    def _score_on_test(self, lane: Any, slot: int, model: Mapping[str, Any]) -> float:
+    def score_on_test(self, lane: Any, slot: int, model: Mapping[str, Any]) -> float:
+        """Return what the kept weights of a slot score on test."""
         module = self._objective.build_model(self._data, **model)
         with tempfile.TemporaryDirectory() as folder:
             lane.save_best(slot, Path(folder) / "best.safetensors")
@@ -129,7 +131,7 @@ class Bench:
                 wide = logits.shape[1] > 1
                 predicted = logits.argmax(dim=1) if wide else (logits[:, 0] > 0).long()
                 np.add.at(matrix, (targets.numpy(), predicted.numpy()), 1)
-        return self._metric.score(Counts.of_matrix(matrix))
+        return self.metric.score(Counts.of_matrix(matrix))
 
 
 def change(hparams: Hparams, name: str) -> Hparams:

@@ -69,6 +69,7 @@ class Promotion(Stall):
 
     Args:
         table: The curves.
+        budget: Epochs of all trials; 0: there is none.
         first: The first rung.
         factor: One in so many goes on.
         patience: As in ``Stall``.
@@ -77,11 +78,13 @@ class Promotion(Stall):
         is_open: Whether new trials start as long as a budget of epochs lasts, and paused ones
             fill the slots that are left.
         may_hold: Whether all pause at the first rung while a budget of epochs has new trials.
+        is_exact: Whether nobody goes on for the noise from a first rung at which all pause.
     """
 
     def __init__(
         self,
         table: Table,
+        budget: int,
         first: int = 1,
         factor: int = 4,
         *,
@@ -90,12 +93,19 @@ class Promotion(Stall):
         has_noise: bool = True,
         is_open: bool = False,
         may_hold: bool = True,
+        is_exact: bool = True,
     ) -> None:
         super().__init__(table, patience=patience)
         self.first, self.factor, self.is_open = first, factor, is_open
         self.may_hold, self.is_held = may_hold and not is_open, False
         noise = table.num_validation if has_noise and compare != "loss" else None
-        self.rungs = Rungs(first, factor, self.most, num_validation=noise)
+        self.rungs = Rungs(
+            first,
+            factor,
+            self.most,
+            num_validation=noise,
+            is_first_exact=is_exact and self.may_hold and budget > 0,
+        )
         self.curves = {"score": table.curves, "best": table.bests, "loss": table.loss_curves}[
             compare
         ]

@@ -2,10 +2,6 @@
 
 // Draws the figures that stand as JSON beside their places, and sorts the tables.
 
-// On paper: the width of a sheet less its margins, and of one of two figures beside each other.
-const PRINTED_WIDTH = 680;
-const PRINTED_HALF = 334;
-
 function draw(place) {
   const figure = JSON.parse(place.closest("figure").querySelector(".plot-data").textContent);
   const layout = figure.layout;
@@ -18,8 +14,6 @@ function draw(place) {
     layout.height += 22 * Math.max(0, Math.ceil(shown / 2) - 1);
     place.style.height = layout.height + "px";
   }
-  // Its height when paper has been made.
-  place.shownHeight = layout.height;
   const config = { responsive: true, displayModeBar: false };
   return Plotly.newPlot(place, figure.data, layout, config);
 }
@@ -89,21 +83,3 @@ unpackPlotly().then(() => Promise.all(places.map(draw))).then(
     console.error(error);
   },
 );
-
-function resizeAll(sizeOf) {
-  if (document.documentElement.dataset.drawn === undefined) return;
-  for (const place of places) {
-    const size = sizeOf(place);
-    place.style.height = size.height + "px";
-    Plotly.relayout(place, size);
-  }
-}
-
-window.addEventListener("beforeprint", () => resizeAll((place) => {
-  const isHalf = place.closest(".grid") !== null;
-  const height = Math.round(0.8 * place.shownHeight);
-  return { width: isHalf ? PRINTED_HALF : PRINTED_WIDTH, height };
-}));
-window.addEventListener("afterprint", () => resizeAll((place) => (
-  { width: null, height: place.shownHeight, autosize: true }
-)));

@@ -1,4 +1,4 @@
-"""A schedule that could not do its work in the epochs of a trial is a mistake, or is fitted."""
+"""What settings may be beside one another: schedules and epochs, class weights and smoothing."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import pytest
 
 from sweeps.config.errors import ConfigError
 from sweeps.config.load import load_config
+from sweeps.config.rules import list_notes
 
 TABLE = "tabular-mlp"
 PLATEAU = "space.schedule=['constant', 'plateau']"
@@ -117,3 +118,20 @@ def test_named_cosine_trial_falls_for_as_long_too() -> None:
 def test_settings_without_cosine_are_stored_as_before() -> None:
     for overrides in ((), (PLATEAU, "patience=12"), ("space.schedule=step",)):
         assert "schedule_epochs" not in load(*overrides).stored()["space"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "has_note"),
+    [
+        (("space.class_weights=none,balanced", "space.label_smoothing=0.1"), True),
+        (("space.class_weights=balanced", "space.label_smoothing={low=0, high=0.2}"), True),
+        (("space.class_weights=balanced", "space.label_smoothing=[0.0, 0.1]"), True),
+        (("space.class_weights=balanced", "space.label_smoothing=0.0"), False),
+        (("space.class_weights=balanced",), False),
+        (("space.class_weights=none", "space.label_smoothing=0.1"), False),
+    ],
+)
+def test_class_weights_beside_label_smoothing_are_noted(
+    overrides: tuple[str, ...], has_note: bool
+) -> None:
+    assert bool(list_notes(load(*overrides))) is has_note
