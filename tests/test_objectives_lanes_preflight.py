@@ -155,6 +155,20 @@ def test_batches_are_augmented_alike_for_all_trials_and_runs(
     assert np.array(unchanged) != pytest.approx(np.array(together[1]), rel=1e-3)
 
 
+def test_pictures_are_mirrored_and_moved_as_the_readme_says() -> None:
+    text = (Path(__file__).parent.parent / "objectives" / "README.md").read_text()
+    (code,) = [each for each in text.split("```python\n") if each.startswith("def augment(")]
+    names: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(code.split("```")[0], names)
+    x = torch.rand(31, 3, 7, 7) + 1  # 0 is what comes in at the edges
+    (changed,) = names["augment"]((x,), torch.Generator().manual_seed(1))
+    assert changed.shape == x.shape
+    kept = (changed != 0).flatten(1).float().mean(dim=1)
+    assert bool((kept == kept[0]).all())
+    assert 25 / 49 <= float(kept[0]) <= 1
+    assert not torch.equal(changed, x)
+
+
 def test_augmentation_is_tried_before_the_run() -> None:
     check_model(Flipped(linear), Own(linear).load(None), {}, "cpu")
     wrong = Flipped(linear)
