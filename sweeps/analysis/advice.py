@@ -1,4 +1,4 @@
-"""What to change in the next sweep: four kinds of advice, each shown by comparing trials.
+"""What to change in the next sweep: three kinds of advice, each shown by comparing trials.
 
 Everything that is tested in a study is tested together (Holm 1979), so that of studies in which
 nothing helps at most 5 % are told to change something. Opens no database.

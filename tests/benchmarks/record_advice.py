@@ -129,7 +129,8 @@ def _train_together(
     lane = bench.trainer.open_lane(key, 0)
     for slot, hparams in enumerate(settings):
         lane.place(slot, seed + slot, hparams)
-    trained, counts = [Trained() for _ in settings], [Counts.of_matrix(np.zeros((0, 0), int))] * 99
+    trained = [Trained() for _ in settings]
+    counts: dict[int, Counts] = {}
     outcomes = ["exhausted"] * len(settings)
     alive = set(range(len(settings)))
     for epoch in range(1, plan.cap + 1):
@@ -137,8 +138,8 @@ def _train_together(
             if bench.add(trained[report.slot], report):
                 lane.keep_best(report.slot)
                 counts[report.slot] = report.counts
-        ended = {slot: _find_end(trained[slot], plan) for slot in alive}
-        ended = {slot: outcome for slot, outcome in ended.items() if outcome is not None}
+        ends = {slot: _find_end(trained[slot], plan) for slot in alive}
+        ended = {slot: outcome for slot, outcome in ends.items() if outcome is not None}
         if plan.is_halved and epoch in RUNGS:
             order = sorted(alive, key=lambda slot: -_best(trained[slot]))
             for slot in order[-(-len(alive) // 4) :]:
@@ -159,10 +160,12 @@ def _train_together(
     sweep.settings += settings
     sweep.trained += trained
     sweep.outcomes += outcomes
-    for own, slot in zip(trained, range(len(settings)), strict=True):
-        matrix = counts[slot].matrix
-        known = matrix is not None and matrix.size and _best(own) >= 0
-        sweep.errors.append(score_error(matrix, bench.metric) if known else math.nan)
+    for slot, own in enumerate(trained):
+        matrix = counts[slot].matrix if slot in counts else None
+        if matrix is None or _best(own) < 0:
+            sweep.errors.append(math.nan)
+        else:
+            sweep.errors.append(score_error(matrix, bench.metric))
 
 
 def _find_end(own: Trained, plan: Plan) -> str | None:
