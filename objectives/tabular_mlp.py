@@ -40,7 +40,7 @@ class TabularMlpModel(nn.Sequential):
     """Hidden layers of one width with ReLU and dropout, and an output layer.
 
     For features of (B, F) it returns logits, (B, outputs). Of one output z, for two classes, the
-    trainer makes the logits (0, z) (``fusion.widen``).
+    trainer makes the logits (0, z) (``layers.program.widen``).
 
     Args:
         num_features: F.

@@ -27,7 +27,7 @@ def _draw(*shape: int) -> torch.Tensor:
 
 
 def _words() -> torch.Tensor:
-    drawn = torch.randint(WORDS, (B, L), generator=torch.Generator().manual_seed(1))
+    drawn = torch.randint(1, WORDS, (B, L), generator=torch.Generator().manual_seed(1))
     drawn[:, -2:] = 0
     return drawn
 
@@ -86,6 +86,13 @@ def attend(m: Any, x: torch.Tensor) -> torch.Tensor:
 def vision(m: Any, x: torch.Tensor) -> torch.Tensor:
     x = torch.cat([m.token.expand(len(x), -1, -1), m.first(x)], dim=1) + m.places
     logits: torch.Tensor = m.head(m.encoder(x)[:, 0])
+    return logits
+
+
+def masked(m: Any, tokens: torch.Tensor) -> torch.Tensor:
+    padding = tokens == 0  # at the end
+    found = m.encoder(m.words(tokens), src_key_padding_mask=padding)
+    logits: torch.Tensor = m.head(found.masked_fill(padding.unsqueeze(-1), 0.0).sum(dim=1))
     return logits
 
 
@@ -242,6 +249,17 @@ ORDINARY: dict[str, Ordinary] = {
             places=nn.Parameter(torch.randn(L + 1, 12)),
         ),
         (_draw(L, F),),
+    ),
+    "masked encoder": Ordinary(
+        lambda: Calls(
+            masked,
+            words=nn.Embedding(WORDS, 12, padding_idx=0),
+            encoder=nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(12, 4, 17, batch_first=True), 1
+            ),
+            head=nn.Linear(12, C),
+        ),
+        (_words(),),
     ),
     "tied weights": Ordinary(build_tied, (_words(),)),
     "padding_idx": Ordinary(

@@ -11,8 +11,8 @@ from torch import nn
 
 from objectives.layers import fusion
 from objectives.layers.dropout import Dropout, find_rates
-from objectives.layers.fusion import Program
 from objectives.layers.masks import Masks
+from objectives.layers.program import Program, find_logits
 from tests.ordinary import ORDINARY, B, C, Calls, F, L, Ordinary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,7 +74,7 @@ def test_ordinary_model_equals_the_plain_module_in_each_slot(name: str) -> None:
     with torch.no_grad():
         evaluated_SBC = program.logits(rows, inputs)
     for slot, module in enumerate(modules):
-        logits = fusion.find_logits(module.train()(*inputs))
+        logits = find_logits(module.train()(*inputs))
         assert logits is not None
         torch.testing.assert_close(logits_SBC[slot], logits)
         parameters = dict(module.named_parameters())
@@ -88,7 +88,7 @@ def test_ordinary_model_equals_the_plain_module_in_each_slot(name: str) -> None:
         for n, buffer in module.named_buffers():
             torch.testing.assert_close(rows[n][slot] if n in rows else program.shared[n], buffer)
         with torch.no_grad():
-            logits = fusion.find_logits(module.eval()(*inputs))
+            logits = find_logits(module.eval()(*inputs))
         torch.testing.assert_close(evaluated_SBC[slot], logits)
 
 
@@ -135,6 +135,45 @@ def lengths_read(m: Any, x: torch.Tensor) -> torch.Tensor:
     most = int((x[:, :, 0] > -1e9).sum(dim=1).max())
     logits: torch.Tensor = m.head(m.first(x[:, :most]).tanh().mean(dim=1))
     return logits
+
+
+class Closures(nn.Module):
+    """Functions over the model itself, which a copy would still hold of the original."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(F, 13), nn.Linear(13, C)
+        self.steps = [lambda x: self.first(x), torch.sigmoid, lambda x: self.head(x)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+def test_functions_over_the_model_itself_train_its_own_layers() -> None:
+    program = fusion.program(Closures, (torch.randn(B, F),), C)
+    assert program.path == "stacked"
+
+
+def test_buffer_that_is_used_in_evaluation_alone_is_seen() -> None:
+    def call(m: Any, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = m.layer(x)
+        return logits if m.training else logits / m.temperature
+
+    def build() -> nn.Module:
+        drawn = nn.Parameter(torch.rand(1) + 1, requires_grad=False)
+        return Calls(call, layer=nn.Linear(F, C), temperature=drawn)
+
+    program = fusion.program(build, (torch.randn(B, F),), C)
+    rows = stack(program, [build() for _ in range(C)])
+    program.model.eval()
+    x = torch.randn(1, F)
+    with torch.no_grad():
+        found = program.logits(rows, (x,))[:, 0]
+        weight, bias = rows["layer.weight"], rows["layer.bias"]
+        expected = ((weight @ x[0]) + bias) / rows["temperature"]
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(

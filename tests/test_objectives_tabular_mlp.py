@@ -16,6 +16,7 @@ from objectives.api import Data, DataError, EpochReport, find_fusion_key
 from objectives.lanes.batches import batch_order
 from objectives.lanes.trainer import ModelTrainer, fingerprint
 from objectives.layers import fusion
+from objectives.layers.program import widen
 from objectives.tabular_mlp import TabularMlp, TabularMlpModel
 from search_spaces.hparams import Hparams
 from search_spaces.presets import ARGUMENTS
@@ -57,7 +58,7 @@ def test_two_classes_have_one_output_and_the_loss_of_bce() -> None:
     model = TabularMlpModel(F, 1, hidden_width=11)
     assert [tuple(p.shape) for p in model.parameters()][-2:] == [(1, 11), (1,)]
     inputs, targets = torch.randn(B, F), torch.arange(B) % 2
-    logits_BC = fusion.widen(model(inputs))
+    logits_BC = widen(model(inputs))
     assert logits_BC.shape == (B, 2)
     z_B = model(inputs).squeeze(1)
     ours = nn.functional.cross_entropy(logits_BC, targets)

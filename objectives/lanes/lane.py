@@ -26,7 +26,7 @@ from objectives.lanes.trial import LaneTrial
 from objectives.lanes.validation import Validation
 from objectives.layers import random
 from objectives.layers.dropout import find_rates
-from objectives.layers.fusion import Inputs, Program
+from objectives.layers.program import Inputs, Program
 from objectives.optimizers import line_search, losses, schedules
 from objectives.places import describe_error
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams

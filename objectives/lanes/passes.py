@@ -10,8 +10,8 @@ import torch
 
 from objectives.lanes.rows import Group
 from objectives.layers import random
-from objectives.layers.fusion import Inputs, Program
 from objectives.layers.masks import Masks
+from objectives.layers.program import Inputs, Program
 from objectives.optimizers.losses import Criterion
 from objectives.optimizers.updates import Index, at
 

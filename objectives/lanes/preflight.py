@@ -14,7 +14,7 @@ from torch import nn
 from objectives.api import Augment, Data, Objective
 from objectives.lanes.batches import on_device
 from objectives.layers.dropout import find_rates
-from objectives.layers.fusion import Inputs, find_logits
+from objectives.layers.program import Inputs, find_logits
 from objectives.own import explain
 from objectives.references import ObjectiveError
 

@@ -21,7 +21,7 @@ from objectives.lanes.batches import Rows, TensorSplit
 from objectives.lanes.passes import Passes
 from objectives.lanes.rows import Group, Trained, between, join
 from objectives.lanes.trial import LaneTrial
-from objectives.layers.fusion import Inputs, Program
+from objectives.layers.program import Inputs, Program
 from objectives.optimizers import line_search, losses, updates
 
 

@@ -17,6 +17,7 @@ from objectives.lanes.lane import ModelLane
 from objectives.lanes.validation import Validation
 from objectives.layers import fusion
 from objectives.layers.fusion import initialized
+from objectives.layers.program import Program
 
 _PROBE_EXAMPLES = 5
 
@@ -56,7 +57,7 @@ class ModelTrainer:
         )
         rows = np.arange(min(_PROBE_EXAMPLES, len(self._train)))
         self._probe = self._train.batch(rows)[0]
-        self._programs: dict[tuple[tuple[str, Any], ...], fusion.Program] = {}
+        self._programs: dict[tuple[tuple[str, Any], ...], Program] = {}
 
     def open_lane(
         self, key: FusionKey, data_epoch: int, *, on_step: Callable[[], None] | None = None

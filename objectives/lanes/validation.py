@@ -11,7 +11,7 @@ import torch
 from objectives.api import MAX_MATRIX_CLASSES, Counts
 from objectives.lanes.batches import TensorSplit
 from objectives.lanes.rows import Group
-from objectives.layers.fusion import Program
+from objectives.layers.program import Program
 from objectives.optimizers import losses
 
 

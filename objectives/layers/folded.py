@@ -35,6 +35,9 @@ def fold(model: nn.Module) -> nn.Module:
         elif type(module) is nn.TransformerEncoderLayer:
             # Its fast path of inference reads the weights of its parts, which are stacked.
             module.activation_relu_or_gelu = 0
+        elif type(module) is nn.TransformerEncoder:
+            # Nor are the steps of an evaluation packed by their masks.
+            module.enable_nested_tensor = module.use_nested_tensor = False
     dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
     for salt, module in enumerate(dropouts):
         module.salt = salt

@@ -6,7 +6,6 @@ the stacked weights of S slots as they are, and an input that all slots share is
 Shapes: S slots, B batch, L steps, I inputs, O outputs, V vocabulary.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,18 +24,18 @@ _FEW_OUTPUTS = 2
 
 
 def batchable(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with its plain layers replaced by those of this module.
+    """Give the plain layers of the model itself the forward of this module's, and return it.
 
     Layers that do more than the plain one (an embedding with ``padding_idx`` or ``max_norm``,
     a subclass) are left as they are. Names of parameters do not change.
     """
-    copied = with_own_dropout(copy.deepcopy(model))
-    for module in copied.modules():
+    with_own_dropout(model)
+    for module in model.modules():
         if type(module) is nn.Linear:
             module.__class__ = Linear
         elif type(module) is nn.Embedding and _is_plain_lookup(module):
             module.__class__ = Embedding
-    return copied
+    return model
 
 
 class Linear(nn.Linear):

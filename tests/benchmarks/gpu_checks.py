@@ -28,7 +28,7 @@ from objectives.api import Data, Objective, find_fusion_key
 from objectives.lanes import precision
 from objectives.lanes.batches import batch_order, on_device
 from objectives.lanes.trainer import ModelTrainer
-from objectives.layers import fusion
+from objectives.layers.program import widen
 from objectives.registry import find_objective
 from search_spaces.hparams import RATED, Hparams
 from tests.rounding import Rounding, compare_runs
@@ -161,7 +161,7 @@ def plain_epochs(
     def loss(inputs: tuple[torch.Tensor, ...], targets: torch.Tensor) -> torch.Tensor:
         logits = module(*(x.double() if x.is_floating_point() else x for x in inputs))
         # One output for two classes.
-        logits = fusion.widen(logits) if logits.shape[1] == 1 else logits
+        logits = widen(logits) if logits.shape[1] == 1 else logits
         return nn.functional.cross_entropy(logits, targets)
 
     rows = []
