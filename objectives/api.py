@@ -74,8 +74,17 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
+#: ``augment(inputs, generator)``: the model's inputs of a training batch, changed at random.
+Augment = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
+
+
 class Objective(Protocol):
-    """A data set and a model."""
+    """A data set and a model.
+
+    One that has ``augment`` too gets each training batch on its device, once for all trials, with
+    a ``torch.Generator`` that depends on the study's seed, the epoch and the step alone. It
+    returns the inputs that the models get; validation is never augmented.
+    """
 
     name: str
 

@@ -1,6 +1,7 @@
 """Imports a person's own objective, and makes of it what ``objectives.api.Objective`` asks for.
 
-A class with ``load`` and ``build_model``, or a file with functions of these names. Knows no
+A class with ``load``, ``build_model`` and, if it likes, ``augment``, or a file with functions of
+these names. Knows no
 model: torch is imported by the person's module.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from objectives.api import Data, DataError
+from objectives.api import Augment, Data, DataError
 from objectives.data.checks import checked
 from objectives.places import find_line, show_path
 from objectives.references import (
@@ -52,6 +53,9 @@ class OwnObjective:
         self._load = _find_function(thing, "load", place)
         self._build = _find_function(thing, "build_model", place)
         self._takes_source = _count_arguments(self._load) > 0
+        self.augment: Augment | None = None
+        if getattr(thing, "augment", None) is not None:
+            self.augment = _find_function(thing, "augment", place)
         if _count_arguments(self._build) == 0:
             raise ObjectiveError(
                 f"{place}: build_model must take the data first: build_model(data, ...)"

@@ -1,6 +1,7 @@
 """What a run writes: Optuna's copy, which catches up, and a database that does not answer."""
 
 import math
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -323,6 +324,25 @@ def test_training_goes_on_while_the_database_does_not_answer(
         )
     ]
     assert_copy_is_complete(url, 5)
+
+
+def test_ctrl_c_ends_a_run_whose_database_does_not_answer_and_the_next_one_goes_on(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_writer, "LAST_WAIT_S", 0.0)
+    config = make_config(sqlite_url, "trials=5", "slots=1")
+
+    def fall_silent_and_interrupt(turn: int) -> None:
+        if turn == 7:
+            begin()
+        elif turn == 11:
+            signal.raise_signal(signal.SIGINT)
+
+    with fail_in_code(sqlite_url) as (begin, _):
+        end, _ = run_scripted(config, CURVES.__getitem__, on_turn=fall_silent_and_interrupt)
+    assert (end.ending, end.exit_code) == ("interrupted", 130)
+    run_scripted(config, CURVES.__getitem__)
+    assert_copy_is_complete(sqlite_url, 5)
 
 
 def test_run_gives_up_in_a_line_once_it_has_waited_and_the_next_one_goes_on(

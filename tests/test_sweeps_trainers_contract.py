@@ -224,7 +224,7 @@ def test_trial_goes_on_in_another_trainer_from_what_is_left_of_its_state(
     ]
     moved = trainers.obey(tell(lane, data_epoch=3, place=tuple(places)), trainer=1)
     is_damaged = file in ("cut", "gone", "of another")
-    again = [note for note in moved.notes if "are trained again from their records" in note]
+    again = [note for note in moved.notes if "they are trained again" in note]
     assert len(again) == is_damaged
     assert same(moved.reports) == same(expected.reports)
     # What was kept has moved along, or was found again, in the state or after it.

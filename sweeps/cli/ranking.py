@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import RenderableType
 from rich.table import Table
 
 from sweeps.analysis.summary import say_ahead
@@ -15,12 +14,15 @@ from sweeps.read.words import NO_CLIPPING, UNENDED, clean, outcome, score, setti
 #: Scores by which trials are ranked, in the words of a sentence.
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
+#: Values of a hyperparameter that does nothing: 0 is no dropout, and False no Nesterov momentum.
+_OFF = (0, False, "constant")
+
 _Columns = dict[str, list[str]]
 
 
 def ranked_lines(
     frame: pd.DataFrame, *, width: int, by: str = "best", limit: int | None = None
-) -> list[RenderableType]:
+) -> tuple[Table, list[str]]:
     """Return the table with as many hyperparameters as fit, and lines on what it leaves out.
 
     Args:
@@ -30,7 +32,9 @@ def ranked_lines(
         limit: Rows to show; None: all.
     """
     params = read_shown_params(frame)
-    names = list(dict.fromkeys(name for one in params for name in one))
+    every = dict.fromkeys(name for one in params for name in one)
+    # What is off in all trials, as it is unless told, is no news.
+    names = [name for name in every if any(one.get(name, 0) not in _OFF for one in params)]
     varying = list_varying(params)
     # A hyperparameter of some trials alone, with one value, stands after those that vary.
     varying += [n for n in names if n not in varying and not all(n in one for one in params)]
@@ -45,13 +49,13 @@ def ranked_lines(
         if gap == 1:
             kept.pop()
         gap = 1
-    lines: list[RenderableType] = [_table(columns | {n: values[n] for n in kept}, gap=gap)]
-    constant = [f"{n}={setting(params[0][n])}" for n in names if n not in varying]
+    lines = []
+    constant = [f"{name}={setting(params[0][name])}" for name in names if name not in varying]
     if constant:
         lines.append(f"all trials: {' '.join(constant)}")
     if len(kept) < len(varying):
         lines.append(f"not shown at {width} columns: {', '.join(varying[len(kept) :])}")
-    return lines
+    return _table(columns | {name: values[name] for name in kept}, gap=gap), lines
 
 
 def answer_lines(

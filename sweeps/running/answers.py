@@ -1,7 +1,6 @@
 """Takes in what trainers report: states, weights, epochs and what these end, and deaths."""
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 
 from objectives.api import EpochReport
@@ -68,13 +67,7 @@ def take_answer(run: Run, index: int, answer: Answer) -> None:
 
 
 def replace_trainer(run: Run, index: int, how: str) -> None:
-    """Start another trainer for one that has died; each trial it trained is tried alone.
-
-    Args:
-        run: The run.
-        index: The trainer.
-        how: How it ended.
-    """
+    """Start another trainer for one that has died; each trial it trained is tried alone."""
     command = run.busy.pop(index, None)
     run.free_since.pop(index, None)
     blamed: set[int] = set()
@@ -159,7 +152,9 @@ def _take_epoch(run: Run, command: Command, answer: Answer) -> None:
             _take_report(run, trial, report, command.data_epoch, answer.path)
         else:
             _leave(run, trial, Decision(Outcome.FAILED, report.error))
-    _pause(run, sound)
+    for trial in run.judge.pause(sound, is_first_held=run.is_first_held):
+        run.scheduler.pause(trial.number)
+        run.pause_trial(trial, run.judge.explain_pause(trial))
     for trial, before in zip(trials, held, strict=True):
         if trial.held is not None and trial.held is not before:
             run.changes.held.append(trial.held)
@@ -177,13 +172,6 @@ def _take_report(run: Run, trial: Trial, report: EpochReport, data_epoch: int, p
     decision = run.judge.decide(trial)
     if decision is not None:
         _leave(run, trial, decision)
-
-
-def _pause(run: Run, trials: Sequence[Trial]) -> None:
-    """Take those trials out of their lane that pause at their rung."""
-    for trial in run.judge.pause(trials, is_first_held=run.is_first_held):
-        run.scheduler.pause(trial.number)
-        run.pause_trial(trial, run.judge.explain_pause(trial))
 
 
 def _refuse(run: Run, trial: Trial, reason: str) -> None:
@@ -211,11 +199,7 @@ def _leave(run: Run, trial: Trial, decision: Decision) -> None:
 def _lose_trainer(run: Run, index: int, blamed: set[int], how: str) -> None:
     """Let the trials of a dead trainer wait again, or fail where they killed it too often.
 
-    Args:
-        run: The run.
-        index: The trainer.
-        blamed: Trials that it trained, or whose weights it wrote.
-        how: How it ended.
+    ``blamed`` are those that it trained, or whose weights it wrote.
     """
     placed = set(run.scheduler.lose(index))
     # Those whose weights or states were being written have no place any more, but the trainer.

@@ -65,11 +65,7 @@ def count_shapes(space: SearchSpace) -> float:
 
 
 class Intake:
-    """How many trials the budget allows, and how many to ask for now.
-
-    Args:
-        config: The sweep's settings.
-    """
+    """How many trials the budget allows, and how many to ask for now."""
 
     def __init__(self, config: SweepConfig) -> None:
         self._config = config
@@ -158,12 +154,7 @@ class Intake:
 
 
 class Asking:
-    """Adds new trials to a run.
-
-    Args:
-        run: The run.
-        first: Values of each trial that goes before all others that are asked for.
-    """
+    """Adds new trials to a run; ``first`` has the values of each that goes before all others."""
 
     def __init__(self, run: Run, first: Sequence[Mapping[str, Any]]) -> None:
         config = run.config

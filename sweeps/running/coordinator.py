@@ -33,9 +33,7 @@ _BUDGET_ENDS = ("done", "time is up")
 class Coordinator:
     """Runs one study on an executor's trainers until its target, or until told to stop.
 
-    Args:
-        run: What the study has, and what it is run with.
-        first: Values of each trial that goes before all new ones.
+    ``first`` has the values of each trial that goes before all new ones.
     """
 
     def __init__(self, run: Run, first: Sequence[Mapping[str, Any]]) -> None:
@@ -83,8 +81,8 @@ class Coordinator:
             write_best_weights(run)
         if run.unfinished:
             run.writer.interrupt(ending[1] or ending[0])
-        run.writer.finish(is_hurried=ending[0] == "interrupted")
-        if not run.busy:  # or a file may be half written
+        run.writer.finish(lambda: "interrupted" in (ending[0], stop_requested()))
+        if not (run.busy or run.writer.has_waiting):  # or a file may be half written, or needed
             run.files.sweep()
         return ending
 
@@ -144,6 +142,8 @@ class Coordinator:
         run = self._run
         if waited_s > GIVE_UP_S:
             for index in run.busy.keys() - run.stopped.keys():
+                if not run.busy[index].is_trained:
+                    continue
                 run.stopped[index] = run.files.new_name()
                 run.executor.send(index, Stop(run.files.path(run.stopped[index])))
         return waited_s > STOP_S
@@ -161,9 +161,8 @@ class Coordinator:
         if run.ending is not None or left is None:
             left = 0
         left -= sum(self._count_trained(each) for each in run.busy)
-        surplus = len(placed) - left
-        if surplus <= 0:
-            return -surplus
+        if len(placed) <= max(0, left):
+            return max(0, left) - len(placed)
         rank = {each.number: i for i, each in enumerate(run.list_ranked())}
         placed.sort(key=lambda number: rank.get(number, len(rank)))
         for number in placed[max(0, left) :]:
@@ -171,6 +170,8 @@ class Coordinator:
             is_budget = run.ending is None or run.ending[0] in _BUDGET_ENDS
             if is_paused and is_budget and run.judge.rungs is not None:
                 run.pause_trial(run.trials[number], "the budget ended")
+            elif is_paused and run.ending is None:
+                run.awaiting_state.add(number)  # another may leave it an epoch
         run.write()
         return 0
 

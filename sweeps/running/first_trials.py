@@ -18,12 +18,7 @@ NUM_WARM_START = 5
 
 
 def list_first_trials(config: SweepConfig, existing: Iterable[Hparams]) -> list[dict[str, Any]]:
-    """Return the values of each trial that goes before all others and that the study lacks.
-
-    Args:
-        config: The sweep's settings; the configurations of a warm start are among its ``tries``.
-        existing: The hyperparameters of the trials that the study has.
-    """
+    """Return the values of each trial that goes before all others and does not exist yet."""
     wanted = [dict(values) for values in config.tries]
     if config.sampler.name == "grid":
         wanted += config.space.list_grid(config.sampler.points)

@@ -40,11 +40,7 @@ def waits_at_first(config: SweepConfig) -> bool:
 class Judge:
     """The rules of a study, and the trials that others are compared with. For one thread.
 
-    Args:
-        config: The sweep's settings.
-        metric: The study's score.
-        num_classes: Classes of the data.
-        num_validation: Examples that scores are taken over.
+    ``num_validation`` examples give the standard error of a score.
     """
 
     def __init__(
@@ -103,9 +99,8 @@ class Judge:
     def pause(self, trials: Sequence[Trial], *, is_first_held: bool = False) -> list[Trial]:
         """Return which trials of an epoch that was trained together are to pause.
 
-        Args:
-            trials: All of them, those that end at it included: the others are compared with them.
-            is_first_held: Whether all pause at the first rung.
+        ``trials`` are all of them, those that end at it included: the others are compared with
+        them. While the first rung is held, all pause there.
         """
         if self.rungs is None:
             return []
@@ -156,9 +151,7 @@ class Judge:
     def hold_back(self, trial: Trial, outcome: Outcome) -> bool:
         """Return whether the audit lets a trial run on that would stop at its last epoch.
 
-        Args:
-            trial: The trial, which remembers the end that is held back.
-            outcome: How it would end; ``behind``: it would be paused, or end.
+        The trial remembers the end that is held back; ``behind``: it would pause, or end.
         """
         has_epochs = trial.epochs < self._config.max_epochs
         if outcome not in AUDITED or not has_epochs or not self._is_audited(trial):

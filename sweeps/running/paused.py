@@ -23,10 +23,6 @@ def promote(run: Run, asking: Asking) -> None:
     Those that deserve it; from the first rung once the first ``FIRST_COHORT`` trials have started,
     or all, unless the clock is the budget. And once no new trial may start, the best of the others
     as far as the budget has epochs for all that train, until the leader has ended.
-
-    Args:
-        run: The run.
-        asking: Says whether a new trial may start.
     """
     rungs = run.judge.rungs
     if rungs is None or run.ending is not None:
@@ -78,12 +74,11 @@ def end_paused(run: Run, ending: str) -> None:
     """End the paused trials: the budget is spent, or the leader has ended.
 
     Behind are those that paused at a rung because others were better there, and those without a
-    score. The others are cut short, and so is the leader: they would have gone on.
-
-    Args:
-        run: The run, whose trainers have nothing to do any more.
-        ending: ``done`` or ``time is up``.
+    score. The others are cut short, and so is the leader: they would have gone on. The trainers
+    have nothing to do any more; ``ending`` is ``done`` or ``time is up``.
     """
+    if ending == "time is up":
+        run.unsaved.clear()  # there is no time to train them again
     for each in list(run.unfinished.values()):  # they waited for a place
         if each.ending is None:
             run.pause_trial(each, "the budget ended")

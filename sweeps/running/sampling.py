@@ -46,27 +46,16 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A trial as the sampler sees it.
-
-    Attributes:
-        number: Its number.
-        sampled: Its hyperparameters.
-        score: Its best score so far; None: it has no epoch yet.
-    """
+    """A trial as the sampler sees it."""
 
     number: int
     sampled: Sampled
     score: float | None
+    """Its best score so far; None: it has no epoch yet."""
 
 
 class Sampling:
-    """Draws a study's new trials. For one thread.
-
-    Args:
-        config: The ``[sampler]`` of the sweep.
-        space: What is drawn from.
-        seed: The study's seed.
-    """
+    """Draws a study's new trials. For one thread."""
 
     def __init__(self, config: SamplerConfig, space: SearchSpace, seed: int) -> None:
         self._config = config

@@ -179,11 +179,12 @@ class Scheduler(Generic[Key]):
         if not may_train:
             return None
         single = [each for each in self._waiting if each.is_alone]
-        if single and not self._reserved:
+        has_room = len(self.placed_with(trainer)) < self._capacity
+        if single and has_room and not self._reserved:
             self._reserved.add(trainer)
         if trainer in self._reserved:
             alone = [i for i, lane in self._lanes_of(trainer).items() if lane.is_exclusive]
-            if not alone and single:
+            if not alone and single and has_room:
                 alone = [self._place_alone(trainer, single[0])]
             if alone:
                 return self._begin_turn(alone[0], "a trial is tried alone")
@@ -281,7 +282,7 @@ class Scheduler(Generic[Key]):
 
     def lose_lane(self, lane: int) -> list[int]:
         """Forget a lane that is gone; return the trials that were in it."""
-        lost = self._lanes.pop(lane).trials
+        lost = self._lanes.pop(lane).trials if lane in self._lanes else []
         for trial in lost:
             del self._lane_of[trial]
         return lost

@@ -13,12 +13,9 @@ MAX_BYTES = 2 * 2**30
 
 
 class StateFiles:
-    """Names and deletes the files of one study.
+    """Names and deletes the files of one study, in a ``folder`` of its own in ``root``.
 
-    Args:
-        root: The folder that their names are told from.
-        folder: The study's own folder in it.
-        trials: The study's trials; those that name a file need it.
+    A trial that names a file needs it.
     """
 
     def __init__(self, root: Path, folder: str, trials: Iterable[Trial]) -> None:

@@ -10,6 +10,8 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sweeps.config.pruner import PrunerConfig
 from sweeps.curves import best_epoch, epochs_since_best, running_best
 from sweeps.outcomes import CHANCE_EPOCHS, CHANCE_FACTOR, Outcome
@@ -62,17 +64,15 @@ class Peers:
         Diverged trials stay out, although they are COMPLETE in Optuna: their lowest score would
         drag the median down. A trial without any score, or one that is known already, changes
         nothing.
-
-        Args:
-            trial_number: Number of the trial in its study.
-            scores: Score per epoch; epoch 1 first.
         """
         bests = running_best(scores)[: self._max_epochs]
         if trial_number in self or not bests or math.isnan(bests[-1]):
             return
         self._known.add(trial_number)
         bests += [bests[-1]] * (self._max_epochs - len(bests))
-        _insert(self._complete, bests)
+        for own, each in zip(self._complete, bests, strict=True):
+            if not math.isnan(each):
+                insort(own, each)
 
     def bests_at(self, epoch: int) -> list[float]:
         """Return the running bests at an epoch, from 1, of the complete trials."""
@@ -89,11 +89,6 @@ def is_pruned(config: PrunerConfig, scores: Sequence[float], peers: Peers) -> bo
 
     ``median`` and ``percentile`` are Optuna's ``PercentilePruner`` on running bests, with epochs
     that count from 1; ``halving`` pauses trials instead (``rungs``).
-
-    Args:
-        config: The pruner and its settings.
-        scores: Score per epoch of the running trial; epoch 1 first.
-        peers: The trials to compare with.
     """
     bests = running_best(scores)
     if config.name not in COMPARING or not bests or math.isnan(bests[-1]):
@@ -102,7 +97,8 @@ def is_pruned(config: PrunerConfig, scores: Sequence[float], peers: Peers) -> bo
     percentile = 50.0 if config.name == "median" else config.percentile
     if epoch <= config.n_warmup_epochs or len(peers) < max(1, config.n_startup_trials):
         return False
-    return best < _percentile(peers.bests_at(epoch), 100.0 - percentile)
+    others = peers.bests_at(epoch)
+    return bool(others) and best < float(np.percentile(others, 100.0 - percentile))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +140,6 @@ class StopRule:
         Diverged goes first, then stalled, exhausted and behind: a trial that peaked and then
         stalled keeps its best epoch and can win, however it compares with others. Optuna's
         pruners would store it PRUNED at its last score (optuna/optuna#2575, #3168).
-
-        Args:
-            train_losses: Mean training loss per epoch, epoch 1 first.
-            val_losses: Mean validation loss per epoch.
-            scores: Score per epoch.
-            peers: The finished trials to compare with.
         """
         epochs = len(scores)
         assert epochs == len(train_losses) == len(val_losses), "curves of different lengths"
@@ -208,19 +198,3 @@ def describe_best(scores: Sequence[float]) -> str:
     """Return the best score of a curve and its epoch, for people."""
     epoch = best_epoch(scores)
     return "no score" if epoch is None else f"best {scores[epoch - 1]:.4f} at epoch {epoch}"
-
-
-def _insert(by_epoch: list[list[float]], bests: Sequence[float]) -> None:
-    for own, best in zip(by_epoch, bests, strict=False):
-        if not math.isnan(best):
-            insort(own, best)
-
-
-def _percentile(ordered: Sequence[float], percentile: float) -> float:
-    """Return a percentile by linear interpolation, as ``numpy.percentile``; NaN for none."""
-    if not ordered:
-        return math.nan
-    place = (len(ordered) - 1) * percentile / 100.0
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
@@ -104,36 +105,26 @@ def check_needs(config: SweepConfig, url: str) -> None:
 def prepare(
     db: Database, config: SweepConfig, loaded: Loaded, *, force: bool, now: datetime
 ) -> Begun:
-    """Create the study, or check that its settings are those of the sweep.
-
-    Args:
-        db: The database; the caller holds the study.
-        config: The sweep's settings.
-        loaded: What is known of the data.
-        force: Carry a study on although its settings have changed.
-        now: The present moment, aware.
+    """Create the study, which the caller holds, or check that its settings are the sweep's.
 
     Raises:
         ConfigError: If the study was started with other settings and ``force`` is not given.
     """
     stored = queries.find_study(db, config.study)
     config = _resolve_warm_start(config, db.url, stored)
+    facts: dict[str, Any] = {
+        "config": config.stored(),
+        "class_names": loaded.class_names,
+        "data_fingerprint": loaded.fingerprint,
+        "versions": loaded.versions,
+        "processor": platform.processor() or platform.machine(),
+        "data_facts": asdict(loaded.facts),
+        "preparation": loaded.preparation,
+        "targets": loaded.targets,
+    }
     if stored is None:
-        row = StudyRow(
-            uuid=str(uuid.uuid4()),
-            name=config.study,
-            objective=config.objective,
-            metric=config.metric,
-            created_at=now,
-            config=config.stored(),
-            class_names=loaded.class_names,
-            data_fingerprint=loaded.fingerprint,
-            versions=loaded.versions,
-            processor=platform.processor() or platform.machine(),
-            data_facts=asdict(loaded.facts),
-            preparation=loaded.preparation,
-            targets=loaded.targets,
-        )
+        name, objective, metric = config.study, config.objective, config.metric
+        row = StudyRow(str(uuid.uuid4()), name, objective, metric, now, **facts)
         recorder.create_study(db, row)
         return Begun(row.uuid, config, (), ())
     changes = _find_changes(stored, config, loaded)
@@ -145,18 +136,7 @@ def prepare(
                 "take another name with --study NAME, or carry it on with --force",
             ]
         )
-    recorder.update_study(
-        db,
-        stored.uuid,
-        config=config.stored(),
-        class_names=loaded.class_names,
-        data_fingerprint=loaded.fingerprint,
-        versions=loaded.versions,
-        processor=platform.processor() or platform.machine(),
-        data_facts=asdict(loaded.facts),
-        preparation=loaded.preparation,
-        targets=loaded.targets,
-    )
+    recorder.update_study(db, stored.uuid, **facts)
     recorder.resume_trials(db, stored.uuid)
     found = tuple(queries.stored_trials(db, stored.uuid))
     return Begun(stored.uuid, config, tuple(changes), found)

@@ -189,19 +189,25 @@ class StudyWriter:
             self._silent_since, self._delay_s = None, FIRST_RETRY_S
             self._emit(Note("the database answers again; all that waited is written"))
 
-    def finish(self, *, is_hurried: bool) -> None:
+    def finish(self, is_hurried: Callable[[], bool]) -> None:
         """Write all that waits, and Optuna's copy; raises as ``flush``.
 
         Args:
             is_hurried: Whether the person wants the run to end now: what cannot be written soon
                 is trained again by the next run.
         """
-        if is_hurried:
-            self._patience_s = min(self._patience_s, LAST_WAIT_S)
+        hurried_since: float | None = None
         while self._waiting:
             self.flush()
-            if self._waiting:
-                time.sleep(FIRST_RETRY_S)
+            if not self._waiting:
+                break
+            if is_hurried():
+                hurried_since = hurried_since or time.monotonic()
+                if time.monotonic() - hurried_since > LAST_WAIT_S:
+                    self._emit(Note("the last epochs are not written: they are trained again"))
+                    return
+                self._next_try = 0.0
+            time.sleep(FIRST_RETRY_S)
         self.copy()
 
     def _write(self, transaction: Callable[[], None], events: Sequence[Event] = ()) -> None:

@@ -252,7 +252,9 @@ def _stop_on_signals(deadline: float | None) -> Iterator[Callable[[], str | None
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    numbers = STOP_SIGNALS
+    # ``nohup`` lets a run live on when its terminal is closed.
+    is_ignored = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [each for each in STOP_SIGNALS if not (is_ignored and each == signal.SIGHUP)]
     previous = [signal.signal(number, handle) for number in numbers]
     try:
         yield check

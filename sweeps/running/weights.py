@@ -35,17 +35,10 @@ class ReproductionError(StorageError):
 def write_weights(
     call: Call, lane: int, key: FusionKey, places: Sequence[Place], path_of: Callable[[int], Path]
 ) -> tuple[Answer, Answer] | None:
-    """Write the weights of the best epochs of trials of one key.
-
-    Args:
-        call: Does a command with a trainer that has nothing else to do.
-        lane: Number of a lane that the trainer does not have.
-        key: What the trials share.
-        places: The trials.
-        path_of: Returns the file of a trial's weights, by its number.
+    """Write the weights of the best epochs of trials of one key, in a lane of their own.
 
     Returns:
-        What became of the placing (who was refused, and whom memory had no room for) and of the
+        The answers to the placing (who was refused, and whom memory had no room for) and to the
         writing; None: the trainer died.
     """
     placed = call(Command(lane, key, 0, place=tuple(places), is_trained=False))
@@ -64,11 +57,7 @@ def call_trainer(
 ) -> Answer | None:
     """Let the first free trainer do something, and wait for it; None: none is left that could.
 
-    Args:
-        executor: Carries the command.
-        command: What to do.
-        free_since: The trainers that have nothing else to do, and since when; those that die
-            are taken out.
+    Trainers that die are taken out of ``free_since``.
     """
     index = min(free_since, default=None)
     if index is None:
@@ -91,11 +80,7 @@ def find_weights(
 ) -> Path:
     """Return the file with the weights of a trial's best epoch; it is trained again if need be.
 
-    Args:
-        url: The database.
-        study: Name of the study.
-        number: Number of the trial.
-        on_start: Called with a line before it is trained again, which may take long.
+    That may take long, so ``on_start`` is called with a line before.
 
     Raises:
         ConfigError: If the data have changed since.

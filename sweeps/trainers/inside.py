@@ -243,8 +243,8 @@ class LaneKeeper:
     ) -> dict[int, TrialState]:
         """Return the states of trials that were trained.
 
-        Trials that cannot go on are added to ``refused``, files that cannot be read to
-        ``unread``, a sentence each: their trials are trained again.
+        Trials that cannot go on are added to ``refused``, and to ``unread`` a sentence where
+        files cannot be read.
         """
         old = [place for place in entering if place.segments]
         if not old:
@@ -279,8 +279,12 @@ class LaneKeeper:
         for path, trials in trials_of.items():
             try:
                 states |= load_states(path, trials)
-            except CheckpointError as error:
-                unread.append(f"{error}; its trials are trained again from their records")
+            except CheckpointError:
+                folder = path.parent  # without the file's name: one line says it of all files
+                unread.append(
+                    f"{folder}: states of trials are damaged or gone; they are trained again from"
+                    " their records"
+                )
             self._on_step()
         return states
 
