@@ -24,8 +24,14 @@ metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-learn")
     ],
 )
 def test_baseline_reaches_the_score_of_the_data_card(
-    objective: str, baseline: str, score: float, error: float
+    objective: str,
+    baseline: str,
+    score: float,
+    error: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Of the two baselines of sentences the better one: each takes seconds.
+    monkeypatch.setattr(baselines, "PENALTIES", {"with position": 1.0})
     true, predictions = baselines.BASELINES[objective](None)
     predicted = predictions[baseline]
     reached = metrics.f1_score(true, predicted, average="macro")

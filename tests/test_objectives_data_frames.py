@@ -19,12 +19,15 @@ COLUMNS: dict[str, list[Any]] = {
     "y": ["no", "yes", "no", "yes", "no", "yes"],
     "split": ["train", "train", "train", "train", "val", "test"],
 }
+VIEWS = {"job": pyarrow.array(COLUMNS["job"], pyarrow.string_view())}  # as polars keeps text
 FRAME = pd.DataFrame(COLUMNS, index=[7, 3, 5, 1, 2, 4])  # as after a shuffle
 FRAME["job"] = FRAME["job"].astype("category")
 
 
 @pytest.mark.parametrize(
-    "data", [COLUMNS, FRAME, pyarrow.table(COLUMNS)], ids=["arrays", "pandas", "arrow"]
+    "data",
+    [COLUMNS, FRAME, pyarrow.table(COLUMNS), pyarrow.table(COLUMNS | VIEWS)],
+    ids=["arrays", "pandas", "arrow", "views"],
 )
 def test_frames_and_arrays_are_the_same_rows(data: Any, tmp_path: Path) -> None:
     rows = read_rows(save_rows(data, tmp_path, label="y"), "")

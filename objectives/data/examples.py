@@ -47,7 +47,13 @@ class Examples:
 
     @property
     def labels(self) -> npt.NDArray[np.str_]:
-        """Name of each example's class, of a distribution its likeliest, (N,)."""
+        """Name of each example's class, (N,): of a distribution its likeliest.
+
+        Raises:
+            DataError: If an example may have several labels.
+        """
+        if self.targets.dtype == np.bool_:
+            raise DataError("the examples have several labels each; expected one class")
         return np.array(self.class_names)[find_classes(self.targets)]
 
     @property
@@ -157,8 +163,9 @@ def assign_splits(groups: Sequence[Hashable], labels: Sequence[str], *, seed: in
 
     counts: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(SPLITS))
     chosen: dict[Hashable, str] = {}
-    for group in sorted(members, key=rank):
-        label = rank(group)[1]
+    ranks = {group: rank(group) for group in members}
+    for group in sorted(members, key=lambda group: ranks[group]):
+        label = ranks[group][1]
         placed = counts[label]
         num_after = sum(placed) + members[group][label]
         deficits = [share * num_after - num for share, num in zip(SHARES, placed, strict=True)]

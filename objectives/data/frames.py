@@ -28,7 +28,7 @@ def make_rows(data: Any, *, label: str = "label") -> Rows:
     if isinstance(data, tuple) and len(data) == 2:
         data = {"x": data[0], label: data[1]}
     if isinstance(data, Mapping):
-        arrays = {name: np.asarray(values) for name, values in data.items()}
+        arrays = {str(name): np.asarray(values) for name, values in data.items()}
         return rows_of_arrays("the data", arrays, label=label)
     if type(data).__module__.partition(".")[0] == "pandas":
         table = pyarrow.Table.from_pandas(data, preserve_index=False)

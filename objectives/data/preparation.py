@@ -17,7 +17,7 @@ import safetensors
 from pyarrow import types
 
 from objectives.api import DataError
-from objectives.data.rows import Numbers, Rows, find_numbers
+from objectives.data.rows import Numbers, Rows, find_numbers, is_text
 
 #: Values of a text column that get a feature each, the most frequent ones. A layer's weights of
 #: such a feature are an embedding of the value, so that nothing else is needed for many values.
@@ -191,7 +191,7 @@ def read_numbers(rows: Rows, name: str) -> Numbers | None:
         return numbers
     if types.is_temporal(column.type):
         raise _refuse_dates(rows, name)
-    if not (types.is_string(column.type) or types.is_large_string(column.type)):
+    if not is_text(column.type):
         text = f"column {name!r} holds {column.type}"
         raise DataError(f"{rows.source}: {text}; expected numbers, text, true or false")
     texts = rows.texts(name)

@@ -142,7 +142,9 @@ def rows_of_table(source: str, table: Any) -> Rows:
     for column in table.columns:
         if types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
-        if types.is_string(column.type) or types.is_large_string(column.type):
+        if types.is_string_view(column.type):  # as polars keeps text
+            column = column.cast(pyarrow.large_string())
+        if is_text(column.type):
             column = compute.utf8_trim_whitespace(column)
         columns.append(column.combine_chunks())
     named = pyarrow.table(columns, names=table.column_names)
@@ -218,12 +220,17 @@ def _unfold_distributions(
     return arrays | {f"{label}.{text}": shares[:, i] for i, text in enumerate(texts)}
 
 
+def is_text(kind: Any) -> bool:
+    """Return whether an Arrow type is text."""
+    return bool(types.is_string(kind) or types.is_large_string(kind))
+
+
 def find_numbers(column: Any) -> Numbers | None:
     """Return an Arrow column as numbers, NaN where a cell is empty; None if it holds others.
 
     Text that is a number, true or false throughout counts as such.
     """
-    if types.is_string(column.type) or types.is_large_string(column.type):
+    if is_text(column.type):
         column = compute.if_else(compute.equal(column, ""), None, column)
         for kind in (pyarrow.float64(), pyarrow.bool_()):
             try:

