@@ -33,7 +33,9 @@ class Split:
     """One part of a data set.
 
     Attributes:
-        inputs: The arguments of the model's ``forward``, each (N, ...).
+        inputs: The arguments of the model's ``forward``, each (N, ...). ``load`` may return
+            anything with a length and items in an array's place, such as a ``numpy.memmap`` or a
+            ``torch.utils.data.Dataset``, which need not fit into memory.
         targets: Class of each example, (N,) int64 in [0, C); or a distribution over the classes
             for each (a soft label), (N, C) float32, non-negative and with the sum 1; or which of
             C labels each example has, (N, C) bool, several or none. Scores take the likeliest

@@ -67,8 +67,8 @@ class Row:
         kind = _unwrap(self.kind)
         return _unwrap(get_args(kind)[0]) if NoneType in get_args(kind) else kind
 
-    def has(self, *, optimizer: str, schedule: str) -> bool:
-        """Return whether a trial of an optimizer and a schedule has it."""
+    def is_of(self, optimizer: str, schedule: str) -> bool:
+        """Return whether trials of an optimizer and a schedule have it."""
         return optimizer in self.optimizers and schedule in self.schedules
 
     def find_mistakes(self, value: object) -> list[Mistake]:
@@ -178,9 +178,10 @@ class Hparams(BaseModel):
         if not isinstance(values, Mapping):
             return values
         filled = {name: value for name, value in values.items() if value is not None}
-        trial = _find_owners(filled)
+        optimizer = str(filled.get("optimizer", "adam"))
+        schedule = str(filled.get("schedule", "constant"))
         for name, row in ROWS.items():
-            default = row.default if row.has(**trial) else row.absent
+            default = row.default if row.is_of(optimizer, schedule) else row.absent
             filled.setdefault(name, default)
         return filled
 
@@ -211,10 +212,9 @@ class Hparams(BaseModel):
 
     def to_params(self) -> dict[str, Any]:
         """Return what is stored: JSON values, without what the trial does not have."""
-        trial = {"optimizer": self.optimizer, "schedule": self.schedule}
         values = self.model_dump(mode="json", exclude_none=True)
-        foreign = [name for name, row in ROWS.items() if not row.has(**trial)]
-        return {name: value for name, value in values.items() if name not in foreign}
+        kind = self.optimizer, self.schedule
+        return {name: value for name, value in values.items() if find_row(name).is_of(*kind)}
 
     def to_values(self) -> dict[str, Any]:
         """Return the same under the names of a sweep file: ``model.filters``."""
@@ -233,11 +233,6 @@ def flatten(params: Mapping[str, Any]) -> dict[str, Any]:
 def find_row(name: str) -> Row:
     """Return the row of a hyperparameter; of a model's argument, one that allows any value."""
     return ROWS.get(name) or Row(name=name)
-
-
-def _find_owners(values: Mapping[str, Any]) -> dict[str, str]:
-    names = {"optimizer": "adam", "schedule": "constant"}
-    return {key: str(values.get(key, default)) for key, default in names.items()}
 
 
 def read_rows(model: type[BaseModel]) -> dict[str, Row]:

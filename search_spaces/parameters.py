@@ -122,7 +122,10 @@ class Parameter:
                 self.name, int(spec.low), int(spec.high), step=step, log=spec.log
             )
         drawn = trial.suggest_float(self.name, *self.ends, step=spec.step, log=self.is_log)
-        return min(max(1.0 - drawn, spec.low), spec.high) if self.is_distance else drawn
+        if self.is_distance:
+            return min(max(1.0 - drawn, spec.low), spec.high)
+        # 0.3 and not 0.30000000000000004, which three steps of 0.1 are in binary.
+        return drawn if spec.step is None else float(f"{drawn:.12g}")
 
     def to_optuna(self, value: Any) -> Any:
         """Return a value of a sweep file in Optuna's terms: 1 - beta for a beta."""

@@ -74,7 +74,7 @@ class SearchSpace:
             self.find(name, optimizer)
             for name in self.specs
             for optimizer, schedule in self.kinds
-            if find_row(name).has(optimizer=optimizer, schedule=schedule)
+            if find_row(name).is_of(optimizer, schedule)
         )
         by_name = {one.name: one for one in found if isinstance(one, Parameter)}
         return tuple(by_name.values())
@@ -99,8 +99,7 @@ class SearchSpace:
         """Return the trial's hyperparameters, asking it for those that vary and apply."""
         values: dict[str, Any] = {"optimizer": "adam", "schedule": "constant"}
         for name in self.specs:
-            kind = {"optimizer": values["optimizer"], "schedule": values["schedule"]}
-            if find_row(name).has(**kind):
+            if find_row(name).is_of(values["optimizer"], values["schedule"]):
                 found = self.find(name, values["optimizer"])
                 values[name] = found.suggest(trial) if isinstance(found, Parameter) else found
         return Hparams.from_values(values)
@@ -141,17 +140,31 @@ class SearchSpace:
             math.prod(len(values) for values in axes.values()) for axes in self._list_axes(points)
         )
 
+    def list_values(self, name: str) -> list[ModelValue]:
+        """Return the values of a hyperparameter over all its trials: choices, ends of ranges."""
+        found = [
+            value
+            for optimizer, schedule in self.kinds
+            if find_row(name).is_of(optimizer, schedule)
+            for value in self._spread(name, optimizer, 2)
+        ]
+        return list(dict.fromkeys(found))
+
     def _list_axes(self, points: int | None) -> Iterator[dict[str, list[ModelValue]]]:
         for optimizer, schedule in self.kinds:
             kind = {"optimizer": optimizer, "schedule": schedule}
-            axes: dict[str, list[ModelValue]] = {name: [value] for name, value in kind.items()}
-            for name in self.specs:
-                found = None if name in kind else self.find(name, optimizer)
-                if found is not None and find_row(name).has(**kind):
-                    axes[name] = (
-                        found.spread(points or 1) if isinstance(found, Parameter) else [found]
-                    )
-            yield axes
+            yield {
+                name: [kind[name]] if name in kind else self._spread(name, optimizer, points or 1)
+                for name in self.specs
+                if find_row(name).is_of(optimizer, schedule)
+            }
+
+    def _spread(self, name: str, optimizer: str, points: int) -> list[ModelValue]:
+        found = self.find(name, optimizer)
+        if isinstance(found, Parameter):
+            return found.spread(points)
+        value = find_row(name).default if found is None else found
+        return [] if value is None else [value]
 
     def pin(self, values: Mapping[str, ModelValue]) -> "SearchSpace":
         """Return the space with these hyperparameters fixed, whatever its ranges say."""
@@ -161,7 +174,7 @@ class SearchSpace:
         """Return whether each trial could get a value of a hyperparameter: all have it."""
         row = find_row(name)
         for optimizer, schedule in self.kinds:
-            if not row.has(optimizer=optimizer, schedule=schedule):
+            if not row.is_of(optimizer, schedule):
                 return False
             found = self.find(name, optimizer)
             allowed = row.default if found is None else found

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import optuna
 import pytest
 
 from search_spaces.ranges import Range
@@ -106,3 +107,9 @@ def test_value_beyond_the_range_is_one_that_trials_may_have(
     path: str, place: float, expected: float | None
 ) -> None:
     assert RANGES[path].at(place) == expected
+
+
+def test_steps_of_a_range_are_the_numbers_that_a_person_would_write() -> None:
+    space = parse_space({"dropout": {"low": 0.1, "high": 0.7, "step": 0.2}})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    assert {space.suggest(study.ask()).dropout for _ in range(40)} == {0.1, 0.3, 0.5, 0.7}

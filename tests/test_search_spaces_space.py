@@ -268,7 +268,8 @@ def test_description_is_short_and_names_conditions() -> None:
 
 
 GRID: dict[str, Any] = {
-    "optimizer": ["adam", "sgd"],
+    "optimizer": ["adam", "sgd", "armijo"],
+    "schedule": ["constant", "step"],
     "learning_rate": {"low": 1e-4, "high": 1e-2, "log": True, "by_optimizer": {"sgd": 0.5}},
     "beta1": {"low": 0.8, "high": 0.99},
     "momentum": {"low": 0.0, "high": 0.9},
@@ -280,12 +281,12 @@ GRID: dict[str, Any] = {
 def test_grid_multiplies_only_what_a_trial_has() -> None:
     space = parse_space(GRID)
     grid = list(space.list_grid(2))
-    # adam: 2 rates * 2 betas * 2 filters; sgd: 2 momenta * 2 filters.
-    assert space.count_grid(2) == len(grid) == 8 + 4
-    assert len({tuple(sorted(one.items())) for one in grid}) == 12
+    # adam: 2 schedules * 2 rates * 2 betas * 2 filters; sgd: 2 schedules * 2 momenta * 2 filters.
+    assert space.count_grid(2) == len(grid) == 16 + 8 + 2
+    assert len({tuple(sorted(one.items())) for one in grid}) == 26
     assert {one["model.filters"] for one in grid} == {10, 50}
     for one in grid:
-        assert Hparams.from_values(one).optimizer == one["optimizer"]
+        assert one.items() <= Hparams.from_values(one).to_values().items()
         assert ("momentum" in one) == (one["optimizer"] == "sgd")
     assert space.first() == Hparams.from_values(grid[0])
 

@@ -7,8 +7,8 @@ import pandas as pd
 from search_spaces.hparams import Hparams, flatten
 from sweeps.read.params import (
     describe_trial,
-    fill_unstored,
     list_varying,
+    show_params,
 )
 
 SPACE = {
@@ -25,14 +25,15 @@ def stored(**values: Any) -> dict[str, Any]:
 
 
 def test_constant_rate_is_named_beside_schedules() -> None:
-    shown = fill_unstored([stored(schedule="plateau"), stored(schedule="constant")])
+    shown = show_params([stored(schedule="plateau"), stored(schedule="constant")])
     assert [one["schedule"] for one in shown] == ["plateau", "constant"]
     assert "schedule" in list_varying(shown)
+    assert "schedule" not in show_params([stored(), stored()])[0]
 
 
 def test_no_clipping_is_named_whether_it_is_off_or_never_reached() -> None:
     trials = [stored(clip_norm=5.0), stored(), stored(clip_norm=1e6)]
-    assert [one["clip_norm"] for one in fill_unstored(trials)] == [5.0, "none", "none"]
+    assert [one["clip_norm"] for one in show_params(trials)] == [5.0, "none", "none"]
 
 
 def test_what_is_off_has_its_value_for_the_optimizers_that_have_it() -> None:
@@ -42,7 +43,7 @@ def test_what_is_off_has_its_value_for_the_optimizers_that_have_it() -> None:
         stored(optimizer="rmsprop"),
         stored(optimizer="armijo"),
     ]
-    _, sgd, rmsprop, armijo = fill_unstored(trials)
+    _, sgd, rmsprop, armijo = show_params(trials)
     assert (sgd["nesterov"], sgd["weight_decay"]) == (False, 0.0)
     assert (rmsprop["momentum"], rmsprop["weight_decay"]) == (0.0, 0.0)
     assert "nesterov" not in rmsprop
@@ -50,20 +51,20 @@ def test_what_is_off_has_its_value_for_the_optimizers_that_have_it() -> None:
 
 
 def test_line_search_says_where_its_learning_rate_comes_from_beside_told_ones() -> None:
-    adam, armijo = fill_unstored([stored(learning_rate=0.01), stored(optimizer="armijo")])
+    adam, armijo = show_params([stored(learning_rate=0.01), stored(optimizer="armijo")])
     assert (adam["learning_rate"], armijo["learning_rate"]) == (0.01, "by line search")
     assert list(armijo)[:2] == ["optimizer", "learning_rate"]
     assert list_varying([adam, armijo]) == ["optimizer"]
-    assert "learning_rate" not in fill_unstored([stored(optimizer="armijo")])[0]
+    assert "learning_rate" not in show_params([stored(optimizer="armijo")])[0]
 
 
 def test_trial_alone_is_filled_by_what_others_may_have() -> None:
-    (one,) = fill_unstored([stored()], beside={"clip_norm", "schedule"})
+    (one,) = show_params([stored()], beside={"clip_norm", "schedule"})
     assert (one["clip_norm"], one["schedule"]) == ("none", "constant")
 
 
 def test_what_varies_is_ordered_and_conditional_constants_do_not_vary() -> None:
-    trials = fill_unstored(
+    trials = show_params(
         [
             stored(dropout=0.1, learning_rate=0.1, schedule="warmup", batch_size=7),
             stored(dropout=0.2, learning_rate=0.2, batch_size=11, optimizer="adamw"),

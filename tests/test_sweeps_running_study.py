@@ -25,7 +25,9 @@ from sweeps.trainers.messages import Loaded
 NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 FACTS = DataFacts(7, 3, (0.25, 0.75), 0.125)
 TARGETS = bytes([1, 0, 1])
-LOADED = Loaded(("no", "yes"), FACTS, TARGETS, "data", ("cpu",), {"torch": "2.11"}, ())
+LOADED = Loaded(
+    ("no", "yes"), FACTS, TARGETS, "data", ("cpu",), {"torch": "2.11"}, (), {"columns": []}
+)
 STUDY = "relation-cnn"
 PARAMS: Mapping[str, Any] = {
     "optimizer": "adam",
@@ -62,7 +64,7 @@ def test_second_start_finds_the_study(db: Database) -> None:
     assert (row.class_names, row.data_fingerprint) == (("no", "yes"), "data")
     assert (row.versions, row.metric) == ({"torch": "2.11"}, "macro-f1")
     assert row.data_facts == {**asdict(FACTS), "train_shares": [0.25, 0.75]}
-    assert row.targets == TARGETS
+    assert (row.targets, row.preparation) == (TARGETS, {"columns": []})
     assert row.processor
 
 

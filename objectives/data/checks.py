@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from objectives.api import Data, DataError, Split
+from objectives.data.large import is_read_by_row, iterate_chunks, map_rows, to_float32
 from objectives.data.targets import Targets, check_targets
 from objectives.metrics import count_classes
 
@@ -66,7 +67,8 @@ def _check_split(split: object, num_classes: int, place: str) -> Split:
             f"{place} must be Split(inputs, targets) of objectives.api, got {type(split).__name__}"
         )
     # Split(inputs=x) for Split(inputs=(x,)): what is an array itself is the one input.
-    arrays = (split.inputs,) if hasattr(split.inputs, "shape") else split.inputs
+    is_one = hasattr(split.inputs, "shape") or is_read_by_row(split.inputs)
+    arrays = (split.inputs,) if is_one else split.inputs
     if not isinstance(arrays, tuple | list) or not arrays:
         raise DataError(f"{place}.inputs must be a tuple of arrays, such as (x,)")
     targets = _check_targets(split.targets, num_classes, f"{place}.targets")
@@ -94,7 +96,9 @@ def _check_split(split: object, num_classes: int, place: str) -> Split:
 
 def _to_array(values: object, place: str) -> npt.NDArray[Any]:
     try:
-        array = np.asarray(values)
+        array = np.asarray(map_rows(values, place) if is_read_by_row(values) else values)
+    except DataError:
+        raise
     except Exception as error:  # rows of unequal length, a tensor on a GPU or with a gradient
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{place} is no array of numbers: {reason}") from error
@@ -119,14 +123,15 @@ def _check_input(values: object, place: str) -> npt.NDArray[Any]:
     array = _to_array(values, place)
     if array.dtype.kind != "f":
         return array
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is named
-        array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        index = np.argwhere(~np.isfinite(array))[0]
-        row, *rest = (int(i) + 1 for i in index)
-        column = f", column {', '.join(map(str, rest))}" if rest else ""
-        value = array[tuple(index)]
-        raise DataError(f"{place}, row {row}{column}: {value}; expected finite numbers")
+    array = to_float32(array)
+    for rows in iterate_chunks(array):
+        wrong = np.argwhere(~np.isfinite(array[rows]))
+        if len(wrong):
+            row, *rest = wrong[0].tolist()
+            column = f", column {', '.join(str(i + 1) for i in rest)}" if rest else ""
+            value = array[(rows.start + row, *rest)]
+            place = f"{place}, row {rows.start + row + 1}{column}"
+            raise DataError(f"{place}: {value}; expected finite numbers")
     return array
 
 

@@ -4,6 +4,7 @@ Shapes: N examples, B batch, L steps, C classes.
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,10 @@ def on_device(split: Split, device: torch.device) -> TensorSplit:
     """Return the split's arrays as tensors on a device."""
 
     def tensor(array: npt.NDArray[Any]) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+        with warnings.catch_warnings():
+            # Of an array that cannot be written to, such as a mapped file: nothing writes to it.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
     return TensorSplit(
         inputs=tuple(tensor(array) for array in split.inputs),

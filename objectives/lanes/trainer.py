@@ -111,7 +111,7 @@ def fingerprint(data: Data) -> str:
 def _update(digest: "hashlib._Hash", value: Any) -> None:
     if isinstance(value, np.ndarray):
         digest.update(f"{value.dtype}{value.shape}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(np.ascontiguousarray(value).data)  # not tobytes, a copy of all data
     elif isinstance(value, set | frozenset):
         digest.update(repr(sorted(map(repr, value))).encode())
     else:

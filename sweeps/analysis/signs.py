@@ -181,9 +181,12 @@ def is_score_rising(facts: TrialFacts) -> bool:
 def is_flat(facts: TrialFacts) -> bool:
     """Return whether twice the epochs are unlikely to raise the best score.
 
-    A validation loss that falls on is no plateau, whatever the score does.
+    A plateau must have been watched for as long as it took to come to it, and a validation loss
+    that falls on is none, whatever the score does.
     """
     if facts.outlook is None or facts.outlook.gain_probability > UNLIKELY:
+        return False
+    if 2 * facts.outlook.epochs_needed > facts.epochs + 1:
         return False
     if facts.val is None or not facts.val.is_falling:
         return True

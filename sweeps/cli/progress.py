@@ -20,7 +20,7 @@ from search_spaces.hparams import flatten
 from storage.schema import RANKED
 from sweeps.budget import Budget
 from sweeps.cli.tables import add_numbers, add_texts, new_table
-from sweeps.read.params import BY_LINE_SEARCH, fill_unstored
+from sweeps.read.params import BY_LINE_SEARCH, show_params
 from sweeps.read.words import UNENDED, clean, setting
 from sweeps.running.events import (
     EpochDone,
@@ -113,7 +113,7 @@ class Progress:
                 case TrialStarted():
                     # Beside all that varies: what the other trials have is not known yet.
                     beside = {"learning_rate", *self.varying}
-                    (params,) = fill_unstored([flatten(event.params)], beside=beside)
+                    (params,) = show_params([flatten(event.params)], beside=beside)
                     self._params[event.trial] = params
                     self._start(event.trial, epoch=0)
                 case EpochDone():

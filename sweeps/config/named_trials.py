@@ -45,8 +45,8 @@ def find_idle_mistakes(name: str, space: SearchSpace, *, by_all: bool = False) -
         by_all: Only where no trial has it.
     """
     row, word = find_row(name), name.replace("_", " ")
-    has = [row.has(optimizer=optimizer, schedule=plan) for optimizer, plan in space.kinds]
-    if all(has) or (by_all and any(has)):
+    have_it = [row.is_of(*kind) for kind in space.kinds]
+    if all(have_it) or (by_all and any(have_it)):
         return []
     optimizers, schedules = space.list_lacking(name)
     if optimizers and set(optimizers) == set(space.optimizers):

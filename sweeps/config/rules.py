@@ -8,7 +8,6 @@ from typing import Any
 
 from search_spaces.hparams import MODEL, ROWS
 from search_spaces.mistakes import Kind, Mistake
-from search_spaces.ranges import Range
 from search_spaces.space import SearchSpace
 from sweeps.config.named_trials import find_idle_mistakes, find_trial_mistakes
 from sweeps.config.preset import Preset
@@ -50,13 +49,8 @@ def settle(config: SweepConfig) -> SweepConfig:
 def list_notes(config: SweepConfig) -> list[str]:
     """List what a person should know of the settings before the run, though they are allowed."""
     space = config.space
-    weights, smoothing = space.get("class_weights"), space.get("label_smoothing")
-    if weights is None or "balanced" not in (
-        weights if isinstance(weights, tuple) else (weights,)
-    ):
-        return []
-    highest = smoothing.high if isinstance(smoothing, Range) else smoothing
-    if not (any(highest) if isinstance(highest, tuple) else highest):
+    is_balanced = "balanced" in space.list_values("class_weights")
+    if not is_balanced or not any(space.list_values("label_smoothing")):
         return []
     # A class of 8 of 1,200 rows: 0.97 of macro-F1 with the weights alone, 0.004 with both.
     return [
@@ -155,7 +149,7 @@ def find_idle_rate(given: object, config: SweepConfig) -> list[Mistake]:
 def _find_plateau_mistakes(space: SearchSpace, patience: int) -> list[Mistake]:
     """List why plateau could not lower a rate before its trial stalls."""
     name = "plateau_patience"
-    longest = max((_find_highest(space, *kind) for kind in space.kinds), default=0)
+    longest = max(map(int, space.list_values(name)), default=0)
     if longest < patience:
         return []
     default = ", its default" if space.get(name) is None else ""
@@ -165,16 +159,3 @@ def _find_plateau_mistakes(space: SearchSpace, patience: int) -> list[Mistake]:
         f"{longest}{default}; set it to {patience // 2}, or patience to {longest + 2}"
     )
     return [Mistake((name,), text)]
-
-
-def _find_highest(space: SearchSpace, optimizer: str, schedule: str) -> int:
-    """Return the largest ``plateau_patience`` that a kind of trial can have; 0 without one."""
-    row = ROWS["plateau_patience"]
-    if not row.has(optimizer=optimizer, schedule=schedule):
-        return 0
-    spec = space.get(row.name)
-    if isinstance(spec, Range):
-        own = spec.by_optimizer.get(optimizer, spec)
-        return int(own.high if isinstance(own, Range) else own)
-    choices = spec if isinstance(spec, tuple) else (row.default if spec is None else spec,)
-    return max(int(one or 0) for one in choices)

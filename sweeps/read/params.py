@@ -1,7 +1,7 @@
 """The hyperparameters of a study's trials as they are shown.
 
-What is off is not stored (``Hparams.to_params``): a constant rate beside schedules, no clipping
-beside clipped trials. Every table, log and sentence takes its values from here. Knows no score.
+What is off in all trials is left out, such as a weight decay of 0, and is said where another trial
+has it on. Every table, log and sentence takes its values from here. Knows no score.
 """
 
 import json
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BY_LINE_SEARCH = "by line search"
 #: A gradient's norm that no step comes near: where sweep files write it, nothing is clipped.
 NEVER_CLIPS = 1e6
+#: Defaults that leave something out of the training.
+_OFF = {name for name, row in ROWS.items() if row.default in (0.0, False, "constant")}
 _FIRST = ("optimizer", "learning_rate")
 _PLACES = {name: place for place, name in enumerate(ROWS)}
 
@@ -29,14 +31,14 @@ def read_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
 
 
 def read_shown_params(results: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the hyperparameters of each row of results, as ``fill_unstored`` does."""
-    return fill_unstored(read_params(results))
+    """Return the hyperparameters of each row of results, as ``show_params`` returns them."""
+    return show_params(read_params(results))
 
 
-def fill_unstored(
+def show_params(
     params: Sequence[Mapping[str, Any]], *, beside: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return each trial's hyperparameters with what is off, where another trial has it on.
+    """Return each trial's hyperparameters, with what is off only where another trial has it on.
 
     A trial without clipping has ``words.NO_CLIPPING``, as has one that clips at a million or more;
     a line search has ``BY_LINE_SEARCH`` as its learning rate. What else a trial's optimizer or
@@ -50,6 +52,12 @@ def fill_unstored(
         In the order of ``Hparams``, those of the model last.
     """
     varied = {name for one in params for name in one} | set(beside)
+    defaults = {name: ROWS[name].default for name in _OFF if name not in beside}
+    off_in_all = {
+        name
+        for name, default in defaults.items()
+        if all(one.get(name, default) == default for one in params)
+    }
     filled = []
     for one in params:
         is_search = one.get("optimizer") in LINE_SEARCHES
@@ -58,8 +66,9 @@ def fill_unstored(
         clip = whole.get("clip_norm")
         if "clip_norm" in whole and (clip is None or clip >= NEVER_CLIPS):
             whole["clip_norm"] = NO_CLIPPING
-        places = sorted(whole, key=lambda name: _PLACES.get(name, len(_PLACES)))
-        filled.append({name: whole[name] for name in places})
+        names = [name for name in whole if name not in off_in_all]
+        names.sort(key=lambda name: _PLACES.get(name, len(_PLACES)))
+        filled.append({name: whole[name] for name in names})
     return filled
 
 

@@ -119,6 +119,7 @@ def prepare(
         "versions": loaded.versions,
         "processor": platform.processor() or platform.machine(),
         "data_facts": asdict(loaded.facts),
+        "preparation": loaded.preparation,
         "targets": loaded.targets,
     }
     if stored is None:

@@ -27,10 +27,8 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from proof_tasks import PROOF_TASKS
-from record_proof import ADVICE, CHANGES, TRIALS, read_rows
+from record_proof import ADVICE, CHANGES, TARGETS, TRIALS, read_rows
 
-from objectives.api import Data
 from objectives.metrics import make_metric
 from sweeps.analysis.facts import Targets, TrialFacts, measure
 from sweeps.analysis.verdicts import Judged, Reason, judge
@@ -74,7 +72,7 @@ class Case:
 
 def list_cases(seeds: Sequence[str]) -> list[Case]:
     """Return the recorded trials of these seeds."""
-    targets = {task.name: make_targets(task.load()) for task in PROOF_TASKS}
+    targets = read_targets()
     cases = []
     for row in read_rows(TRIALS):
         if row["seed"] not in seeds:
@@ -110,13 +108,14 @@ def list_cases(seeds: Sequence[str]) -> list[Case]:
     return cases
 
 
-def make_targets(data: Data) -> Targets:
-    """Return what is known of a task's targets."""
-    classes = len(data.class_names)
-    shares = np.bincount(data.train.targets, minlength=classes) / len(data.train.targets)
-    supports = np.bincount(data.validation.targets, minlength=classes)
-    metric = make_metric("macro-f1", data.class_names)
-    return Targets(tuple(shares.tolist()), 0.0, tuple(supports.tolist()), data.class_names, metric)
+def read_targets() -> dict[str, Targets]:
+    """Return what is known of each task's targets."""
+    found = {}
+    for name, (shares, supports) in json.loads(TARGETS.read_text()).items():
+        names = tuple(map(str, range(len(shares))))
+        metric = make_metric("macro-f1", names)
+        found[name] = Targets(tuple(shares), 0.0, tuple(supports), names, metric)
+    return found
 
 
 def brier(said: Sequence[float], happened: Sequence[bool]) -> float:

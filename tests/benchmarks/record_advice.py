@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from advice_sweeps import MIN_DELTA, RUNGS, find_ties_by, make_study
-from bench_proof import make_targets
+from bench_proof import read_targets
 from proof_tasks import PROOF_TASKS, ProofTask
 from record_proof import ADVICE, Bench, Trained, append_rows, read_rows
 from record_tables import draw_settings
@@ -206,7 +206,7 @@ def ask(task: ProofTask, plan: Plan, sweep: Sweep, targets: Targets) -> tuple[Ad
 def record(task: ProofTask, name: str, seed: int) -> dict[str, Any]:
     """Return the row of a sweep."""
     plan = PLANS[name]
-    targets = make_targets(task.load())
+    targets = read_targets()[task.name]
     first = run_sweep(task, plan, seed=10 + seed, epochs=EPOCHS)
     advice = ask(task, plan, first, targets)
     row: dict[str, Any] = {"task": task.name, "wrong": name, "seed": seed}

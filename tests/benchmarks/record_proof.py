@@ -35,7 +35,7 @@ from search_spaces.hparams import Hparams
 from sweeps.analysis.noise import score_error
 
 FOLDER = Path(__file__).parent / "proof"
-TRIALS, ADVICE = FOLDER / "trials.csv", FOLDER / "advice.csv"
+TRIALS, ADVICE, TARGETS = (FOLDER / name for name in ("trials.csv", "advice.csv", "targets.json"))
 #: Settings of a sweep; its cap in epochs by seed; for how many caps each is trained.
 SETTINGS, CAPS, HORIZONS = 32, (8, 12, 20), (1, 2, 4)
 #: What is changed when a setting is trained again; ``again`` is the placebo.
@@ -190,6 +190,20 @@ def append_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(rows)
 
 
+def write_targets() -> None:
+    """Write the share of each class in training, and its validation examples, of each task."""
+    found = {}
+    for task in PROOF_TASKS:
+        data = task.load()
+        counts = [
+            np.bincount(split.targets, minlength=len(data.class_names))
+            for split in (data.train, data.validation)
+        ]
+        shares = (counts[0] / counts[0].sum()).round(6).tolist()
+        found[task.name] = (shares, counts[1].tolist())
+    TARGETS.write_text(json.dumps(found) + "\n")
+
+
 def _join(values: Sequence[float], digits: int) -> str:
     return " ".join(f"{each:.{digits}g}" for each in values)
 
@@ -201,6 +215,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    write_targets()
     done = {(row["task"], row["seed"]) for row in read_rows(TRIALS)}
     for seed in range(arguments.seeds):
         for task in PROOF_TASKS:
