@@ -74,8 +74,17 @@ class Data:
     notes: tuple[str, ...] = ()
 
 
+#: ``augment(inputs, generator)``: the model's inputs of a training batch, changed at random.
+Augment = Callable[[tuple[Any, ...], Any], tuple[Any, ...]]
+
+
 class Objective(Protocol):
-    """A data set and a model."""
+    """A data set and a model.
+
+    One that has ``augment`` too gets each training batch on its device, once for all trials, with
+    a ``torch.Generator`` that depends on the study's seed, the epoch and the step alone. It
+    returns the inputs that the models get; validation is never augmented.
+    """
 
     name: str
 
@@ -137,6 +146,11 @@ class Counts:
     matrix: npt.NDArray[np.int64] | None = None
 
     @classmethod
+    def none(cls) -> "Counts":
+        """Return the counts of no class: an own loop that tells a score has no others."""
+        return cls(*(np.zeros(0, np.int64) for _ in range(3)))
+
+    @classmethod
     def of_matrix(cls, matrix: npt.NDArray[np.int64]) -> "Counts":
         """Return the counts of a confusion matrix, (C, C)."""
         return cls(np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0), matrix)
@@ -177,6 +191,7 @@ class EpochReport:
         seconds: Wall-clock share of this trial in the epoch, training and validation.
         error: Why the trial cannot go on (an exception of its own), or None.
         score: The score, where a person's own loop tells it; else it is made of ``counts``.
+        is_last: Whether a person's own loop has ended by itself.
     """
 
     slot: int
@@ -189,6 +204,7 @@ class EpochReport:
     seconds: float
     error: str | None = None
     score: float | None = None
+    is_last: bool = False
 
 
 class TrialState(Protocol):

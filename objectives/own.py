@@ -1,6 +1,7 @@
 """Imports a person's own objective, and makes of it what ``objectives.api.Objective`` asks for.
 
-A class with ``load`` and ``build_model``, or a file with functions of these names. Knows no
+A class with ``load``, ``build_model`` and, if it likes, ``augment``, or a file with functions of
+these names. Knows no
 model: torch is imported by the person's module.
 """
 
@@ -17,8 +18,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from objectives.api import Data, DataError
+from objectives.api import Augment, Data, DataError
 from objectives.data.checks import checked
+from objectives.loops.own import OwnLoop
 from objectives.places import find_line, show_path
 from objectives.references import (
     ObjectiveError,
@@ -52,6 +54,9 @@ class OwnObjective:
         self._load = _find_function(thing, "load", place)
         self._build = _find_function(thing, "build_model", place)
         self._takes_source = _count_arguments(self._load) > 0
+        self.augment: Augment | None = None
+        if getattr(thing, "augment", None) is not None:
+            self.augment = _find_function(thing, "augment", place)
         if _count_arguments(self._build) == 0:
             raise ObjectiveError(
                 f"{place}: build_model must take the data first: build_model(data, ...)"
@@ -101,21 +106,11 @@ class OwnObjective:
         return self._build(data, **model)
 
     def _read_default_space(self) -> Mapping[str, Any]:
-        try:
-            table = getattr(self._thing, "default_space", {})
-            table = table() if callable(table) else table
-        except (Exception, SystemExit) as error:
-            raise explain("default_space", error, place=self.place) from error
-        if not isinstance(table, Mapping):
-            raise ObjectiveError(
-                f"{self.place}: default_space must be a table, got {type(table).__name__}"
-            )
-        plain: Mapping[str, Any] = _to_plain(table, self.place, "default_space")
-        return plain
+        return _read_default_space(self._thing, self.place)
 
 
-def find_own(text: str) -> OwnObjective:
-    """Return the objective that ``resolve_reference`` named; its module is imported now.
+def find_own(text: str) -> OwnObjective | OwnLoop:
+    """Return the objective or loop that ``resolve_reference`` named; its module is imported now.
 
     Its imports are looked for last in the file's folder and the current one, in a worker process
     too: a folder called ``storage`` there does not shadow ours.
@@ -137,7 +132,7 @@ def explain(what: str, error: BaseException, *, place: str) -> ObjectiveError:
 
 
 @functools.lru_cache(maxsize=16)
-def _find_own(reference: Reference, folder: str, changed_ns: int) -> OwnObjective:
+def _find_own(reference: Reference, folder: str, changed_ns: int) -> OwnObjective | OwnLoop:
     if reference.path is not None:
         place = show_path(reference.path)
         module = _guarded(lambda: _import_file(reference, folder), place=place)
@@ -156,11 +151,41 @@ def _find_own(reference: Reference, folder: str, changed_ns: int) -> OwnObjectiv
         ]
         hint = suggest_names(reference.attribute, own) if own else "it has no class"
         raise ObjectiveError(f"{place}: no class {reference.attribute!r}; {hint}")
+    if inspect.isfunction(kind):
+        return _make_loop(reference, module, kind, place=f"{place}:{reference.attribute}")
     try:
         thing = kind() if isinstance(kind, type) else kind
     except (Exception, SystemExit) as error:
         raise explain(f"{reference.attribute}()", error, place=place) from error
     return OwnObjective(reference, place=f"{place}:{reference.attribute}", thing=thing)
+
+
+def _make_loop(
+    reference: Reference, module: ModuleType, function: Callable[..., Any], *, place: str
+) -> OwnLoop:
+    if _count_arguments(function) != 1:
+        raise ObjectiveError(
+            f"{place}: a training loop takes its trial alone: {function.__name__}(trial)"
+        )
+    return OwnLoop(
+        name_study(reference.attribute),
+        place,
+        function,
+        default_space=_read_default_space(module, place),
+        class_names=getattr(module, "class_names", ()),
+    )
+
+
+def _read_default_space(thing: Any, place: str) -> Mapping[str, Any]:
+    try:
+        table = getattr(thing, "default_space", {})
+        table = table() if callable(table) else table
+    except (Exception, SystemExit) as error:
+        raise explain("default_space", error, place=place) from error
+    if not isinstance(table, Mapping):
+        raise ObjectiveError(f"{place}: default_space must be a table, got {type(table).__name__}")
+    plain: Mapping[str, Any] = _to_plain(table, place, "default_space")
+    return plain
 
 
 def _import_file(reference: Reference, folder: str) -> ModuleType:

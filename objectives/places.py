@@ -18,8 +18,21 @@ _FOREIGN = (
 def find_line(error: BaseException) -> str | None:
     """Return ``file:line`` of the innermost line that is the person's, or None."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(_FOREIGN):
+        if not _is_foreign(frame.filename):
             return f"{show_path(Path(frame.filename))}:{frame.lineno}"
+    return None
+
+
+def _is_foreign(path: str) -> bool:
+    # An environment may borrow another's packages.
+    return path.startswith(_FOREIGN) or "site-packages" in path or "dist-packages" in path
+
+
+def find_caller() -> str | None:
+    """Return ``file:line`` of the innermost line being run that is the person's, or None."""
+    for frame, number in traceback.walk_stack(None):
+        if not _is_foreign(frame.f_code.co_filename):
+            return f"{show_path(Path(frame.f_code.co_filename))}:{number}"
     return None
 
 

@@ -46,6 +46,7 @@ class OwnDescription:
         default_space: The person's table, as ``[space]`` of a sweep file; may be empty.
         model_names: Names of ``build_model``'s hyperparameters; None: it takes any.
         required_model_names: Names of those that have no default.
+        is_loop: Whether it is a training loop, a function that takes a trial.
     """
 
     place: str
@@ -53,6 +54,7 @@ class OwnDescription:
     default_space: Mapping[str, Any]
     model_names: tuple[str, ...] | None
     required_model_names: tuple[str, ...]
+    is_loop: bool = False
 
 
 def parse_reference(text: str) -> Reference | None:

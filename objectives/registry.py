@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Mapping
 
 from objectives.api import Objective
-from objectives.references import parse_reference, resolve_reference
+from objectives.loops.own import OwnLoop
+from objectives.references import ObjectiveError, parse_reference, resolve_reference
 from search_spaces.mistakes import suggest_names
 
 #: Module and class of each objective that ships with the project.
@@ -13,6 +14,20 @@ _PLACES: Mapping[str, tuple[str, str]] = {
     "tabular-mlp": ("objectives.tabular_mlp", "TabularMlp"),
     "sequence-rnn": ("objectives.sequence_rnn", "SequenceRnn"),
 }
+
+
+def find_loop(name: str) -> OwnLoop | None:
+    """Return a person's own training loop of this name; None: it names another objective.
+
+    Raises:
+        ObjectiveError: If it cannot be imported.
+    """
+    if parse_reference(name) is None:
+        return None
+    from objectives.own import find_own
+
+    found = find_own(resolve_reference(name))
+    return found if isinstance(found, OwnLoop) else None
 
 
 def find_objective(name: str) -> Objective:
@@ -29,7 +44,10 @@ def find_objective(name: str) -> Objective:
     if parse_reference(name) is not None:
         from objectives.own import find_own
 
-        return find_own(resolve_reference(name))
+        found = find_own(resolve_reference(name))
+        if isinstance(found, OwnLoop):
+            raise ObjectiveError(f"{found.place}: is a training loop, not data and a model")
+        return found
     if name not in _PLACES:
         raise ValueError(f"no such objective: {name!r}; {suggest_names(name, _PLACES)}")
     module, kind = _PLACES[name]

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import event
-
-from storage.database import Database
+from sqlalchemy import Engine, event
 
 
 class Killed(BaseException):
@@ -14,8 +12,8 @@ class Killed(BaseException):
 
 
 @contextmanager
-def cut_before(db: Database, number: int) -> Iterator[None]:
-    """Raise ``Killed`` before the statement of this number, from 1."""
+def cut_before(number: int) -> Iterator[None]:
+    """Raise ``Killed`` before the statement of this number, from 1, of any database."""
     count = 0
 
     def before(*_: Any) -> None:
@@ -24,8 +22,8 @@ def cut_before(db: Database, number: int) -> Iterator[None]:
         if count == number:
             raise Killed
 
-    event.listen(db._engine, "before_cursor_execute", before)
+    event.listen(Engine, "before_cursor_execute", before)
     try:
         yield
     finally:
-        event.remove(db._engine, "before_cursor_execute", before)
+        event.remove(Engine, "before_cursor_execute", before)

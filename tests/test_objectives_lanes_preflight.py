@@ -121,3 +121,60 @@ def selu(rate: float) -> nn.Module:
 def test_swept_dropout_reaches_a_dropout_that_is_not_batched() -> None:
     assert losses(lambda: selu(0.5), dropout=0.0) == losses(lambda: selu(0.0))
     assert losses(lambda: selu(0.1), dropout=0.4) == losses(lambda: selu(0.4))
+
+
+def flip(inputs: tuple[torch.Tensor, ...], generator: torch.Generator) -> tuple[torch.Tensor, ...]:
+    (x,) = inputs
+    flips = torch.rand(len(x), 1, generator=generator, device=x.device) < 0.5
+    return (torch.where(flips, x.flip(1), x),)
+
+
+class Flipped(Own):
+    """Rows of numbers that are mirrored half of the time."""
+
+    augment = staticmethod(flip)
+
+
+def augmented(objective: Own, slots: dict[int, int], num_epochs: int = 2) -> list[list[Any]]:
+    trial = Hparams(batch_size=16, learning_rate=0.01)
+    lane = ModelTrainer(objective, objective.load(None)).open_lane(find_fusion_key(trial), 0)
+    for slot, seed in slots.items():
+        lane.place(slot, seed, trial)
+    epochs = [{r.slot: r for r in lane.train_epoch()} for _ in range(num_epochs)]
+    return [[(e[slot].train_loss, e[slot].val_loss) for e in epochs] for slot in slots]
+
+
+@pytest.mark.parametrize("make", [linear, norm])
+def test_batches_are_augmented_alike_for_all_trials_and_runs(
+    make: Callable[[], nn.Module],
+) -> None:
+    together = augmented(Flipped(make), {0: 5, 1: 7})
+    torch.manual_seed(3)  # torch's own generator has no say
+    (alone,), (unchanged,) = (augmented(kind(make), {1: 7}) for kind in (Flipped, Own))
+    assert np.array(alone) == pytest.approx(np.array(together[1]), rel=1e-3)
+    assert np.array(unchanged) != pytest.approx(np.array(together[1]), rel=1e-3)
+
+
+def test_pictures_are_mirrored_and_moved_as_the_readme_says() -> None:
+    text = (Path(__file__).parent.parent / "objectives" / "README.md").read_text()
+    (code,) = [each for each in text.split("```python\n") if each.startswith("def augment(")]
+    names: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(code.split("```")[0], names)
+    x = torch.rand(31, 3, 7, 7) + 1  # 0 is what comes in at the edges
+    (changed,) = names["augment"]((x,), torch.Generator().manual_seed(1))
+    assert changed.shape == x.shape
+    kept = (changed != 0).flatten(1).float().mean(dim=1)
+    assert bool((kept == kept[0]).all())
+    assert 25 / 49 <= float(kept[0]) <= 1
+    assert not torch.equal(changed, x)
+
+
+def test_augmentation_is_tried_before_the_run() -> None:
+    check_model(Flipped(linear), Own(linear).load(None), {}, "cpu")
+    wrong = Flipped(linear)
+    wrong.augment = lambda inputs, generator: inputs[0]  # type: ignore[method-assign]
+    with pytest.raises(ObjectiveError, match="augment must return a tuple as it gets: 1 tensors"):
+        check_model(wrong, wrong.load(None), {}, "cpu")
+    wrong.augment = lambda inputs: inputs  # type: ignore[method-assign]
+    with pytest.raises(ObjectiveError, match="augment raised TypeError"):
+        check_model(wrong, wrong.load(None), {}, "cpu")

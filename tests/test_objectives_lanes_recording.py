@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from objectives.api import Data, Split, find_fusion_key
 from objectives.lanes import recording
+from objectives.lanes.batches import on_device
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
 from objectives.registry import find_objective
@@ -85,11 +86,10 @@ def open_lane(objective_name: str, record: recording.Record | None) -> ModelLane
     objective = find_objective(objective_name)
     # The last batch is smaller: a shape of its own, too rare to be recorded.
     data = few_examples(objective.load(None), NUM_STEPS * BATCH - 2, 40)
-    trainer = ModelTrainer(objective, data)
+    make_record = None if record is None else lambda: record
+    trainer = ModelTrainer(objective, data, make_record=make_record)
     key = find_fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
-    lane = trainer.open_lane(key, 0)
-    lane._record = record
-    return lane
+    return trainer.open_lane(key, 0)
 
 
 def curves(lane: ModelLane, model: dict[str, Any]) -> list[list[float]]:
@@ -117,32 +117,34 @@ def launch(take: Callable[[], None]) -> Callable[[], None]:
     return take
 
 
-@pytest.mark.parametrize("objective", MODELS)
-def test_replayed_steps_give_the_curves_of_steps_one_by_one(objective: str) -> None:
-    launched = curves(open_lane(objective, launch), MODELS[objective])
-    lane = open_lane(objective, record_operations)
-    replayed = curves(lane, MODELS[objective])
+@pytest.mark.parametrize("name", MODELS)
+def test_replayed_steps_give_the_curves_of_steps_one_by_one(name: str) -> None:
+    recorded = []
+
+    def record(take: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(take)
+        return record_operations(take)
+
+    launched = curves(open_lane(name, launch), MODELS[name])
+    lane = open_lane(name, record)
+    replayed = curves(lane, MODELS[name])
     assert lane.note is None
-    assert lane._recorder is not None
-    assert lane._recorder._replays
+    assert recorded
     assert replayed == launched
-    if lane._train.lengths_on_host is None:
+    if find_objective(name).load(None).train.lengths is None:
         # Else batches are trimmed to fewer lengths, and a sum over more zeros rounds otherwise.
-        assert curves(open_lane(objective, None), MODELS[objective]) == launched
+        assert curves(open_lane(name, None), MODELS[name]) == launched
 
 
 def test_batches_are_trimmed_to_eight_lengths_at_most() -> None:
-    lane = open_lane("sequence-rnn", record_operations)
-    lane.place(0, 7, Hparams(batch_size=BATCH, model=MODELS["sequence-rnn"]))
-    longest = lane._train.lengths_on_host
+    data = find_objective("sequence-rnn").load(None)
+    split = on_device(data.train, torch.device("cpu"))
+    longest = data.train.lengths
     assert longest is not None
-    seen = {lane._train.longest(longest.argsort()[i : i + 1], 8) for i in range(len(longest))}
-    assert len(seen) <= 8
-    for row in longest.argsort():
-        trimmed = lane._train.longest(row[None], 8)
-        assert trimmed is not None
-        assert trimmed >= longest[row]
     assert len(set(longest.tolist())) > 8
+    trimmed = [split.longest(row[None], 8) for row in longest.argsort()]
+    assert len(set(trimmed)) <= 8
+    assert all(steps >= each for steps, each in zip(trimmed, np.sort(longest), strict=True))
 
 
 @pytest.mark.parametrize("fault", ["raises", "does nothing", "does it twice"])
@@ -168,12 +170,10 @@ def test_cuda_graphs_give_the_curves_of_steps_one_by_one(objective_name: str) ->
     found = []
     for is_recorded in (False, True):
         data = few_examples(objective.load(None), NUM_STEPS * BATCH - 2, 40)
-        trainer = ModelTrainer(objective, data, device="cuda")
+        make_record = None if is_recorded else lambda: launch
+        trainer = ModelTrainer(objective, data, device="cuda", make_record=make_record)
         key = find_fusion_key(Hparams(batch_size=BATCH, model=MODELS[objective_name]))
         lane = trainer.open_lane(key, 0)
-        assert lane._record is not None
-        if not is_recorded:
-            lane._record = launch
         found.append(curves(lane, MODELS[objective_name]))
         assert lane.note is None
     plain, replayed = (torch.tensor(each, dtype=torch.float64) for each in found)

@@ -8,7 +8,7 @@ S = 3
 
 
 def group() -> dict[str, torch.Tensor]:
-    shapes = {"first": (7, 5), "table": (4097, 1), "bias": (11,), "scale": (), "wide": (13,)}
+    shapes = {"first": (7, 5), "table": (16385, 1), "bias": (11,), "scale": (), "wide": (13,)}
     draw = torch.Generator().manual_seed(2)
     made = {name: torch.randn(S, *shape, generator=draw) for name, shape in shapes.items()}
     return made | {"wide": made["wide"].double()}
@@ -21,7 +21,7 @@ def test_small_weights_are_packed_and_large_ones_and_doubles_are_not() -> None:
     joined = join(weights, list(weights), small)
     assert {name: tuple(tensor.shape) for name, tensor in joined.items()} == {
         PACKED: (S, 7 * 5 + 11 + 1),
-        "table": (S, 4097, 1),
+        "table": (S, 16385, 1),
         "wide": (S, 13),
     }
 

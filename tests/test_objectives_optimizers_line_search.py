@@ -21,6 +21,7 @@ from torch.nn import functional
 from objectives.api import Data, EpochReport, Split, find_fusion_key
 from objectives.data import relations
 from objectives.lanes.batches import batch_order
+from objectives.lanes.checkpoints import RowState
 from objectives.lanes.lane import ModelLane
 from objectives.lanes.trainer import ModelTrainer
 from objectives.layers import random
@@ -193,12 +194,15 @@ def curves(
     return {slot: [epoch[slot] for epoch in epochs] for slot in company}
 
 
-def break_weights(lane: ModelLane, slot: int) -> None:
+def break_weights(lane: ModelLane, slot: int, hparams: Hparams) -> None:
     """Make a slot diverge: no search that begins with finite weights does so by itself."""
-    lane._settle()
-    rows = lane._settled()
-    for name in lane._program.trained:
-        rows.own[name][lane._row_of(slot)] *= 1e30
+    state = lane.copy_states([slot])[slot]
+    assert isinstance(state, RowState)
+    for name, tensor in state.rows.own.items():
+        if name.endswith(("weight", "bias")):
+            tensor.mul_(1e30)
+    lane.drop(slot)
+    lane.place(slot, 99, hparams, state)
 
 
 MODELS: dict[str, dict[str, Any]] = {"plain": {}, "dropout": {"kind": "dropout"}}
@@ -209,7 +213,7 @@ def test_curve_is_bit_equal_beside_others_and_one_that_diverges(model: dict[str,
     trials = dict(enumerate(one.model_copy(update={"model": model}) for one in ROWS))
     lane = open_lane(trials[0])
     lane.place(4, 99, trials[1])
-    break_weights(lane, 4)
+    break_weights(lane, 4, trials[1])
     beside = curves(trials, lane)
     broken = next(report for report in lane.train_epoch() if report.slot == 4)
     assert np.isnan([broken.train_loss, broken.learning_rate, broken.grad_norm]).all()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, select, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
 
 from storage import database
 from storage.database import open_database
@@ -279,7 +279,7 @@ def test_weights_lie_beside_the_file_or_here(
     monkeypatch.chdir("/")
     with open_database(sqlite_url, create=True) as db:
         assert db.weights_dir == tmp_path / "bestepoch-weights"
-    server = database.Database(database._parse(NOWHERE))
+    server = database.Database(make_url(resolve_url(NOWHERE)))
     assert server.weights_dir == Path("/bestepoch-weights")
     assert CANARY not in repr(server)
     assert CANARY in server.url

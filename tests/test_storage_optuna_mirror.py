@@ -235,7 +235,7 @@ def test_copy_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> None:
         for number in range(1, 100):
             optuna.delete_study(study_name="ours", storage=optuna_storage(db))
             try:
-                with cut_before(db, number):
+                with cut_before(number):
                     mirror.catch_up(trials, ENDINGS)
             except Killed:
                 assert optuna.get_all_study_names(optuna_storage(db)) == ["theirs"]

@@ -16,6 +16,6 @@ def test_storage_for_the_dashboard_is_closed_with_the_database(tmp_path: Path) -
         optuna.create_study(study_name="x", storage=storage)
         assert storage.engine.pool.checkedin() > 0  # type: ignore[attr-defined]
         with storage.engine.connect() as connection:
-            assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 60_000
+            assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 5_000
     assert storage.engine.pool.checkedin() == 0  # type: ignore[attr-defined]
     assert [each.name for each in tmp_path.iterdir() if each.suffix == ".db"] == ["a{b}.db"]

@@ -191,7 +191,7 @@ def test_creation_cut_at_any_statement_is_all_or_nothing(sqlite_url: str) -> Non
                 connection.execute(text("DROP VIEW IF EXISTS best_epochs"))
                 schema.METADATA.drop_all(connection)
             try:
-                with cut_before(db, number), db.write() as connection:
+                with cut_before(number), db.write() as connection:
                     versions.create_tables(connection)
             except Killed:
                 assert tables(db) in (set(), OURS)

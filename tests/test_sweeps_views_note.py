@@ -186,8 +186,9 @@ def pass_seconds(writer: NoteWriter, script: Script, seconds: int) -> None:
     for _ in range(seconds):
         script.time += 1.0
         writer.poll()
-        if writer._thread is not None:
-            writer._thread.join()
+        for thread in threading.enumerate():
+            if thread.name == "note":
+                thread.join()
 
 
 def test_first_note_is_early_and_later_ones_are_rare(writer: NoteWriter, script: Script) -> None:

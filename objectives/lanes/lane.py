@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from objectives.api import EpochReport, TrialState
+from objectives.api import Augment, EpochReport, TrialState
 from objectives.lanes import weights
 from objectives.lanes.batches import TensorSplit, batch_order
 from objectives.lanes.checkpoints import RowState
@@ -26,7 +26,7 @@ from objectives.lanes.trial import LaneTrial
 from objectives.lanes.validation import Validation
 from objectives.layers import random
 from objectives.layers.dropout import find_rates
-from objectives.layers.fusion import Program
+from objectives.layers.fusion import Inputs, Program
 from objectives.optimizers import line_search, losses, schedules
 from objectives.places import describe_error
 from search_spaces.hparams import LINE_SEARCHES, OPTIMIZERS, Hparams
@@ -64,6 +64,7 @@ class ModelLane:
         data_seed: int,
         data_epoch: int = 0,
         record: Record | None = None,
+        augment: Augment | None = None,
         on_step: Callable[[], None] | None = None,
         about: Mapping[str, str] | None = None,
     ) -> None:
@@ -90,7 +91,9 @@ class ModelLane:
         self._trained: Trained | None = None
         self._rates = find_rates(program.model) if program.path == "plain" else []
         # A model that is run slot by slot may do anything in its steps, and wait for the device.
-        self._record = record if program.note is None else None
+        # Nor can what a person draws for a batch be recorded.
+        self._record = record if program.note is None and augment is None else None
+        self._augment = augment
         self._recorder: Recorder | None = None
         self._balanced_C = losses.balanced_weights(train.targets, validation.num_classes)
 
@@ -276,6 +279,7 @@ class ModelLane:
             balanced_C=self._balanced_C,
             batches=batches,
             keys_TS=keys,
+            augment=self._augmented(len(batches)),
             num_lengths=None if self._record is None else _RECORDED_LENGTHS,
         )
         self._program.model.train()
@@ -289,6 +293,20 @@ class ModelLane:
                 if self._on_step is not None:
                     self._on_step()
         return steps
+
+    def _augmented(self, num_steps: int) -> Callable[[int, Inputs], Inputs] | None:
+        """Return what augments the batch of a step of the next data epoch."""
+        augment = self._augment
+        if augment is None:
+            return None
+        generator = torch.Generator(self._train.targets.device)
+        seeds_T = random.step_keys([self._data_seed], [self.data_epoch + 1], num_steps)[:, 0]
+
+        def augmented(step: int, inputs: Inputs) -> Inputs:
+            generator.manual_seed(int(seeds_T[step]) & 0xFFFFFFFF)
+            return augment(inputs, generator)
+
+        return augmented
 
     def _first_row(self, seed: int, hparams: Hparams) -> Rows:
         """Return the row of a trial that has not trained."""

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from objectives.api import Data, Objective
+from objectives.api import Augment, Data, Objective
 from objectives.lanes.batches import on_device
 from objectives.layers.dropout import find_rates
-from objectives.layers.fusion import find_logits
+from objectives.layers.fusion import Inputs, find_logits
 from objectives.own import explain
 from objectives.references import ObjectiveError
 
@@ -94,6 +94,9 @@ def _check_on(
         raise ObjectiveError(f"{place}: the model of {built} has no parameter to train")
     train = on_device(data.train, torch.device(device))
     inputs, _ = train.batch(np.arange(min(_EXAMPLES, len(train))))
+    augment = getattr(objective, "augment", None)
+    if augment is not None:
+        inputs = _augmented(augment, inputs, place=place)
     try:
         logits = module.to(device).train()(*inputs)
     except (Exception, SystemExit) as error:
@@ -104,6 +107,20 @@ def _check_on(
         widths.append(1)
     _check_logits(logits, inputs, widths, place=place)
     return module
+
+
+def _augmented(augment: Augment, inputs: Inputs, *, place: str) -> Inputs:
+    try:
+        found = augment(inputs, torch.Generator(inputs[0].device).manual_seed(0))
+    except (Exception, SystemExit) as error:
+        raise explain("augment", error, place=place) from error
+    rows = len(inputs[0])
+    if not isinstance(found, tuple) or [len(x) for x in found] != [rows] * len(inputs):
+        raise ObjectiveError(
+            f"{place}: augment must return a tuple as it gets: {len(inputs)} tensors of {rows} "
+            "rows"
+        )
+    return found
 
 
 def _check_logits(

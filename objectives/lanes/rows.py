@@ -15,7 +15,7 @@ Group = dict[str, torch.Tensor]
 PACKED = "small weights"
 LAST, BEST = "last", "best"
 # Above it, to copy the gradients together costs as much as the calls that it saves.
-_SMALL = 4096
+_SMALL = 2**14
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Trained:
 
 
 def find_small(group: Group, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the weights that are packed: those of up to 4,096 numbers, if there are several."""
+    """Return the weights that are packed: those of up to 16,384 numbers, if there are several."""
     small = [n for n in names if group[n][0].numel() <= _SMALL and group[n].dtype == torch.float32]
     return tuple(small) if len(small) > 1 else ()
 

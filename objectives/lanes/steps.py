@@ -7,7 +7,7 @@ Shapes: S slots, T steps of an epoch, B batch, C classes.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from objectives.lanes.batches import Rows, TensorSplit
 from objectives.lanes.passes import Passes
 from objectives.lanes.rows import Group, Trained, between, join
 from objectives.lanes.trial import LaneTrial
-from objectives.layers.fusion import Program
+from objectives.layers.fusion import Inputs, Program
 from objectives.optimizers import line_search, losses, updates
 
 
@@ -49,6 +49,7 @@ class Steps:
         balanced_C: The data's ``losses.balanced_weights``.
         batches: Examples of each step, T arrays.
         keys_TS: ``random.step_keys``.
+        augment: Returns a step's inputs as the models get them, given its number; or None.
         num_lengths: Most lengths that batches are trimmed to, where steps are recorded; None: each
             to its own longest.
     """
@@ -63,6 +64,7 @@ class Steps:
         balanced_C: torch.Tensor,
         batches: Sequence[Rows],
         keys_TS: npt.NDArray[np.int32],
+        augment: Callable[[int, Inputs], Inputs] | None = None,
         num_lengths: int | None = None,
     ) -> None:
         device = train.targets.device
@@ -73,6 +75,7 @@ class Steps:
         self._trials = trials
         self._trained = trained
         self._is_recorded = num_lengths is not None
+        self._augment = augment
         criterion = losses.criterion([each.hparams for each in trials], balanced_C)
         self._keys_TS = torch.from_numpy(keys_TS).to(device)
         self._passes = Passes(
@@ -113,6 +116,9 @@ class Steps:
         else:
             index_B = updates.at(self._index_TB, step)[: shape.size]
         inputs, targets = self._train.take(index_B, shape.longest)
+        if self._augment is not None:
+            assert isinstance(step, int), "augmented steps are not recorded"
+            inputs = self._augment(step, inputs)
         # Slots are independent, so the gradient of the sum is each trial's own.
         losses_S, grads = self._passes.gradients(step, inputs, targets)
         if not self.is_search:

@@ -29,6 +29,7 @@ class ModelTrainer:
         data: Its data set.
         device: Where to train; "cpu" or "cuda".
         data_seed: Decides the order of batches, with the data epoch.
+        make_record: Returns what records a lane's steps; None: CUDA graphs on a GPU, else nothing.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class ModelTrainer:
         *,
         device: str = "cpu",
         data_seed: int = 0,
+        make_record: Callable[[], recording.Record] | None = None,
     ) -> None:
         self.class_names = data.class_names
         self.num_train = len(data.train.targets)
@@ -46,6 +48,8 @@ class ModelTrainer:
         self._data = data
         self._device = torch.device(device)
         self._data_seed = data_seed
+        is_gpu = self._device.type == "cuda"
+        self._make_record = recording.graphs if make_record is None and is_gpu else make_record
         self._train = on_device(data.train, self._device)
         self._validation = Validation(
             on_device(data.validation, self._device), len(data.class_names)
@@ -75,7 +79,8 @@ class ModelTrainer:
             batch_size=key.batch_size,
             data_seed=self._data_seed,
             data_epoch=data_epoch,
-            record=recording.graphs() if self._device.type == "cuda" else None,
+            record=None if self._make_record is None else self._make_record(),
+            augment=getattr(self._objective, "augment", None),
             on_step=on_step,
             about=_describe(self._data),
         )

@@ -1,6 +1,6 @@
 """The hyperparameters of a person's own loop: names of its own beside those that are known.
 
-A name that the search space does not know is one of ``[space.model]``.
+A name that the table of hyperparameters does not have is one of ``[space.model]``.
 """
 
 from collections.abc import Collection, Mapping
@@ -9,20 +9,17 @@ from typing import Any
 from search_spaces.hparams import MODEL, ROWS, Hparams
 from search_spaces.space import SearchSpace
 
-_KNOWN = frozenset({*ROWS, "model"})
-
 
 def nest_space(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table of a space, or of values, with names of one's own moved into ``model``."""
-    own = {name: value for name, value in table.items() if name not in _KNOWN}
-    nested = {name: value for name, value in table.items() if name in _KNOWN}
-    if own:
-        nested["model"] = {**nested.get("model", {}), **own}
-    return nested
+    known = {*ROWS, "model"}
+    nested = {name: value for name, value in table.items() if name in known}
+    own = {name: value for name, value in table.items() if name not in known}
+    return nested | ({"model": {**nested.get("model", {}), **own}} if own else {})
 
 
 def find_own_names(space: SearchSpace) -> frozenset[str]:
-    """Return the names of a space that are given, those of ``model`` without that word."""
+    """Return the names that a space gives, as a loop reads them: ``gamma``."""
     return frozenset(name.removeprefix(MODEL) for name in space.specs)
 
 
@@ -33,9 +30,5 @@ def read_params(hparams: Hparams, names: Collection[str] | None = None) -> dict[
         hparams: The trial's hyperparameters.
         names: Names of the space; None: all that the trial has.
     """
-    values = {
-        name.removeprefix(MODEL): value
-        for name, value in {**dict(hparams), **hparams.to_values()}.items()
-        if value is not None and name != "model"
-    }
+    values = {name.removeprefix(MODEL): one for name, one in hparams.to_values().items()}
     return {name: value for name, value in values.items() if names is None or name in names}

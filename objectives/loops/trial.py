@@ -7,6 +7,7 @@ classes.
 import enum
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +17,6 @@ from objectives.api import Counts, EpochReport
 from objectives.metric_names import DEFAULT_METRIC
 from objectives.metrics import count_predictions, make_metric
 from search_spaces.mistakes import suggest_names
-
-_NOTHING = Counts(*(np.zeros(0, np.int64) for _ in range(3)))
 
 
 class LoopError(ValueError):
@@ -99,6 +98,7 @@ class OwnTrial:
         self._follower = follower
         self._metric = metric
         self._state: Mapping[str, Any] | None = None
+        self._hidden: Stateful | None = None
         self._records: list[_Record] = []
         self._is_open = False
         self._began = 0.0
@@ -185,27 +185,34 @@ class OwnTrial:
         if self._state is not None:
             for part, state in zip(parts, self._state["parts"], strict=True):
                 part.load_state_dict(state)
+            if self._hidden is not None:
+                self._hidden.load_state_dict(self._state["hidden"])
             self.epochs_done = self._state["epochs"]
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Let ``checkpoint`` restore a state, a table of ``epochs`` and ``parts``."""
-        self._state = state
+    def restore(self, state: Mapping[str, Any], *, hidden: Stateful | None = None) -> None:
+        """Let ``checkpoint`` restore a state.
+
+        Args:
+            state: A table of ``epochs``, ``parts`` and ``hidden``.
+            hidden: Restored after the parts: the generators of random numbers.
+        """
+        self._state, self._hidden = state, hidden
 
     def end(self) -> None:
         """Take in the last epoch of a loop that has left ``epochs`` by itself."""
         if self._records:
-            self._close_epoch()
+            self._close_epoch(is_last=True)
 
-    def _close_epoch(self) -> Order:
+    def _close_epoch(self, *, is_last: bool = False) -> Order:
         records, self._records = self._records, []
         self._is_open = False
         self.epochs_done += 1
         report = self._make_report(records, time.perf_counter() - self._began)
-        return self._follower.take(self, report)
+        return self._follower.take(self, replace(report, is_last=is_last))
 
     def _make_report(self, records: "Sequence[_Record]", seconds: float) -> EpochReport:
         parts = [each.classes for each in records if each.classes is not None]
-        counts, score = _NOTHING, records[-1].score
+        counts, score = Counts.none(), records[-1].score
         if parts:
             self.targets = np.concatenate([targets for targets, _ in parts])
             self.predictions = np.concatenate([predictions for _, predictions in parts])

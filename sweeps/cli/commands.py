@@ -191,6 +191,12 @@ _command(
         into="overrides",
         metavar="KEY=VALUE",
     ),
+    _option(
+        "--no-check",
+        bool,
+        "Begin the sweep of your own training loop without a check of it.",
+        default=False,
+    ),
     _option("--force", bool, "Carry a study on although its settings changed.", default=False),
     _option("--quiet", bool, "Print the final table and nothing else.", default=False),
     _option(
@@ -209,6 +215,28 @@ def _new() -> None:
     """Keep ``objective`` a command of its own: Typer would merge the only one into ``new``."""
 
 
+_command(
+    "check",
+    "Run a training loop for two epochs and find its bugs: each with evidence, line and fix.\n\n"
+    "Exit codes: 0 nothing that wastes a sweep, 2 a fatal finding, or another mistake of yours.",
+    _argument(
+        "target",
+        str,
+        "OBJECTIVE_OR_FILE",
+        "Your training loop (FILE.py:FUNCTION), an objective, or a sweep file (.toml).",
+    ),
+    _option(
+        "--set",
+        list[str],
+        "Any key of a sweep file: space.learning_rate=0.01. May be repeated.",
+        into="overrides",
+        metavar="KEY=VALUE",
+    ),
+    _option(
+        "--seconds", float, "Seconds after which it ends with what it has seen.", default=60.0
+    ),
+    _option("--json", bool, "Print the findings as JSON.", into="is_json", default=False),
+)
 _command(
     "objective",
     "Write NAME.py: data, a model and a search space of your own, ready to run.",

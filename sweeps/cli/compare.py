@@ -12,7 +12,7 @@ from storage.locations import resolve_url
 from sweeps.analysis import compare as analysis
 from sweeps.analysis.compare import RULES, Compared
 from sweeps.analysis.ties import Ties
-from sweeps.cli.console import UsageMistake, console
+from sweeps.cli.console import UsageMistake, console, print_wrapped
 from sweeps.cli.files import Format, choose_format, write_frame
 from sweeps.cli.ranking import WORDS
 from sweeps.cli.tables import add_numbers, new_table
@@ -74,7 +74,7 @@ def compare(
     ties = next(each.ties for each in compared if each.study.name == best["study"])
     lines = [*_name_winners(frame, epoch), *_explain(frame, best, ties)]
     for line in lines:
-        printer.print(line)
+        print_wrapped(printer, line)
 
 
 def _name_studies(names: Sequence[str]) -> dict[str, str]:

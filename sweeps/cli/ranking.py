@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.console import RenderableType
 from rich.table import Table
 
 from sweeps.analysis.summary import say_ahead
@@ -20,7 +19,7 @@ _Columns = dict[str, list[str]]
 
 def ranked_lines(
     frame: pd.DataFrame, *, width: int, by: str = "best", limit: int | None = None
-) -> list[RenderableType]:
+) -> tuple[Table, list[str]]:
     """Return the table with as many hyperparameters as fit, and lines on what it leaves out.
 
     Args:
@@ -45,13 +44,13 @@ def ranked_lines(
         if gap == 1:
             kept.pop()
         gap = 1
-    lines: list[RenderableType] = [_table(columns | {n: values[n] for n in kept}, gap=gap)]
-    constant = [f"{n}={setting(params[0][n])}" for n in names if n not in varying]
+    lines = []
+    constant = [f"{name}={setting(params[0][name])}" for name in names if name not in varying]
     if constant:
         lines.append(f"all trials: {' '.join(constant)}")
     if len(kept) < len(varying):
         lines.append(f"not shown at {width} columns: {', '.join(varying[len(kept) :])}")
-    return lines
+    return _table(columns | {name: values[name] for name in kept}, gap=gap), lines
 
 
 def answer_lines(

@@ -6,7 +6,7 @@ from typing import cast
 from storage import queries
 from storage.locations import resolve_url
 from sweeps.cli import ranking
-from sweeps.cli.console import console
+from sweeps.cli.console import console, print_wrapped
 from sweeps.cli.files import Format, choose_format, write_frame
 from sweeps.read.study import Study
 from sweeps.read.words import clean
@@ -28,7 +28,8 @@ def results(
     if frame.empty:
         printer.print(f"study {study} has no trial yet")
         return
-    for line in ranking.ranked_lines(frame, width=printer.width, by=by):
-        printer.print(line)
-    for line in ranking.answer_lines(frame, by=by, space=read.space, metric=clean(read.metric)):
-        printer.print(line)
+    table, notes = ranking.ranked_lines(frame, width=printer.width, by=by)
+    printer.print(table)
+    notes += ranking.answer_lines(frame, by=by, space=read.space, metric=clean(read.metric))
+    for line in notes:
+        print_wrapped(printer, line)

@@ -11,11 +11,13 @@ from search_spaces.hparams import RATED, find_row
 from storage.locations import redact, resolve_url
 from sweeps.budget import read_budget
 from sweeps.cli import json_lines as lines
+from sweeps.cli.check import check_before
 from sweeps.cli.console import UsageMistake, console, stop_without_reader, wrap
 from sweeps.cli.progress import Best, Display, Progress
 from sweeps.cli.run_end import Ending, read_results
 from sweeps.config.errors import ConfigError
 from sweeps.config.overrides import parse_trial
+from sweeps.config.preset import find_preset
 from sweeps.config.settings import SweepConfig
 from sweeps.read.words import clean, count, is_missing, outcome
 from sweeps.running.events import Event
@@ -32,6 +34,7 @@ def run(
     force: bool,
     quiet: bool,
     json_lines: bool,
+    no_check: bool,
     **options: object,
 ) -> None:
     """Run a sweep; ``options`` are those that are keys of a sweep file too."""
@@ -46,6 +49,8 @@ def run(
         config = sweeps.load_config(target or "", overrides or (), **given)
     else:
         config = sweeps.load_like(like, overrides or (), **given)
+    if not no_check and find_preset(config.objective).is_loop and read_results(config) is None:
+        check_before(config)
     if json_lines:
         raise typer.Exit(_run_as_json(config, force=force))
     end = _run(config, force=force, is_quiet=quiet)

@@ -9,7 +9,7 @@ from objectives.metric_names import label_metric
 from storage import queries
 from storage.locations import StorageError, resolve_url
 from sweeps.budget import read_budget
-from sweeps.cli.console import command_line, console, paste
+from sweeps.cli.console import command_line, console, paste, print_wrapped
 from sweeps.config.commands import carry_on_command
 from sweeps.config.settings import SweepConfig
 from sweeps.read.words import clean, outcome
@@ -72,18 +72,18 @@ class Ending:
         limit = HEAD_ROWS if len(frame) > MAX_ROWS else None
         if not is_quiet:
             printer.print()
-        table, *notes = ranking.ranked_lines(frame, width=printer.width, limit=limit)
+        table, notes = ranking.ranked_lines(frame, width=printer.width, limit=limit)
         printer.print(table)
         if limit is not None:
             more = command_line("results", config.study, storage=config.storage)
             printer.print(f"... {len(frame) - limit} more: {more}", soft_wrap=True)
         for note in notes:
-            printer.print(note)
+            print_wrapped(printer, note)
         if is_quiet:
             return
         metric, space = label_metric(config.metric), config.space.to_table()
         for line in ranking.answer_lines(frame, space=space, metric=metric):
-            printer.print(line)
+            print_wrapped(printer, line)
         failed = frame[frame["outcome"] == "failed"]
         for row in failed.head(_MAX_FAILURES).to_dict(orient="records"):
             printer.print(clean(f"trial {row['trial']} failed: {row['reason']}"), soft_wrap=True)

@@ -27,6 +27,7 @@ class Preset:
         arguments: Those of the objective's ``build_model``, by name; None: it takes any.
         required: Names of the arguments that a space must give.
         place: Where ``build_model`` stands, for people.
+        is_loop: Whether it is a person's own training loop.
     """
 
     space: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Preset:
     arguments: Mapping[str, Row] | None = None
     required: tuple[str, ...] = ()
     place: str = ""
+    is_loop: bool = False
 
 
 def is_known(objective: str) -> bool:
@@ -56,10 +58,12 @@ def find_preset(objective: str) -> Preset:
         arguments = {name: Row(name=f"{MODEL}{name}") for name in own.model_names}
     # What the person gave of a hyperparameter stands alone: no range of ours is laid under it.
     space = {**merge_space(OWN_SPACE, own.default_space), **own.default_space}
+    if own.is_loop:  # it reads the names that its own space gives, and no others
+        space = dict(own.default_space)
     try:
         parse_space(space, arguments)
     except Mistakes as error:
         lines = [one.below("default_space").to_line() for one in error.items]
         raise ObjectiveError("\n".join(f"{own.place}: {line}" for line in lines)) from None
     settings = {"study": own.name, **OWN_SETTINGS}
-    return Preset(space, settings, arguments, own.required_model_names, own.place)
+    return Preset(space, settings, arguments, own.required_model_names, own.place, own.is_loop)

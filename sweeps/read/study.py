@@ -96,7 +96,7 @@ class Study:
             objective=row.objective,
             created_at=row.created_at,
             config=row.config,
-            class_names=row.class_names or (),
+            class_names=row.class_names or _name_classes(class_scores),
             data_fingerprint=row.data_fingerprint,
             versions=row.versions or {},
             processor=row.processor,
@@ -164,6 +164,12 @@ class Study:
         """Return the score of each epoch of a trial, epoch 1 first, NaN where there is none."""
         scores: list[float] = self.curves.loc[self.curves["trial"] == trial, "score"].tolist()
         return scores
+
+
+def _name_classes(class_scores: "pd.DataFrame") -> tuple[str, ...]:
+    """Return the names of the classes that trials have scores of: an own loop may tell none."""
+    named = class_scores[["class_index", "class_name"]].drop_duplicates()
+    return tuple(named.sort_values("class_index")["class_name"])
 
 
 def _make_facts(stored: Mapping[str, Any]) -> DataFacts:

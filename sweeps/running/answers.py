@@ -170,6 +170,8 @@ def _take_report(run: Run, trial: Trial, report: EpochReport, data_epoch: int, p
         trial.alone_until = None
         run.scheduler.clear(trial.number)
     decision = run.judge.decide(trial)
+    if decision is None and report.is_last:
+        decision = Decision(Outcome.EXHAUSTED, f"its loop ended at epoch {report.epoch}")
     if decision is not None:
         _leave(run, trial, decision)
 

@@ -34,8 +34,10 @@ _MOST = 256
 _FIRST_BATCH = 8
 
 
-def choose_capacity(config: SweepConfig, devices: Sequence[str]) -> int:
+def choose_capacity(config: SweepConfig, devices: Sequence[str], *, is_loop: bool = False) -> int:
     """Return the most trials that a trainer has at once."""
+    if is_loop:
+        return 1
     if config.slots is not None:
         return config.slots
     learns = config.sampler.name not in ("random", "qmc", "grid") or config.pruner.name != "none"
@@ -163,6 +165,9 @@ class Asking:
         self._intake = Intake(config)
         self._sampling = Sampling(config.sampler, config.space, config.seed)
         self._is_grid = config.sampler.name == "grid"
+        # An own loop reads what its space names; defaults of others would be told as its own.
+        names = frozenset(name.partition(".")[0] for name in config.space.specs)
+        self._stored = names if run.loaded.is_loop else None
         self._is_grouped = is_grouped(config)
         self._asking_s, self._began = 0.0, time.monotonic()
 
@@ -208,7 +213,7 @@ class Asking:
         )
         self._asking_s += time.thread_time() - began
         new = [
-            new_trial(number + i, run.config.seed, hparams, sampled)
+            new_trial(number + i, run.config.seed, hparams, sampled, stored=self._stored)
             for i, (hparams, sampled) in enumerate(asked)
         ]
         run.writer.begin(new)

@@ -40,11 +40,18 @@ def waits_at_first(config: SweepConfig) -> bool:
 class Judge:
     """The rules of a study, and the trials that others are compared with. For one thread.
 
-    ``num_validation`` examples give the standard error of a score.
+    ``num_validation`` examples, if they are known, give the standard error of a score. A loss that
+    is NaN was not told where losses may be lacking.
     """
 
     def __init__(
-        self, config: SweepConfig, metric: Metric, num_classes: int, num_validation: int
+        self,
+        config: SweepConfig,
+        metric: Metric,
+        num_classes: int,
+        num_validation: int | None,
+        *,
+        may_lack_losses: bool = False,
     ) -> None:
         self._config = config
         self._metric = metric
@@ -57,6 +64,7 @@ class Judge:
             num_classes=num_classes,
             pruner=config.pruner,
             label=metric.label,
+            may_lack_losses=may_lack_losses,
         )
         never, no_pruner = config.max_epochs + 1, PrunerConfig(name="none")
         # Of a trial whose end was held back only divergence and the last epoch are the end.
@@ -81,6 +89,8 @@ class Judge:
 
         Predictions of a model whose loss is not a number are class 0 by accident of argmax.
         """
+        if report.score is not None:  # an own loop's, whose loss may not be told
+            return math.nan if math.isinf(report.val_loss) else report.score
         return self._metric.score(report.counts) if math.isfinite(report.val_loss) else math.nan
 
     def decide(self, trial: Trial) -> Decision | None:

@@ -143,7 +143,7 @@ class Run:
         is_alone, is_known = trial.alone_until is not None, trial.epochs > 0
         self.scheduler.add(Waiting(trial.number, trial.key, is_alone, is_known))
         if not trial.is_promoted:
-            self.writer.tell(TrialStarted(trial.number, trial.hparams.to_params()))
+            self.writer.tell(TrialStarted(trial.number, trial.to_params()))
 
     def fail(self, reason: str) -> None:
         """Let the run end as failed; the first reason stands."""
@@ -219,7 +219,7 @@ class Run:
     def add_weights(self, saved: Saved) -> None:
         """Take in that a trial's weights were written."""
         self.trials[saved.trial].has_weights = True
-        name = self._weights_name(saved.trial)
+        name = None if saved.sha256 is None else self._weights_name(saved.trial)
         self.changes.weights.append(Weights(saved.trial, name, saved.sha256, saved.predictions))
 
     def write(self) -> None:

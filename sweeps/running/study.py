@@ -71,6 +71,7 @@ def make_order(config: SweepConfig) -> Load:
         seed=config.seed,
         metric=config.metric,
         step_limit_s=FIRST_STEP_LIMIT_S,
+        max_epochs=config.max_epochs,
         needs_dropout=is_one_model and space.get("dropout") not in (None, 0),
     )
 
@@ -118,7 +119,7 @@ def prepare(
         "data_fingerprint": loaded.fingerprint,
         "versions": loaded.versions,
         "processor": platform.processor() or platform.machine(),
-        "data_facts": asdict(loaded.facts),
+        "data_facts": None if loaded.facts is None else asdict(loaded.facts),
         "preparation": loaded.preparation,
         "targets": loaded.targets,
     }

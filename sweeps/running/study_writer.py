@@ -107,7 +107,7 @@ class StudyWriter:
 
     def begin(self, trials: Sequence[Trial]) -> None:
         """Write new trials."""
-        new = [NewTrial(each.number, each.seed, each.hparams.to_params()) for each in trials]
+        new = [NewTrial(each.number, each.seed, each.to_params()) for each in trials]
         self._write(lambda: recorder.begin_trials(self._db, self._uuid, new, now=self._now()))
         self._begun += [_to_mirror(each) for each in trials]
 

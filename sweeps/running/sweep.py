@@ -156,7 +156,10 @@ def _make_coordinator(
     config = begun.config
     metric = make_metric(config.metric, loaded.class_names)
     trials = study.restore_trials(begun)
-    judge = Judge(config, metric, len(loaded.class_names), loaded.facts.num_validation)
+    num_validation = None if loaded.facts is None else loaded.facts.num_validation
+    judge = Judge(
+        config, metric, len(loaded.class_names), num_validation, may_lack_losses=loaded.is_loop
+    )
     for trial in trials:
         judge.remember(trial)
     for trial in trials:
@@ -177,7 +180,9 @@ def _make_coordinator(
         trials={each.number: each for each in trials},
         folder=folder,
         files=StateFiles(weights_dir, folder, trials),
-        scheduler=Scheduler(choose_capacity(config, loaded.devices), config.slots),
+        scheduler=Scheduler(
+            choose_capacity(config, loaded.devices, is_loop=loaded.is_loop), config.slots
+        ),
     )
     return Coordinator(run_state, list_first_trials(config, [each.hparams for each in trials]))
 

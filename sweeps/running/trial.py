@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from objectives.api import Counts, EpochReport, FusionKey, find_fusion_key
 from objectives.metrics import class_scores
@@ -84,6 +84,7 @@ class Trial:
             has gone on with it.
         is_promoted: Whether it was paused, and has had no epoch since.
         is_entering: Whether it has had no epoch in its lane yet.
+        stored: Names of the hyperparameters that are stored, an own loop's; None: all.
     """
 
     number: int
@@ -107,6 +108,12 @@ class Trial:
     ended_as: Outcome | None = None
     is_promoted: bool = False
     is_entering: bool = False
+    stored: frozenset[str] | None = None
+
+    def to_params(self) -> dict[str, Any]:
+        """Return its hyperparameters as they are stored; of an own loop those of its space."""
+        params = self.hparams.to_params()
+        return {name: params[name] for name in params if name in (self.stored or params)}
 
     @property
     def has_ended(self) -> bool:
@@ -145,10 +152,17 @@ class Trial:
         self.trainer = self.lane = None
 
 
-def new_trial(number: int, study_seed: int, hparams: Hparams, sampled: Sampled) -> Trial:
+def new_trial(
+    number: int,
+    study_seed: int,
+    hparams: Hparams,
+    sampled: Sampled,
+    *,
+    stored: frozenset[str] | None = None,
+) -> Trial:
     """Return a trial that has not been trained."""
     seed = trial_seed(study_seed, number)
-    return Trial(number, seed, hparams, sampled, find_fusion_key(hparams))
+    return Trial(number, seed, hparams, sampled, find_fusion_key(hparams), stored=stored)
 
 
 def to_record(trial: int, report: EpochReport, score: float) -> EpochRecord:

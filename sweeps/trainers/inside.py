@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,7 @@ from sweeps.trainers.repeating import repeat
 
 if TYPE_CHECKING:
     from objectives.lanes.trainer import ModelTrainer
+    from objectives.loops.own import OwnLoop
 
 _LIBRARIES = ("bestepoch", "numpy", "optuna", "torch")
 #: Share of the free memory that trials which enter may take: other lanes, and what a step needs
@@ -59,6 +60,13 @@ class Work:
         return _restore_work, (self.order, self.data, self.num_sharing)
 
 
+@dataclass(frozen=True, slots=True)
+class LoopWork:
+    """What all trainers of a run share where a person's own loop trains."""
+
+    order: Load
+
+
 def _restore_work(order: Load, data: Data, num_sharing: int) -> Work:
     from objectives.registry import find_objective
 
@@ -76,8 +84,8 @@ def import_ahead() -> None:
     torch.set_num_threads(1)
 
 
-def load(order: Load) -> tuple[Work, Loaded]:
-    """Load the data of an objective and try its model.
+def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
+    """Load the data of an objective and try its model; import a person's own loop.
 
     Raises:
         ConfigError: If a device, a precision or a class that was asked for is not here.
@@ -86,9 +94,12 @@ def load(order: Load) -> tuple[Work, Loaded]:
     """
     from objectives.lanes.preflight import check_model
     from objectives.lanes.trainer import fingerprint
-    from objectives.registry import find_objective
+    from objectives.registry import find_loop, find_objective
 
     devices = _list_devices(order)
+    loop = find_loop(order.objective)
+    if loop is not None:
+        return LoopWork(order), _describe_loop(order, loop, devices)
     objective = find_objective(order.objective)
     data = objective.load(order.data, label=order.label)
     has_labels = data.validation.targets.dtype == np.bool_
@@ -115,6 +126,16 @@ def load(order: Load) -> tuple[Work, Loaded]:
 
 class Stopped(BaseException):
     """The epoch that is being trained is to be given up; raised by ``on_step``."""
+
+
+class Keeper(Protocol):
+    """What obeys the commands of a trainer. For one thread."""
+
+    def obey(self, command: Command) -> Answer:
+        """Do what a command says, and train the lane for an epoch if it says so."""
+
+    def give_up(self, command: Command, path: Path) -> Answer:
+        """Write the states that a lane's trials had before an epoch was stopped."""
 
 
 class LaneKeeper:
@@ -325,16 +346,58 @@ def _true_of(data: Data) -> npt.NDArray[Any]:
     return targets if targets.dtype == np.bool_ else find_classes(targets)
 
 
+def make_keeper(work: Work | LoopWork, device: str, on_step: Callable[[], None]) -> Keeper:
+    """Return what obeys the commands of a trainer, on its device."""
+    if isinstance(work, Work):
+        return LaneKeeper(work, device, on_step)
+    from objectives.registry import find_loop
+    from sweeps.trainers.loops import LoopKeeper
+
+    _prepare_torch(work.order, device)
+    loop = find_loop(work.order.objective)
+    assert loop is not None, "it was found when the run began"
+    return LoopKeeper(work.order, loop, device, on_step)
+
+
+def _describe_loop(order: Load, loop: "OwnLoop", devices: Sequence[str]) -> Loaded:
+    """Return what is known of a loop, whose data nobody but itself sees."""
+    try:
+        make_metric(order.metric, loop.class_names)
+    except ValueError as error:
+        raise ConfigError([f"metric: {error}"]) from None
+    return Loaded(
+        class_names=loop.class_names,
+        facts=None,
+        targets=None,
+        fingerprint="",
+        devices=tuple(devices),
+        versions={name: metadata.version(name) for name in _LIBRARIES},
+        notes=(),
+        is_loop=True,
+    )
+
+
 def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
     """Return a byte an example; None where a byte cannot hold every class."""
     return classes_N.astype(np.uint8).tobytes() if num_classes <= _BYTE else None
 
 
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":
+    from objectives.lanes.trainer import ModelTrainer
+
+    _prepare_torch(work.order, device)
+    return ModelTrainer(
+        work.objective,
+        work.data,
+        device=device,
+        data_seed=work.order.seed,
+    )
+
+
+def _prepare_torch(order: Load, device: str) -> None:
     import torch
 
     from objectives.lanes import precision
-    from objectives.lanes.trainer import ModelTrainer
 
     torch.set_num_threads(1)
     if device.startswith("cuda"):
@@ -342,13 +405,7 @@ def _make_trainer(work: Work, device: str) -> "ModelTrainer":
     # Squared gradients of rare words decay into denormals, at 40 times the cost of a number. After
     # the data, which must be the same in whichever process they were loaded.
     torch.set_flush_denormal(True)
-    precision.use(work.order.precision)
-    return ModelTrainer(
-        work.objective,
-        work.data,
-        device=device,
-        data_seed=work.order.seed,
-    )
+    precision.use(order.precision)
 
 
 def _list_devices(order: Load) -> list[str]:

@@ -111,7 +111,7 @@ class _Trainers:
     def __init__(self, control: Connection, descriptors: socket.socket) -> None:
         self._control = control
         self._descriptors = descriptors
-        self._work: inside.Work | None = None
+        self._work: inside.Work | inside.LoopWork | None = None
         self._running: dict[int, tuple[Any, Any]] = {}
 
     def serve(self) -> bool:
@@ -197,7 +197,7 @@ class _Trainers:
 
 
 def run_trainer(
-    work: inside.Work,
+    work: inside.Work | inside.LoopWork,
     device: str,
     connection: Connection,
     shared: Any,
@@ -211,8 +211,10 @@ def run_trainer(
     code = 1
     try:
         first_s = work.order.step_limit_s
-        beat = Beat(shared, first_s, min(LEAST_LIMIT_S, first_s), connection.poll)
-        keeper = inside.LaneKeeper(work, device, beat)
+        # Between two steps an own loop may validate, load or write: nobody knows for how long.
+        least_s = min(LEAST_LIMIT_S, first_s) if isinstance(work, inside.Work) else first_s
+        beat = Beat(shared, first_s, least_s, connection.poll)
+        keeper = inside.make_keeper(work, device, beat)
         _obey_all(keeper, connection, beat)
         code = 0
     except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -226,7 +228,7 @@ def run_trainer(
         os._exit(code)
 
 
-def _obey_all(keeper: inside.LaneKeeper, connection: Connection, beat: Beat) -> None:
+def _obey_all(keeper: inside.Keeper, connection: Connection, beat: Beat) -> None:
     while True:
         command = connection.recv()
         if isinstance(command, Stop):

@@ -33,6 +33,8 @@ class Load:
     """Checked against the classes."""
     step_limit_s: float
     """What the first step of a trainer may take; later ones are limited by measured steps."""
+    max_epochs: int
+    """Epochs after which a trial ends; an own loop may ask."""
     needs_dropout: bool = False
     """Whether trials set a dropout, which a model must have."""
 
@@ -42,7 +44,8 @@ class Loaded:
     """What was loaded."""
 
     class_names: tuple[str, ...]
-    facts: DataFacts
+    facts: DataFacts | None
+    """None of a person's own loop, which has the data to itself."""
     targets: bytes | None
     """True class of each validation example, a byte; None: over 256 classes."""
     fingerprint: str
@@ -52,6 +55,8 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
+    is_loop: bool = False
+    """A person's own training loop trains: a trial at a time in each trainer."""
     preparation: Mapping[str, Any] | None = None
     """How features were made of the columns of a file, in the types of JSON."""
 
@@ -145,7 +150,8 @@ class Saved:
     """Weights that were written."""
 
     trial: int
-    sha256: str
+    sha256: str | None
+    """None where an own loop names no checkpoint: there is no file."""
     predictions: bytes | None
     """Predicted class of each validation example at the best epoch; None: over 256 classes, or
     several labels an example."""

@@ -34,7 +34,7 @@ from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
 from sweeps.trainers.executor import MALLOC
 
-STEPS = 40
+STEPS = 100
 
 
 class Wide(PlainMlp):
