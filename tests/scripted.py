@@ -129,7 +129,7 @@ class ScriptedExecutor:
             self.dies_saving[fatal[0]] -= 1
             self._die(index, "signal SIGKILL")
             return
-        answer = self._obey(index, command)
+        answer = self.answer_to(index, command)
         if answer is None:
             self._die(index, "signal SIGKILL")
         else:
@@ -153,7 +153,7 @@ class ScriptedExecutor:
         self.alive.remove(index)
         self.pending.append((index, TrainerEnded(index, how)))
 
-    def _obey(self, index: int, command: Command) -> Answer | None:
+    def answer_to(self, index: int, command: Command) -> Answer | None:
         """Do what a trainer does; return None if its process dies."""
         key = (index, command.lane)
         assert key in self.lanes or command.place, f"no lane {key} that could be closed"

@@ -234,10 +234,10 @@ def test_trials_of_several_shapes_train_in_lanes_of_their_own_on_two_trainers(
 
 def test_note_about_lanes_is_reported_once(sqlite_url: str) -> None:
     class Noting(ScriptedExecutor):
-        def _obey(self, index: int, command: Command) -> Any:
+        def answer_to(self, index: int, command: Command) -> Any:
             from dataclasses import replace
 
-            answer = ScriptedExecutor._obey(self, index, command)
+            answer = ScriptedExecutor.answer_to(self, index, command)
             return None if answer is None else replace(answer, notes=("one slot: why",))
 
     _, events = run_scripted(make_config(sqlite_url, "trials=9"), Noting(lambda n: RISING))

@@ -142,8 +142,8 @@ def test_trial_whose_weights_kill_each_process_that_saves_them_fails(sqlite_url:
 
 def test_answer_that_came_before_the_death_is_not_lost(sqlite_url: str) -> None:
     class DiesOnceItHasAnswered(ScriptedExecutor):
-        def _obey(self, index: int, command: Command) -> Answer | None:
-            answer = ScriptedExecutor._obey(self, index, command)
+        def answer_to(self, index: int, command: Command) -> Answer | None:
+            answer = ScriptedExecutor.answer_to(self, index, command)
             if answer is not None and len(self.commands) == 4:
                 self.pending.append((index, answer))
                 return None

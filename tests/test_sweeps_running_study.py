@@ -26,7 +26,14 @@ NOW = datetime(2031, 5, 7, 11, 13, 17, tzinfo=UTC)
 FACTS = DataFacts(7, 3, (0.25, 0.75), 0.125)
 TARGETS = bytes([1, 0, 1])
 LOADED = Loaded(
-    ("no", "yes"), FACTS, TARGETS, "data", ("cpu",), {"torch": "2.11"}, (), {"columns": []}
+    ("no", "yes"),
+    FACTS,
+    TARGETS,
+    "data",
+    ("cpu",),
+    {"torch": "2.11"},
+    (),
+    preparation={"columns": []},
 )
 STUDY = "relation-cnn"
 PARAMS: Mapping[str, Any] = {

@@ -121,7 +121,10 @@ def test_second_run_of_a_study_names_its_holder_and_another_study_runs_beside_it
     tmp_path: Path,
 ) -> None:
     write_objective(tmp_path)
-    with start(list_command("--json-lines", settings=LONG), tmp_path) as first:
+    with (
+        start(list_command("--json-lines", settings=LONG), tmp_path) as first,
+        start(list_command("--study", "other"), tmp_path) as other,
+    ):
         read_event(first, "EpochDone")
         second = subprocess.run(
             list_command(settings=LONG),
@@ -136,15 +139,8 @@ def test_second_run_of_a_study_names_its_holder_and_another_study_runs_beside_it
         assert second.stdout == ""
         for words in (socket.gethostname(), str(first.pid), "small_one", "since"):
             assert words in line
-        other = subprocess.run(
-            list_command("--study", "other"),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
-        assert other.returncode == 0, other.stderr
+        _, err = other.communicate(timeout=PATIENCE_S)
+        assert other.returncode == 0, err
         assert first.poll() is None
         first.send_signal(signal.SIGTERM)
         first.communicate(timeout=PATIENCE_S)

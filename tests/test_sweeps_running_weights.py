@@ -30,7 +30,7 @@ def test_weights_of_any_trial_are_the_same_when_it_is_trained_again(
     assert len(saved) == 20
     paused = [row for row in saved if len(row["segments"]) > 1]
     assert paused
-    for row, is_there in ((saved[0], False), (saved[1], True), (paused[0], False)):
+    for row, is_there in ((saved[0], True), (paused[0], False)):
         path = tmp_path / WEIGHTS_FOLDER / row["weights_file"]
         before = path.read_bytes()
         assert find_weights(sqlite_url, config.study, row["trial"]) == path

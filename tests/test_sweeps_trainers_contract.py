@@ -61,6 +61,7 @@ def make_order(objective: Path, **given: Any) -> Load:
         "seed": 3,
         "metric": "macro-f1",
         "step_limit_s": 60.0,
+        "max_epochs": 40,
     }
     return Load(**(settings | given))
 

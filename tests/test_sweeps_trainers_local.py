@@ -29,7 +29,7 @@ from objectives.api import DataError, find_fusion_key
 from objectives.references import ObjectiveError
 from search_spaces.hparams import Hparams
 from sweeps.config.errors import ConfigError
-from sweeps.trainers import inside, local
+from sweeps.trainers import loading, local
 from sweeps.trainers.executor import ExecutorError, LocalExecutor, ParentEnded, Report
 from sweeps.trainers.messages import Answer, Command, Load, Place, TrainerEnded
 
@@ -44,7 +44,7 @@ def make_order(path: Path, **given: Any) -> Load:
         "model": FINE,
     }
     settings |= {"device": "cpu", "num_trainers": 2, "precision": "float32", "seed": 3}
-    settings |= {"metric": "macro-f1", "step_limit_s": 60.0}
+    settings |= {"metric": "macro-f1", "step_limit_s": 60.0, "max_epochs": 40}
     return Load(**(settings | given))
 
 
@@ -335,7 +335,7 @@ def test_trainers_need_no_module_of_the_folder_in_which_a_person_stands(tmp_path
 def test_spawned_trainer_finds_the_objective_by_its_name(tmp_path: Path) -> None:
     # As with CUDA, which does not survive a fork: all that a trainer needs travels as a pickle.
     order = make_order(write_objective(tmp_path))
-    work, _ = inside.load(order)
+    work, _ = loading.load(order)
     context = multiprocessing.get_context("spawn")
     ours, theirs = multiprocessing.Pipe()
     shared = context.RawArray("d", [time.monotonic(), math.inf])

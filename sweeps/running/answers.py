@@ -219,6 +219,8 @@ def _lose_trainer(run: Run, index: int, blamed: set[int], how: str) -> None:
             run.failures_in_a_row += 1
             run.end_trial(trial, Decision(Outcome.FAILED, reason))
             continue
+        if trial.outcome is Outcome.PAUSED:
+            run.unsaved.add(trial.number)  # its state had not been written yet
         if trial.number in blamed:
             trial.alone_until = trial.epochs + 1
         trial.leave_trainer()

@@ -104,6 +104,8 @@ class Coordinator:
                 run.wait(each)
             elif each.outcome is Outcome.PAUSED and not (each.number in at_rung or is_spent):
                 let_go_on(run, each.number)  # an earlier budget ended before it came to a rung
+            elif each.outcome is Outcome.PAUSED and each.ended_as is None and not each.state_file:
+                run.unsaved.add(each.number)  # an earlier run died before it had written its state
         for index in range(len(run.loaded.devices)):
             run.start(index)
 

@@ -146,8 +146,8 @@ def _find_end(run: Run, trial: Trial, why: str, *, is_leader: bool) -> Decision:
 def write_best_weights(run: Run) -> None:
     """Write the weights of the best trials whose weights have not been written.
 
-    A paused trial without a state is left out: it would have to be trained again, which is for
-    whoever asks for its weights.
+    A paused trial whose state was deleted is left out: it would have to be trained again, which
+    is for whoever asks for its weights.
     """
     wanted: dict[FusionKey, list[Trial]] = {}
     for trial in run.list_ranked()[:NUM_WEIGHTS]:

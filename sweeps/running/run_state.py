@@ -45,7 +45,7 @@ class Run:
         unfinished: The trials that wait or train, by number.
         spent: Epochs that the study's trials have had.
         awaiting_state: Trials that go on once their states are written.
-        unsaved: Trials that ended and whose weights could not be written.
+        unsaved: Trials whose weights or states could not be written: the best are trained again.
         unwritten_s: By lane, the seconds that it has trained since its states were written.
         stopped: By trainer that was told to give its epoch up, the file for the states.
         notes: Notes of trainers that have been reported.

@@ -44,15 +44,8 @@ def may_start(
     """Return whether a budget has epochs for one more trial beside those that have started.
 
     It has if halving them all down to a winner takes no more: trials beyond that would take the
-    epochs with which the best ones go on.
-
-    Args:
-        started: Trials of the study that have started.
-        max_total_epochs: The budget of the study.
-        first: The first rung, in epochs.
-        factor: One in so many goes on.
-        max_epochs: The last epoch of a trial.
-        audited: How many of them, the new one included, take all their epochs.
+    epochs with which the best ones go on. ``audited`` of them, the new one included, take all
+    their epochs.
     """
     need = halving_epochs(started + 1 - audited, first, factor, max_epochs)
     return started == 0 or need + audited * max_epochs <= max_total_epochs
@@ -62,12 +55,8 @@ def may_finish(epochs: Iterable[int], *, max_epochs: int, epochs_left: int) -> b
     """Return whether a budget can take trials to their last epoch, all of them.
 
     Asked before a paused trial that was not promoted goes on beside others: where the budget is
-    short, each such trial takes epochs from those that are ahead.
-
-    Args:
-        epochs: Epochs of each trial that trains, and of the one that is to go on.
-        max_epochs: The last epoch of a trial.
-        epochs_left: What is left of the budget.
+    short, each such trial takes epochs from those that are ahead. ``epochs`` are those that each
+    of them has had.
     """
     return sum(max_epochs - each for each in epochs) <= epochs_left
 

@@ -22,52 +22,35 @@ FIRST_TRIALS, LEAST = 4, 2
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Generic[Key]):
-    """A trial that waits for a place.
-
-    Attributes:
-        trial: Its number.
-        key: Its fusion key.
-        is_alone: It must train alone, because a trainer died while it trained the trial.
-        is_known: It has been trained, and goes before those that have not.
-    """
+    """A trial that waits for a place in a lane of its fusion key."""
 
     trial: int
     key: Key
     is_alone: bool = False
+    """It must train alone, because a trainer died while it trained the trial."""
     is_known: bool = False
+    """It has been trained, and goes before those that have not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn(Generic[Key]):
-    """What a trainer does next with one lane, in the order of the fields, then an epoch.
-
-    Attributes:
-        lane: The lane.
-        key: What its trials share.
-        data_epoch: The lane's clock.
-        keep: Trials whose last epoch was their best so far.
-        save: Trials that leave once their best weights are written.
-        pause: Trials that leave once their states are written.
-        drop: Trials that leave without.
-        staying: Trials that were in the lane before and go on.
-        entering: Trials that join.
-        is_closed: The lane has no trial left.
-        is_trained: Whether an epoch is trained; not where weights are written, because ends that
-            wait for them should not wait for an epoch.
-        why: Why this lane, in a few words.
-    """
+    """What a trainer does next with one lane, in the order of the fields, then an epoch."""
 
     lane: int
     key: Key
     data_epoch: int
     keep: tuple[int, ...] = ()
+    """Trials whose last epoch was their best so far."""
     save: tuple[int, ...] = ()
+    """Trials that leave once their best weights are written."""
     pause: tuple[int, ...] = ()
+    """Trials that leave once their states are written."""
     drop: tuple[int, ...] = ()
     staying: tuple[int, ...] = ()
     entering: tuple[int, ...] = ()
     is_closed: bool = False
     is_trained: bool = True
+    """False where weights are written: ends that wait for them do not wait for an epoch."""
     why: str = field(default="", compare=False)
 
 
@@ -201,13 +184,7 @@ class Scheduler(Generic[Key]):
         return self._begin_turn(number, f"has waited longest of {len(own)}{took}")
 
     def advance(self, lane: int, *, trained: int, seconds: float) -> None:
-        """Move a lane's clock by the epoch that it has trained, and end its turn.
-
-        Args:
-            lane: The lane.
-            trained: Trials that it trained.
-            seconds: What that took.
-        """
+        """Move a lane's clock by the epoch in which it trained some trials, and end its turn."""
         self._turns += 1
         one = self._lanes[lane]
         one.data_epoch += 1

@@ -49,27 +49,22 @@ Watch = Callable[[str, str, Callable[[Event], None]], AbstractContextManager[Wat
 
 @dataclass(frozen=True, slots=True)
 class SweepEnd:
-    """How a run of a sweep ended.
-
-    Attributes:
-        study: Name of the study.
-        url: The database, password masked.
-        ending: ``done``, ``interrupted``, ``time is up`` or ``failed``.
-        reason: Why it failed, else None.
-        exit_code: 0 done or time is up; 1 failed; 130 interrupted.
-        trainer_s: Seconds of all trainers together, from their start on.
-        bookkeeping_s: Processor seconds of the coordinator meanwhile.
-        waited_s: Seconds of ``trainer_s`` in which a trainer waited for its next command.
-    """
+    """How a run of a sweep ended."""
 
     study: str
     url: str
+    """The database, password masked."""
     ending: str
+    """``done``, ``interrupted``, ``time is up`` or ``failed``."""
     reason: str | None
+    """Why it failed."""
     exit_code: int
     trainer_s: float = 0.0
+    """Seconds of all trainers together, from their start on."""
     bookkeeping_s: float = 0.0
+    """Processor seconds of the coordinator meanwhile."""
     waited_s: float = 0.0
+    """Seconds of ``trainer_s`` in which a trainer waited for its next command."""
 
 
 #: What ends a run in order; SIGHUP, where there is one, is a terminal that was closed.

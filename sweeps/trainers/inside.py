@@ -1,127 +1,30 @@
 """What runs inside a trainer: its lanes, and what it does with a command.
 
-``load`` runs once, in the process from which local trainers are forked; a ``LaneKeeper`` lives in
-each trainer. Knows neither pipes nor databases.
+Knows neither pipes nor databases.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from objectives.api import Counts, Data, EpochReport, FusionKey, Lane, Objective, TrialState
-from objectives.data.checks import describe_classes
-from objectives.metrics import (
-    check_labels_metric,
-    count_predictions,
-    find_classes,
-    make_metric,
-    measure_data,
-)
+from objectives.api import Counts, EpochReport, FusionKey, Lane, TrialState
+from objectives.metrics import count_predictions
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
-from sweeps.config.errors import ConfigError
-from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
+from sweeps.trainers.loading import LoopWork, Work, as_bytes, true_of
+from sweeps.trainers.messages import Answer, Command, Load, Place, Saved
 from sweeps.trainers.repeating import repeat
 
 if TYPE_CHECKING:
     from objectives.lanes.trainer import ModelTrainer
-    from objectives.loops.own import OwnLoop
 
-_LIBRARIES = ("bestepoch", "numpy", "optuna", "torch")
 #: Share of the free memory that trials which enter may take: other lanes, and what a step needs
 #: beside its rows, need theirs.
 MEMORY_SHARE = 0.4
 #: Seconds of an epoch that is not waited for where the run is to stop.
 LONG_S = 0.5
-#: Classes up to which a prediction is one byte.
-_BYTE = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What all trainers of a run share: the order, the objective, its data, and their number."""
-
-    order: Load
-    objective: Objective
-    data: Data
-    num_sharing: int
-
-    def __reduce__(self) -> Any:
-        # A spawned trainer imports the objective by its name: a person's module is none that
-        # pickle could find.
-        return _restore_work, (self.order, self.data, self.num_sharing)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopWork:
-    """What all trainers of a run share where a person's own loop trains."""
-
-    order: Load
-
-
-def _restore_work(order: Load, data: Data, num_sharing: int) -> Work:
-    from objectives.registry import find_objective
-
-    return Work(order, find_objective(order.objective), data, num_sharing)
-
-
-def import_ahead() -> None:
-    """Import what takes long, before anything is asked for."""
-    import torch
-
-    from objectives.lanes import preflight, trainer
-
-    assert all((torch, preflight, trainer))
-    # One thread a process: the cores are filled with trainers, and sums keep their order.
-    torch.set_num_threads(1)
-
-
-def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
-    """Load the data of an objective and try its model; import a person's own loop.
-
-    Raises:
-        ConfigError: If a device, a precision or a class that was asked for is not here.
-        DataError: If the data are not what the objective reads.
-        ObjectiveError: If the objective or its model cannot be used.
-    """
-    from objectives.lanes.preflight import check_model
-    from objectives.lanes.trainer import fingerprint
-    from objectives.registry import find_loop, find_objective
-
-    devices = _list_devices(order)
-    loop = find_loop(order.objective)
-    if loop is not None:
-        return LoopWork(order), _describe_loop(order, loop, devices)
-    objective = find_objective(order.objective)
-    data = objective.load(order.data, label=order.label)
-    has_labels = data.validation.targets.dtype == np.bool_
-    try:
-        make_metric(order.metric, data.class_names)
-        if has_labels:
-            check_labels_metric(order.metric)
-    except ValueError as error:
-        raise ConfigError([f"metric: {error}"]) from None
-    check_model(objective, data, order.model, devices[0], needs_dropout=order.needs_dropout)
-    notes = [_describe_data(order, objective, data), *data.notes, *describe_classes(data)]
-    loaded = Loaded(
-        class_names=data.class_names,
-        facts=measure_data(data),
-        targets=None if has_labels else _as_bytes(_true_of(data), len(data.class_names)),
-        fingerprint=fingerprint(data),
-        devices=tuple(devices),
-        versions={name: metadata.version(name) for name in _LIBRARIES},
-        notes=tuple(notes),
-        preparation=data.preparation,
-    )
-    return Work(order, objective, data, devices.count(devices[0])), loaded
 
 
 class Stopped(BaseException):
@@ -158,7 +61,7 @@ class LaneKeeper:
         # By lane, the seconds of its last epoch; and states before an epoch that takes long.
         self._epoch_s: dict[int, float] = {}
         self._before: dict[int, TrialState] = {}
-        self._true = _true_of(work.data)
+        self._true = true_of(work.data)
 
     def obey(self, command: Command) -> Answer:
         """Do what a command says, and train the lane for an epoch if it says so."""
@@ -319,7 +222,7 @@ class LaneKeeper:
         self._on_step()
         if self._true.ndim == 2:
             return Saved(trial, sha256, None)
-        return Saved(trial, sha256, _as_bytes(lane.best_predictions(trial), self._num_classes))
+        return Saved(trial, sha256, as_bytes(lane.best_predictions(trial), self._num_classes))
 
     def _checkpoint(self, lane: Lane, command: Command) -> str | None:
         """Write states; return why they could not be: they can be had again from the record."""
@@ -340,12 +243,6 @@ class LaneKeeper:
         return None
 
 
-def _true_of(data: Data) -> npt.NDArray[Any]:
-    """Return the class of each validation example, (N,), or which labels it has, (N, C)."""
-    targets = data.validation.targets
-    return targets if targets.dtype == np.bool_ else find_classes(targets)
-
-
 def make_keeper(work: Work | LoopWork, device: str, on_step: Callable[[], None]) -> Keeper:
     """Return what obeys the commands of a trainer, on its device."""
     if isinstance(work, Work):
@@ -357,29 +254,6 @@ def make_keeper(work: Work | LoopWork, device: str, on_step: Callable[[], None])
     loop = find_loop(work.order.objective)
     assert loop is not None, "it was found when the run began"
     return LoopKeeper(work.order, loop, device, on_step)
-
-
-def _describe_loop(order: Load, loop: "OwnLoop", devices: Sequence[str]) -> Loaded:
-    """Return what is known of a loop, whose data nobody but itself sees."""
-    try:
-        make_metric(order.metric, loop.class_names)
-    except ValueError as error:
-        raise ConfigError([f"metric: {error}"]) from None
-    return Loaded(
-        class_names=loop.class_names,
-        facts=None,
-        targets=None,
-        fingerprint="",
-        devices=tuple(devices),
-        versions={name: metadata.version(name) for name in _LIBRARIES},
-        notes=(),
-        is_loop=True,
-    )
-
-
-def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
-    """Return a byte an example; None where a byte cannot hold every class."""
-    return classes_N.astype(np.uint8).tobytes() if num_classes <= _BYTE else None
 
 
 def _make_trainer(work: Work, device: str) -> "ModelTrainer":
@@ -406,33 +280,6 @@ def _prepare_torch(order: Load, device: str) -> None:
     # the data, which must be the same in whichever process they were loaded.
     torch.set_flush_denormal(True)
     precision.use(order.precision)
-
-
-def _list_devices(order: Load) -> list[str]:
-    """Return a device for each trainer.
-
-    Raises:
-        ConfigError: If a device is asked for that is not here, or a precision that it has not.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count() if order.device != "cpu" else 0
-    if order.device == "cuda" and not gpus:
-        raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
-    if order.precision == "tf32" and not gpus:
-        raise ConfigError(["precision: tf32 needs a CUDA device; take float32"])
-    if gpus:
-        return [f"cuda:{i % gpus}" for i in range(order.num_trainers or gpus)]
-    has_affinity = hasattr(os, "sched_getaffinity")  # a container may allow fewer; not on macOS
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    return ["cpu"] * (order.num_trainers or cores or 1)
-
-
-def _describe_data(order: Load, objective: Objective, data: Data) -> str:
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    sizes = ", ".join(f"{len(split.targets):,} {name}" for name, split in splits.items())
-    source = str(order.data or getattr(objective, "place", None) or "the data that ship")
-    return f"{source}: {sizes} examples of {len(data.class_names)} classes"
 
 
 def _free_bytes() -> int:

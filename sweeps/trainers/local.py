@@ -22,7 +22,7 @@ from objectives.api import DataError
 from objectives.places import describe_error
 from objectives.references import ObjectiveError
 from sweeps.config.errors import ConfigError
-from sweeps.trainers import inside
+from sweeps.trainers import inside, loading
 from sweeps.trainers.messages import Broken, Load, Refused, Start, Stop, TrainerEnded
 
 #: A step may take so many times as long as the longest that its trainer has measured: validation,
@@ -96,7 +96,7 @@ def ignore_signals() -> None:
 def main(control: Connection, descriptors: socket.socket) -> None:
     """Serve the coordinator until it closes the connection or dies."""
     ignore_signals()
-    inside.import_ahead()
+    loading.import_ahead()
     trainers = _Trainers(control, descriptors)
     try:
         while trainers.serve():
@@ -111,7 +111,7 @@ class _Trainers:
     def __init__(self, control: Connection, descriptors: socket.socket) -> None:
         self._control = control
         self._descriptors = descriptors
-        self._work: inside.Work | inside.LoopWork | None = None
+        self._work: loading.Work | loading.LoopWork | None = None
         self._running: dict[int, tuple[Any, Any]] = {}
 
     def serve(self) -> bool:
@@ -143,7 +143,7 @@ class _Trainers:
     def _obey(self, message: Load | Start) -> None:
         if isinstance(message, Load):
             try:
-                self._work, loaded = inside.load(message)
+                self._work, loaded = loading.load(message)
             except ConfigError as error:
                 self._control.send(Refused("config", tuple(error.lines)))
             except DataError as error:
@@ -197,7 +197,7 @@ class _Trainers:
 
 
 def run_trainer(
-    work: inside.Work | inside.LoopWork,
+    work: loading.Work | loading.LoopWork,
     device: str,
     connection: Connection,
     shared: Any,
@@ -212,7 +212,7 @@ def run_trainer(
     try:
         first_s = work.order.step_limit_s
         # Between two steps an own loop may validate, load or write: nobody knows for how long.
-        least_s = min(LEAST_LIMIT_S, first_s) if isinstance(work, inside.Work) else first_s
+        least_s = min(LEAST_LIMIT_S, first_s) if isinstance(work, loading.Work) else first_s
         beat = Beat(shared, first_s, least_s, connection.poll)
         keeper = inside.make_keeper(work, device, beat)
         _obey_all(keeper, connection, beat)
