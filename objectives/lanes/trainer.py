@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,7 +70,9 @@ class ModelTrainer:
         """
         build = self._builder(dict(key.model))
         if key.model not in self._programs:
-            with precision.exact():
+            # PyTorch's remarks on what a model tries in evaluation say nothing to a person.
+            with precision.exact(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
                 program = fusion.program(build, self._probe, len(self.class_names))
             self._programs[key.model] = program
         return ModelLane(
