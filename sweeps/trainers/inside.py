@@ -5,13 +5,12 @@ each trainer. Knows neither pipes nor databases.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +27,14 @@ from objectives.metrics import (
 from objectives.places import describe_error
 from search_spaces.hparams import Hparams
 from sweeps.config.errors import ConfigError
+from sweeps.trainers import loops
+from sweeps.trainers.devices import list_devices
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
 from sweeps.trainers.repeating import repeat
 
 if TYPE_CHECKING:
     from objectives.lanes.trainer import ModelTrainer
-    from objectives.loops.own import OwnLoop
+    from sweeps.trainers.loops import LoopKeeper, LoopWork
 
 _LIBRARIES = ("bestepoch", "numpy", "optuna", "torch")
 #: Share of the free memory that trials which enter may take: other lanes, and what a step needs
@@ -60,13 +61,6 @@ class Work:
         return _restore_work, (self.order, self.data, self.num_sharing)
 
 
-@dataclass(frozen=True, slots=True)
-class LoopWork:
-    """What all trainers of a run share where a person's own loop trains."""
-
-    order: Load
-
-
 def _restore_work(order: Load, data: Data, num_sharing: int) -> Work:
     from objectives.registry import find_objective
 
@@ -84,7 +78,7 @@ def import_ahead() -> None:
     torch.set_num_threads(1)
 
 
-def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
+def load(order: Load) -> tuple["Work | LoopWork", Loaded]:
     """Load the data of an objective and try its model; import a person's own loop.
 
     Raises:
@@ -96,10 +90,10 @@ def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
     from objectives.lanes.trainer import fingerprint
     from objectives.registry import find_loop, find_objective
 
-    devices = _list_devices(order)
+    devices = list_devices(order)
     loop = find_loop(order.objective)
     if loop is not None:
-        return LoopWork(order), _describe_loop(order, loop, devices)
+        return loops.LoopWork(order), loops.describe(order, loop, devices, _find_versions())
     objective = find_objective(order.objective)
     data = objective.load(order.data, label=order.label)
     has_labels = data.validation.targets.dtype == np.bool_
@@ -117,7 +111,7 @@ def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
         targets=None if has_labels else _as_bytes(_true_of(data), len(data.class_names)),
         fingerprint=fingerprint(data),
         devices=tuple(devices),
-        versions={name: metadata.version(name) for name in _LIBRARIES},
+        versions=_find_versions(),
         notes=tuple(notes),
         preparation=data.preparation,
     )
@@ -126,16 +120,6 @@ def load(order: Load) -> tuple[Work | LoopWork, Loaded]:
 
 class Stopped(BaseException):
     """The epoch that is being trained is to be given up; raised by ``on_step``."""
-
-
-class Keeper(Protocol):
-    """What obeys the commands of a trainer. For one thread."""
-
-    def obey(self, command: Command) -> Answer:
-        """Do what a command says, and train the lane for an epoch if it says so."""
-
-    def give_up(self, command: Command, path: Path) -> Answer:
-        """Write the states that a lane's trials had before an epoch was stopped."""
 
 
 class LaneKeeper:
@@ -346,35 +330,18 @@ def _true_of(data: Data) -> npt.NDArray[Any]:
     return targets if targets.dtype == np.bool_ else find_classes(targets)
 
 
-def make_keeper(work: Work | LoopWork, device: str, on_step: Callable[[], None]) -> Keeper:
+def make_keeper(
+    work: "Work | LoopWork", device: str, on_step: Callable[[], None]
+) -> "LaneKeeper | LoopKeeper":
     """Return what obeys the commands of a trainer, on its device."""
     if isinstance(work, Work):
         return LaneKeeper(work, device, on_step)
-    from objectives.registry import find_loop
-    from sweeps.trainers.loops import LoopKeeper
-
     _prepare_torch(work.order, device)
-    loop = find_loop(work.order.objective)
-    assert loop is not None, "it was found when the run began"
-    return LoopKeeper(work.order, loop, device, on_step)
+    return loops.make_keeper(work, device, on_step)
 
 
-def _describe_loop(order: Load, loop: "OwnLoop", devices: Sequence[str]) -> Loaded:
-    """Return what is known of a loop, whose data nobody but itself sees."""
-    try:
-        make_metric(order.metric, loop.class_names)
-    except ValueError as error:
-        raise ConfigError([f"metric: {error}"]) from None
-    return Loaded(
-        class_names=loop.class_names,
-        facts=None,
-        targets=None,
-        fingerprint="",
-        devices=tuple(devices),
-        versions={name: metadata.version(name) for name in _LIBRARIES},
-        notes=(),
-        is_loop=True,
-    )
+def _find_versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _LIBRARIES}
 
 
 def _as_bytes(classes_N: npt.NDArray[np.integer[Any]], num_classes: int) -> bytes | None:
@@ -406,26 +373,6 @@ def _prepare_torch(order: Load, device: str) -> None:
     # the data, which must be the same in whichever process they were loaded.
     torch.set_flush_denormal(True)
     precision.use(order.precision)
-
-
-def _list_devices(order: Load) -> list[str]:
-    """Return a device for each trainer.
-
-    Raises:
-        ConfigError: If a device is asked for that is not here, or a precision that it has not.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count() if order.device != "cpu" else 0
-    if order.device == "cuda" and not gpus:
-        raise ConfigError(["device: no CUDA device here; take device = 'cpu' or 'auto'"])
-    if order.precision == "tf32" and not gpus:
-        raise ConfigError(["precision: tf32 needs a CUDA device; take float32"])
-    if gpus:
-        return [f"cuda:{i % gpus}" for i in range(order.num_trainers or gpus)]
-    has_affinity = hasattr(os, "sched_getaffinity")  # a container may allow fewer; not on macOS
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    return ["cpu"] * (order.num_trainers or cores or 1)
 
 
 def _describe_data(order: Load, objective: Objective, data: Data) -> str:

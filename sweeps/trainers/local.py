@@ -22,7 +22,7 @@ from objectives.api import DataError
 from objectives.places import describe_error
 from objectives.references import ObjectiveError
 from sweeps.config.errors import ConfigError
-from sweeps.trainers import inside
+from sweeps.trainers import inside, loops
 from sweeps.trainers.messages import Broken, Load, Refused, Start, Stop, TrainerEnded
 
 #: A step may take so many times as long as the longest that its trainer has measured: validation,
@@ -111,7 +111,7 @@ class _Trainers:
     def __init__(self, control: Connection, descriptors: socket.socket) -> None:
         self._control = control
         self._descriptors = descriptors
-        self._work: inside.Work | inside.LoopWork | None = None
+        self._work: inside.Work | loops.LoopWork | None = None
         self._running: dict[int, tuple[Any, Any]] = {}
 
     def serve(self) -> bool:
@@ -197,7 +197,7 @@ class _Trainers:
 
 
 def run_trainer(
-    work: inside.Work | inside.LoopWork,
+    work: inside.Work | loops.LoopWork,
     device: str,
     connection: Connection,
     shared: Any,
@@ -228,7 +228,9 @@ def run_trainer(
         os._exit(code)
 
 
-def _obey_all(keeper: inside.Keeper, connection: Connection, beat: Beat) -> None:
+def _obey_all(
+    keeper: inside.LaneKeeper | loops.LoopKeeper, connection: Connection, beat: Beat
+) -> None:
     while True:
         command = connection.recv()
         if isinstance(command, Stop):

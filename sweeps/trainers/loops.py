@@ -6,17 +6,58 @@ trained again from its first epoch where it goes on.
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from objectives.api import Counts, EpochReport
 from objectives.loops.own import OwnLoop
-from objectives.loops.space import read_params
 from objectives.loops.trial import Order, OwnTrial
+from objectives.metrics import make_metric
 from objectives.places import describe_error
-from search_spaces.hparams import Hparams
-from sweeps.trainers.messages import Answer, Command, Load, Place, Saved
+from objectives.registry import find_loop
+from search_spaces.hparams import MODEL, flatten
+from sweeps.config.errors import ConfigError
+from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Saved
+
+
+@dataclass(frozen=True, slots=True)
+class LoopWork:
+    """What all trainers of a run share where a person's own loop trains."""
+
+    order: Load
+
+
+def describe(
+    order: Load, loop: OwnLoop, devices: Sequence[str], versions: Mapping[str, str]
+) -> Loaded:
+    """Return what is known of a loop, whose data nobody but itself sees.
+
+    Raises:
+        ConfigError: If the metric names a class that the loop does not.
+    """
+    try:
+        make_metric(order.metric, loop.class_names)
+    except ValueError as error:
+        raise ConfigError([f"metric: {error}"]) from None
+    return Loaded(
+        class_names=loop.class_names,
+        facts=None,
+        targets=None,
+        fingerprint="",
+        devices=tuple(devices),
+        versions=versions,
+        notes=(),
+        is_loop=True,
+    )
+
+
+def make_keeper(work: LoopWork, device: str, on_step: Callable[[], None]) -> "LoopKeeper":
+    """Return what obeys the commands of a trainer."""
+    loop = find_loop(work.order.objective)
+    assert loop is not None, "it was found when the run began"
+    return LoopKeeper(work.order, loop, device, on_step)
 
 
 class LoopKeeper:
@@ -106,7 +147,7 @@ class LoopKeeper:
         """Let a trial enter, and train again, unseen, what its state does not have."""
         from objectives.loops.runner import LoopRun
 
-        params = read_params(Hparams.model_validate(dict(place.params)))
+        params = {name.removeprefix(MODEL): value for name, value in flatten(place.params).items()}
 
         def make_trial(follower: Any) -> OwnTrial:
             return OwnTrial(
