@@ -90,7 +90,7 @@ def _unwrap(kind: Any) -> Any:
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
-#: Of something that is never all of it.
+#: A share that never reaches 1.
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1)]
 

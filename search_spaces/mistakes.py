@@ -96,7 +96,7 @@ def unknown_key(path: Sequence[str], known: Collection[str]) -> Mistake:
 def suggest_names(name: str, known: Collection[str]) -> str:
     """Return the way out for an unknown name: the nearest known one, if any, and all of them."""
     if not known:
-        return "there is none to give"
+        return "it takes none"
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? Known" if nearest else "known"
     return f"{hint}: {', '.join(sorted(known))}"

@@ -253,7 +253,7 @@ def parse_space(values: object, arguments: Mapping[str, Row] | None = None) -> S
         *table, key = path = ("model", name.removeprefix(MODEL)) if is_model else (name,)
         rows = ROWS if not is_model else {key: find_row(name)} if arguments is None else arguments
         if not key.isidentifier():
-            mistakes.append(Mistake(path, "is no name that an argument can have in Python"))
+            mistakes.append(Mistake(path, "is not a valid name of a Python argument"))
         elif key not in rows:
             mistakes.append(unknown_key(path, rows if table else [*rows, "model"]))
         else:

@@ -135,7 +135,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("name", ["hid-den", "a b", "'", "class's"])
 def test_an_argument_of_a_model_has_a_name_of_python(name: str) -> None:
-    with pytest.raises(Mistakes, match="is no name that an argument can have"):
+    with pytest.raises(Mistakes, match="is not a valid name of a Python argument"):
         parse_space({"model": {name: 3}})
 
 

@@ -60,7 +60,10 @@ def test_a_trial_that_assigns_nothing_is_refused(text: str) -> None:
         ({"dropout": [0.1, 0.2]}, "must be one value"),
         ({"model.window": 4}, "must be odd"),
         ({"model.filers": 4}, "did you mean 'filters'?"),
-        ({"momentum": 0.9}, "has no use in each trial"),  # only if sgd is sampled
+        (
+            {"momentum": 0.9},
+            "has no use in some trials that this can become; give optimizer too",
+        ),  # only if sgd is sampled
         ({"momentum": 0.9, "optimizer": "adam"}, "has no use: adam takes no momentum"),
         ({"learning_rate": 0.1, "optimizer": "armijo"}, "armijo takes no learning rate"),
         ({"factor": 0.5}, "has no use: schedule constant takes no factor"),

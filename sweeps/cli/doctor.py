@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import typer
+from rich.table import Table
 from rich.text import Text
 
 from storage.database import check_integrity
 from storage.locations import StorageError, resolve_url
 from sweeps.cli.console import console
-from sweeps.cli.tables import add_texts, new_table
 from sweeps.read.words import clean
 
 PACKAGES = ("sweeps", "search_spaces", "objectives", "storage")
@@ -51,13 +51,13 @@ def doctor(*, storage: str | None) -> None:
         *(find_package(name, root=_ROOT) for name in PACKAGES),
         _check_database(storage),
     ]
-    table = new_table()
-    add_texts(table, "", "")
-    add_texts(table, "", folds=True)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, text, is_wrong in findings:
         mark = Text("WRONG", style="bold red") if is_wrong else Text("ok")
         table.add_row(mark, name, clean(text))
-    table.show_header = False
     printer = console()
     printer.print(table)
     wrong = sum(each.is_wrong for each in findings)

@@ -14,9 +14,6 @@ from sweeps.read.words import NO_CLIPPING, UNENDED, clean, outcome, score, setti
 #: Scores by which trials are ranked, in the words of a sentence.
 WORDS = {"best": "best epoch", "last": "last epoch", "tail": "mean of the last 5 epochs"}
 
-#: Values of a hyperparameter that does nothing: 0 is no dropout, and False no Nesterov momentum.
-_OFF = (0, False, "constant")
-
 _Columns = dict[str, list[str]]
 
 
@@ -32,9 +29,7 @@ def ranked_lines(
         limit: Rows to show; None: all.
     """
     params = read_shown_params(frame)
-    every = dict.fromkeys(name for one in params for name in one)
-    # What is off in all trials, as it is unless told, is no news.
-    names = [name for name in every if any(one.get(name, 0) not in _OFF for one in params)]
+    names = list(dict.fromkeys(name for one in params for name in one))
     varying = list_varying(params)
     # A hyperparameter of some trials alone, with one value, stands after those that vary.
     varying += [n for n in names if n not in varying and not all(n in one for one in params)]

@@ -1,6 +1,6 @@
-"""One line for each mistake of a sweep: the file and its line, or the option it came from.
+"""Where each mistake of a sweep's settings was written: a line of the file, or an option.
 
-Knows where a key was written; knows nothing of what it means.
+Knows where a key stands; knows nothing of what it means.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""How tables of settings are laid over one another, and over those of a preset."""
+"""Merges tables of settings, and lays a person's settings over a preset."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,8 @@ def lay_over(
 ) -> dict[str, Any]:
     """Return a preset's settings and space with what a person gave.
 
-    A sampler or pruner of another name replaces the preset's as a whole, one budget all of them.
+    A sampler or pruner of another name replaces the preset's as a whole; one budget replaces all
+    budgets of the preset.
     """
     has_budget = any(key in given for key in _BUDGETS)
     kept = {key: one for key, one in settings.items() if not has_budget or key not in _BUDGETS}

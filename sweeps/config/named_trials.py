@@ -55,8 +55,7 @@ def find_idle_mistakes(name: str, space: SearchSpace, *, by_all: bool = False) -
         text = f"has no use: schedule {' or '.join(schedules)} takes no {word}"
     else:
         owner = "schedule" if schedules and not optimizers else "optimizer"
-        text = "has no use in each trial that this can become; fix what it depends on"
-        text = f"{text} ({owner}) too"
+        text = f"has no use in some trials that this can become; give {owner} too"
     return [Mistake((name,), text)]
 
 

@@ -1,4 +1,4 @@
-"""What the settings of a sweep may be beside one another, and what follows from others.
+"""Rules for settings beside one another, and settings that follow from others.
 
 Runs nobody's code, and does not depend on the order in which settings are given.
 """
@@ -18,7 +18,7 @@ MAX_GRID = 10_000
 
 
 def find_mistakes(config: SweepConfig, preset: Preset, wrong: set[str]) -> list[Mistake]:
-    """List what is wrong with settings beside one another.
+    """List settings that do not go together.
 
     Args:
         config: The settings, with their defaults where they are wrong by themselves.
@@ -47,7 +47,7 @@ def settle(config: SweepConfig) -> SweepConfig:
 
 
 def list_notes(config: SweepConfig) -> list[str]:
-    """List what a person should know of the settings before the run, though they are allowed."""
+    """List warnings about settings that are allowed."""
     space = config.space
     is_balanced = "balanced" in space.list_values("class_weights")
     if not is_balanced or not any(space.list_values("label_smoothing")):

@@ -105,7 +105,7 @@ class SweepConfig(BaseModel):
     label: Annotated[str, Field(min_length=1)] = "label"
     """Column of the data file that holds the classes."""
     workers: Positive | None = None
-    """Worker processes; None: one a core."""
+    """Worker processes; None: one per core."""
     slots: Positive | None = None
     """Most trials that a lane trains at once; None: as many as its measured epochs justify."""
     checkpoint_seconds: Annotated[float, Field(ge=0.0)] = 60.0
