@@ -55,10 +55,10 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
-    is_loop: bool = False
-    """A person's own training loop trains: a trial at a time in each trainer."""
     preparation: Mapping[str, Any] | None = None
     """How features were made of the columns of a file, in the types of JSON."""
+    is_loop: bool = False
+    """A person's own training loop trains: a trial at a time in each trainer."""
 
 
 @dataclass(frozen=True, slots=True)
