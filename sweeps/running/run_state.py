@@ -125,7 +125,7 @@ class Run:
         return Place(
             trial.number,
             trial.seed,
-            trial.hparams.to_params(),
+            trial.to_params(),
             tuple(trial.segments),
             trial.curve.best_epoch,
             state,

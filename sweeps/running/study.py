@@ -205,6 +205,7 @@ def _restore(config: SweepConfig, stored: StoredTrial) -> Trial:
         state_file=stored.state_file,
         state_epochs=stored.state_epochs,
         has_weights=stored.weights_file is not None,
+        stored=frozenset(stored.params),
         ended_as=ended_as,
     )
 

@@ -12,10 +12,9 @@ from typing import Any
 
 from objectives.api import Counts, EpochReport
 from objectives.loops.own import OwnLoop
-from objectives.loops.space import read_params
 from objectives.loops.trial import Order, OwnTrial
 from objectives.places import describe_error
-from search_spaces.hparams import Hparams
+from search_spaces.hparams import MODEL, flatten
 from sweeps.trainers.messages import Answer, Command, Load, Place, Saved
 
 
@@ -106,7 +105,7 @@ class LoopKeeper:
         """Let a trial enter, and train again, unseen, what its state does not have."""
         from objectives.loops.runner import LoopRun
 
-        params = read_params(Hparams.model_validate(dict(place.params)))
+        params = {name.removeprefix(MODEL): value for name, value in flatten(place.params).items()}
 
         def make_trial(follower: Any) -> OwnTrial:
             return OwnTrial(

@@ -33,10 +33,10 @@ class Load:
     """Checked against the classes."""
     step_limit_s: float
     """What the first step of a trainer may take; later ones are limited by measured steps."""
-    max_epochs: int
-    """Epochs after which a trial ends; an own loop may ask."""
     needs_dropout: bool = False
     """Whether trials set a dropout, which a model must have."""
+    max_epochs: int = 10**6
+    """Epochs after which a trial ends; an own loop may ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class Loaded:
     versions: Mapping[str, str]
     notes: tuple[str, ...]
     """Sentences for the person."""
-    is_loop: bool = False
-    """A person's own training loop trains: a trial at a time in each trainer."""
     preparation: Mapping[str, Any] | None = None
     """How features were made of the columns of a file, in the types of JSON."""
+    is_loop: bool = False
+    """A person's own training loop trains: a trial at a time in each trainer."""
 
 
 @dataclass(frozen=True, slots=True)

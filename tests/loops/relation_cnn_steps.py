@@ -1,7 +1,7 @@
 """The relation CNN in a loop of one's own: stepped once a batch, and by mistake once an epoch.
 
-``python tests/loops/relation_cnn_steps.py`` tells the story: what ``check`` finds in each loop, and
-what ``diagnose`` says of its curve.
+``python tests/loops/relation_cnn_steps.py`` tells the story: what ``check`` finds in each loop,
+and what ``diagnose`` says of its curve.
 """
 
 import shlex
@@ -73,7 +73,7 @@ def tell():
         )
         for command in (
             f"check {Path(__file__)}:{name}",
-            f"run {Path(__file__)}:{name} {run} --storage story.db",
+            f"run {Path(__file__)}:{name} {run} --set max_epochs=25 --storage story.db",
             f"diagnose {name} --storage story.db",
         ):
             sys.stdout.write(f"\n$ bestepoch {command}\n")
