@@ -188,6 +188,9 @@ class Database:
                 raw.cursor().execute("VACUUM INTO ?", (str(path),))
         except (DBAPIError, sqlite3.Error) as error:
             raise StorageError(_error_line(self.where, error, self._url)) from None
+        if not self.path.exists():  # SQLite would read what is left into a file put there later
+            for ending in ("-wal", "-shm"):
+                Path(f"{self.path}{ending}").unlink(missing_ok=True)
         return path
 
     def make_lock(self, what: str) -> FileLock | ServerLock:

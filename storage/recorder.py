@@ -149,11 +149,15 @@ def set_kills(db: Database, study_uuid: str, kills: Mapping[int, int]) -> None:
         _update_trials(connection, study_uuid, rows)
 
 
-def interrupt_trials(db: Database, study_uuid: str, reason: str) -> None:
-    """Mark all trials that have not ended as interrupted; the reason is a sentence."""
+def interrupt_trials(
+    db: Database, study_uuid: str, reason: str, *, trial: int | None = None
+) -> None:
+    """Mark trials that have not ended as interrupted, all or one; the reason is a sentence."""
     unfinished = update(TRIAL_RESULTS).where(
         _TRIAL.study_uuid == study_uuid, _TRIAL.outcome.is_(None)
     )
+    if trial is not None:
+        unfinished = unfinished.where(_TRIAL.trial == trial)
     with db.write() as connection:
         connection.execute(unfinished, {"outcome": schema.INTERRUPTED, "reason": reason})
 

@@ -168,7 +168,7 @@ class _Tracker:
     peers: Peers = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _db: Database | None = None
-    _uuids: dict[str, str] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.peers = Peers(self.rule.max_epochs)
@@ -226,7 +226,10 @@ class _Tracker:
         end = to_end(follower, decision, self.class_names, lowest=lowest)
         if decision.outcome is Outcome.INTERRUPTED:
             with self._lock:
-                recorder.interrupt_trials(self._open(), follower.study_uuid, decision.reason)
+                # Another process may train another trial of the same study.
+                recorder.interrupt_trials(
+                    self._open(), follower.study_uuid, decision.reason, trial=follower.number
+                )
         else:
             self.write(follower.study_uuid, stopped=[end])
         return end.value
@@ -242,23 +245,22 @@ class _Tracker:
         The first trial of an Optuna study tells it from another of its name, in whichever process
         it goes on.
         """
-        optuna_study = trial.study
-        key = optuna_study.study_name
+        begun = (each.datetime_start for each in trial.study.get_trials(deepcopy=False))
+        first = next(each for each in begun if each is not None)
+        key = str(uuid.uuid5(_NAMESPACE, f"{trial.study.study_name} {first.isoformat()}"))
         with self._lock:
-            if key not in self._uuids:
-                begun = (each.datetime_start for each in optuna_study.get_trials(deepcopy=False))
-                first = next(each for each in begun if each is not None)
-                found = uuid.uuid5(_NAMESPACE, f"{key} {first.isoformat()}")
-                self._uuids[key] = self._create(str(found))
-            return self._uuids[key]
+            if key not in self._known:
+                self._create(key)
+                self._known.add(key)
+            return key
 
-    def _create(self, study_uuid: str) -> str:
+    def _create(self, study_uuid: str) -> None:
         db = self._open()
         names = (self.name if i == 1 else f"{self.name}-{i}" for i in range(1, 10**6))
         for name in names:
             found = queries.find_study(db, name)
             if found is not None and found.uuid == study_uuid:
-                return study_uuid
+                return
             if found is None:
                 break
         row = StudyRow(
@@ -276,4 +278,3 @@ class _Tracker:
             class_names=self.class_names or None,
         )
         recorder.create_study(db, row)
-        return study_uuid

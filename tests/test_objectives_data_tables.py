@@ -7,7 +7,6 @@ import pytest
 
 from objectives.api import DataError, find_fusion_key
 from objectives.data.preparation import Preparation
-from objectives.data.rows import read_rows
 from objectives.data.tables import Table, read_table
 from objectives.lanes.trainer import ModelTrainer
 from objectives.tabular_mlp import TabularMlp
@@ -43,8 +42,11 @@ def test_rows_that_are_equal_in_text_and_numbers_stay_on_one_side(tmp_path: Path
 
 
 def test_new_rows_are_prepared_by_what_lies_beside_the_weights(tmp_path: Path) -> None:
-    rows = "".join(f"{20 + i},{'cook' if i % 3 else ''},{'ab'[i % 2]}\n" for i in range(30))
-    (tmp_path / "t.csv").write_text("age,job,label\n" + rows)
+    rows = "".join(
+        f"{20 + i},{'cook' if i % 3 else ''},{('007', 'x', 'y', 'z')[i % 4]},{'ab'[i % 2]}\n"
+        for i in range(30)
+    )
+    (tmp_path / "t.csv").write_text("age,job,code,label\n" + rows)
     objective = TabularMlp()
     data = objective.load(tmp_path / "t.csv")
     hparams = Hparams(batch_size=8)
@@ -55,10 +57,11 @@ def test_new_rows_are_prepared_by_what_lies_beside_the_weights(tmp_path: Path) -
     lane.save_best(0, tmp_path / "w.safetensors")
     preparation = Preparation.of_weights(tmp_path / "w.safetensors")
     assert preparation.to_json() == data.preparation
-    (tmp_path / "new.csv").write_text("job,age\ncook,20\n")
-    features = preparation.apply(read_rows(tmp_path / "new.csv"))
+    # A column of text whose new rows look like numbers is still text.
+    (tmp_path / "new.csv").write_text("code,job,age\n007,,20\n007,cook,24\n")
+    features = preparation.read(tmp_path / "new.csv")
     known = read_table(tmp_path / "t.csv").features
-    np.testing.assert_array_equal(features[0], [known[0, 0], *known[1, 1:]])
+    np.testing.assert_array_equal(features, known[[0, 4]])
 
 
 @pytest.mark.parametrize(

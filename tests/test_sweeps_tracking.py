@@ -63,10 +63,40 @@ def test_each_optuna_study_is_a_study_of_its_own_and_goes_on(folder: Path) -> No
     for _ in range(2):  # as two runs of the script would
         study = optuna.create_study(study_name="old", storage=storage, load_if_exists=True)
         study.optimize(sweeps.track(rise_and_stall, SPACE, patience=2), n_trials=2)
-    another = optuna.create_study()
-    another.optimize(sweeps.track(rise_and_stall, SPACE, patience=2), n_trials=1)
     assert sorted(read("rise_and_stall").results["trial"]) == [0, 1, 2, 3]
-    assert list(read("rise_and_stall-2").results["trial"]) == [0]
+
+
+def test_two_optuna_studies_of_one_name_do_not_mix() -> None:
+    track = sweeps.track(rise_and_stall, SPACE, patience=2)
+    for seed in (0, 1):
+        sampler = optuna.samplers.RandomSampler(seed)
+        study = optuna.create_study(study_name="same", direction="maximize", sampler=sampler)
+        study.optimize(track, n_trials=3)
+        kept = read("rise_and_stall" if seed == 0 else "rise_and_stall-2").results
+        rates = dict(zip(kept["trial"], kept["learning_rate"], strict=True))
+        assert rates == {each.number: each.params["learning_rate"] for each in study.trials}
+
+
+def test_ctrl_c_interrupts_one_trial_and_none_beside_it() -> None:
+    beside: list[object] = []
+
+    def objective(trial: sweeps.OwnTrial) -> None:
+        for epoch in trial.epochs():
+            trial.record(score=0.5)
+            if trial.number == 0:
+                raise KeyboardInterrupt
+            if epoch == 2:
+                with pytest.raises(KeyboardInterrupt):
+                    track(first)
+                outcomes = read("two").results.set_index("trial")["outcome"]
+                beside.extend(outcomes[number] for number in (0, 1))
+
+    study = optuna.create_study()
+    first = study.ask()
+    track = sweeps.track(objective, study="two", max_epochs=2)
+    study.optimize(track, n_trials=1)
+    assert beside == ["interrupted", "cut off"]  # as trials read that hold no lock
+    assert read("two").results.set_index("trial")["outcome"][1] == "exhausted"
 
 
 def test_trials_that_fail_or_diverge_are_told_apart() -> None:

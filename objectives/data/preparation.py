@@ -17,7 +17,7 @@ import safetensors
 from pyarrow import types
 
 from objectives.api import DataError
-from objectives.data.rows import Numbers, Rows, find_numbers, is_text
+from objectives.data.rows import Numbers, Rows, find_numbers, is_text, read_rows
 
 #: Values of a text column that get a feature each, the most frequent ones. A layer's weights of
 #: such a feature are an embedding of the value, so that nothing else is needed for many values.
@@ -101,6 +101,15 @@ class Preparation:
         if mistakes:
             raise DataError("\n".join(mistakes))
         return features
+
+    def read(self, path: Path) -> npt.NDArray[np.float32]:
+        """Return the features of a file's rows, (N, F); what was text in training is read as such.
+
+        Raises:
+            DataError: If the file cannot be read, or does not hold the columns of training.
+        """
+        texts = [each.name for each in self.columns if isinstance(each, TextColumn)]
+        return self.apply(read_rows(path, texts=texts))
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the preparation in the types of JSON."""

@@ -68,8 +68,7 @@ def show(*, study: str, trial: int, storage: str | None) -> None:
         for line in (
             "from pathlib import Path",
             "from objectives.data.preparation import Preparation",
-            "from objectives.data.rows import read_rows",
-            f"features = Preparation.of_weights({str(path)!r}).apply(read_rows(Path('new.csv')))",
+            f"features = Preparation.of_weights(Path({str(path)!r})).read(Path('new.csv'))",
         ):
             printer.print(line, soft_wrap=True)
 

@@ -6,6 +6,7 @@ their order, and training goes on.
 """
 
 import math
+import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -108,11 +109,13 @@ class StudyWriter:
     def begin(self, trials: Sequence[Trial]) -> None:
         """Write new trials."""
         new = [NewTrial(each.number, each.seed, each.to_params()) for each in trials]
-        self._write(lambda: recorder.begin_trials(self._db, self._uuid, new, now=self._now()))
+        now = self._now()
+        self._write(lambda: recorder.begin_trials(self._db, self._uuid, new, now=now))
         self._begun += [_to_mirror(each) for each in trials]
 
     def record(self, changes: Changes) -> None:
         """Write what an answer changes, in one transaction, and report it."""
+        now = self._now()
         self._write(
             lambda: recorder.record(
                 self._db,
@@ -123,7 +126,7 @@ class StudyWriter:
                 stopped=changes.stopped,
                 weights=changes.weights,
                 checkpoints=changes.checkpoints,
-                now=self._now(),
+                now=now,
             ),
             changes.events,
         )
@@ -141,7 +144,8 @@ class StudyWriter:
     def end_paused(self, ends: Mapping[int, Decision], trials: Mapping[int, Trial]) -> None:
         """Write how paused trials have ended, by number."""
         written = {number: (end.outcome.value, end.reason) for number, end in ends.items()}
-        self._write(lambda: recorder.end_paused(self._db, self._uuid, written, now=self._now()))
+        now = self._now()
+        self._write(lambda: recorder.end_paused(self._db, self._uuid, written, now=now))
         for number, end in ends.items():
             best, epochs = trials[number].curve.best_score, trials[number].epochs
             self._endings[number] = _make_ending(end.outcome, best, epochs, best)
@@ -232,8 +236,8 @@ class StudyWriter:
             return
         path = self._db.rescue()
         raise StorageError(
-            f"{self._db.where}: was deleted or replaced while the study ran; what had been"
-            f" written until then is in {path}: move it back, and run the same command again"
+            f"{self._db.where}: was deleted or replaced while the study ran; what had been written"
+            f" until then is in {path}: go on with --storage {shlex.quote(str(path))}"
         )
 
     def _wait(self, error: StorageUnavailableError) -> None:
@@ -256,7 +260,8 @@ class StudyWriter:
             for each, was in zip(trials, stored, strict=True)
             if was.path and was.device and tuple(each.segments) != was.segments
         ]
-        self._write(lambda: recorder.record(self._db, self._uuid, placed=cut_off, now=self._now()))
+        now = self._now()
+        self._write(lambda: recorder.record(self._db, self._uuid, placed=cut_off, now=now))
         endings = {}
         for trial, was in zip(trials, stored, strict=True):
             if was.outcome is not None and (outcome := Outcome(was.outcome)) not in OPEN_OUTCOMES:
