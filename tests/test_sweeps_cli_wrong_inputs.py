@@ -12,7 +12,7 @@ from objectives.references import ObjectiveError
 from sweeps import cli
 from sweeps.config.load import load_config
 from sweeps.running.study import make_order
-from sweeps.trainers.inside import load
+from sweeps.trainers.loading import load
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +167,31 @@ main()
 """
 
 
+#: Sends Ctrl-C while a callback runs, whose exceptions Python only reports.
+IN_CALLBACK = """
+import signal, sys, weakref
+
+class Object: pass
+
+def note(event, args):
+    if event == "import" and args[0] == "sweeps.running.sweep" and (given := Object()):
+        seen = weakref.ref(given, lambda _: signal.raise_signal(signal.SIGINT))
+        del given
+
+sys.addaudithook(note)
+from sweeps.cli import main
+main()
+"""
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(tmp_path: Path) -> None:
+    write_objective(tmp_path)
+    command = [sys.executable, "-c", IN_CALLBACK, *list_command(settings=LONG)[1:]]
+    with start(command, tmp_path) as process:
+        _, err = process.communicate(timeout=PATIENCE_S)
+        assert_interrupted(process, err)
+
+
 @pytest.mark.parametrize("at", [1, 30, 150, 300, 420, 600, 800])
 def test_ctrl_c_during_the_imports_is_one_line(tmp_path: Path, at: int) -> None:
     write_objective(tmp_path)
@@ -193,6 +218,15 @@ def assert_interrupted(
     assert_gone(list_group(process.pid))
 
 
+@pytest.fixture
+def _hangup_is_not_ignored() -> Iterator[None]:
+    """As in a terminal; ``nohup pytest`` would hand on that it is."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_hangup_is_not_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_while_trials_train_keeps_what_was_done(
     tmp_path: Path, number: signal.Signals

@@ -18,6 +18,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     if args is None:
         # The imports take a third of a second, in which Ctrl-C would be a page of them.
         signal.signal(signal.SIGINT, quit_at_once)
+        sys.unraisablehook = _keep_interrupt
     try:
         from sweeps.cli import app
 
@@ -28,6 +29,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         if args is None:
             # What is to be said has been said, and the interpreter's end takes a moment.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _keep_interrupt(unraisable: Any) -> None:
+    """Send Ctrl-C again where Python has lost it: in a callback, such as a weak reference's."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        import threading
+
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def quit_at_once(*_: Any) -> NoReturn:
