@@ -32,7 +32,7 @@ def test_both_commands_stand_at_the_top() -> None:
     run, test = blocks("console")[:2]
     start = "python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e "
     assert run == f"{start}. && .venv/bin/bestepoch run relation-cnn\n"
-    assert test == f"{start}'.[test]' && .venv/bin/pytest\n"
+    assert test == f"{start}'.[test]' && .venv/bin/pytest -n 2 --dist loadfile\n"
     assert README.index("## ") > README.index(test)
 
 
