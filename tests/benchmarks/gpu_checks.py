@@ -122,8 +122,12 @@ TERMS = {
 RATES = {"rmsprop": 1e-4, "adagrad": 0.003, "adadelta": 1.0, "sgd": 0.1}
 
 
+class OwnGru(nn.GRU):
+    """A layer of a person's own, which is not fused."""
+
+
 class Whole:
-    """An objective of a person's own, whose model is the plain one: ``nn.GRU`` is not fused."""
+    """An objective of a person's own, whose model is the plain one and is not fused."""
 
     name = "own"
 
@@ -134,7 +138,11 @@ class Whole:
         return find_objective(self._case.objective).load(source)
 
     def build_model(self, data: Data, **model: Any) -> nn.Module:
-        return self._case.plain(data)
+        model = self._case.plain(data)
+        for layer in model.modules():
+            if type(layer) is nn.GRU:
+                layer.__class__ = OwnGru
+        return model
 
 
 def plain_epochs(
