@@ -300,7 +300,7 @@ def run_scripted(
         return nullcontext(Poller(on_turn or (lambda turn: None)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "LocalExecutor", lambda: executor)
+        patch.setattr(sweep, "open_executor", lambda: executor)
         end = sweep.run(config, force=force, on_event=note, watch=watch)
     return end, events
 

@@ -29,6 +29,7 @@ from small import (
 )
 
 from storage import queries
+from storage.locations import StorageError
 
 #: Seconds in which a run ends after a first Ctrl-C: 5 are promised, and this machine may be busy.
 SOON_S = 9.0
@@ -165,6 +166,33 @@ sys.addaudithook(note)
 from sweeps.cli import main
 main()
 """
+
+
+def has_trials(folder: Path) -> bool:
+    """Return whether the study has a trial with an epoch."""
+    if not (folder / "sweeps.db").exists():
+        return False
+    try:
+        return bool((read_epochs(folder) > 0).any())
+    except StorageError:  # it is just being made
+        return False
+
+
+def read_epochs(folder: Path) -> pd.Series:
+    return queries.results(f"sqlite:///{folder / 'sweeps.db'}", "small_one")["epochs_run"]
+
+
+def test_reader_of_the_last_table_may_have_gone_away(tmp_path: Path) -> None:
+    write_objective(tmp_path)
+    with start(list_command("--quiet", settings=LONG), tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        wait_until(lambda: has_trials(tmp_path), process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(PATIENCE_S)
+        assert_interrupted(process, err, is_kept=True)
 
 
 #: Sends Ctrl-C while a callback runs, whose exceptions Python only reports.

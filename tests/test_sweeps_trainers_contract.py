@@ -13,7 +13,8 @@ from small import CLASSES, PATIENCE_S, VALIDATION, make_params, write_objective
 
 from objectives.api import EpochReport, FusionKey, find_fusion_key
 from search_spaces.hparams import Hparams
-from sweeps.trainers.executor import LocalExecutor, Report
+from sweeps.trainers.executor import Report
+from sweeps.trainers.local_executor import LocalExecutor
 from sweeps.trainers.messages import Answer, Command, Load, Loaded, Place, Save, Stop
 
 Segments = tuple[tuple[int, int], ...]

@@ -30,7 +30,8 @@ from objectives.references import ObjectiveError
 from search_spaces.hparams import Hparams
 from sweeps.config.errors import ConfigError
 from sweeps.trainers import loading, local
-from sweeps.trainers.executor import ExecutorError, LocalExecutor, ParentEnded, Report
+from sweeps.trainers.executor import ExecutorError, ParentEnded, Report
+from sweeps.trainers.local_executor import LocalExecutor
 from sweeps.trainers.messages import Answer, Command, Load, Place, TrainerEnded
 
 FINE = {"hidden": 5, "mode": "fine"}
@@ -272,7 +273,7 @@ COORDINATOR = """
 import sys
 from pathlib import Path
 from test_sweeps_trainers_local import begin, train, wait
-from sweeps.trainers.executor import LocalExecutor
+from sweeps.trainers.local_executor import LocalExecutor
 
 with LocalExecutor() as executor:
     begin(executor, Path(sys.argv[1]), 3)
@@ -314,7 +315,7 @@ def test_trainers_need_no_module_of_the_folder_in_which_a_person_stands(tmp_path
         import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
         from pathlib import Path
         from test_sweeps_trainers_local import begin, train, wait
-        from sweeps.trainers.executor import LocalExecutor
+        from sweeps.trainers.local_executor import LocalExecutor
 
         with LocalExecutor() as executor:
             begin(executor, Path({str(objective)!r}), 1)

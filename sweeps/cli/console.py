@@ -63,6 +63,17 @@ def paste(command: str, storage: str | None) -> str:
     return command_line(*shlex.split(command)[1:], storage=storage)
 
 
+def print_if_read(show: Callable[[], None]) -> bool:
+    """Print, unless nobody reads the output any more; return whether somebody does."""
+    try:
+        show()
+    except (BrokenPipeError, SystemExit):  # rich raises SystemExit for a closed pipe
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        return False
+    return True
+
+
 def stop_without_reader(show: Callable[[Any], None]) -> Callable[[Any], None]:
     """Wrap a function that shows events: the run stops when nobody reads its output any more.
 
@@ -70,11 +81,7 @@ def stop_without_reader(show: Callable[[Any], None]) -> Callable[[Any], None]:
     """
 
     def guarded(event: Any) -> None:
-        try:
-            show(event)
-        except (BrokenPipeError, SystemExit):  # rich raises SystemExit for a closed pipe
-            with open(os.devnull, "w") as nothing:
-                os.dup2(nothing.fileno(), 1)
+        if not print_if_read(lambda: show(event)):
             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
                 raise KeyboardInterrupt from None  # nothing has begun that could be stopped
             signal.raise_signal(signal.SIGTERM)

@@ -9,7 +9,7 @@ from objectives.metric_names import label_metric
 from storage import queries
 from storage.locations import StorageError, resolve_url
 from sweeps.budget import read_budget
-from sweeps.cli.console import command_line, console, paste, print_wrapped
+from sweeps.cli.console import command_line, console, paste, print_if_read, print_wrapped
 from sweeps.config.commands import carry_on_command
 from sweeps.config.settings import SweepConfig
 from sweeps.read.words import clean, outcome
@@ -38,15 +38,9 @@ class Ending:
 
     def report(self, *, is_quiet: bool) -> int:
         """Print the ranking, and what else is to be said; return the exit code."""
-        printer, end = console(), self._end
         if self.results is not None and not self.results.empty:
-            self._print_ranking(self.results, printer, is_quiet=is_quiet)
-            if end.trainer_s and not is_quiet:
-                share, waited = end.bookkeeping_s / end.trainer_s, end.waited_s / end.trainer_s
-                printer.print(
-                    f"bookkeeping took {share:.1%} of the trainers' {end.trainer_s:.0f} s; "
-                    f"training waited {waited:.1%} of it"
-                )
+            frame = self.results
+            print_if_read(lambda: self._print_answer(frame, is_quiet=is_quiet))
         return self.report_problems()
 
     def report_problems(self) -> int:
@@ -63,6 +57,16 @@ class Ending:
             errors.print(f"no trial of study {self._config.study} got a score")
             return 1
         return 0
+
+    def _print_answer(self, frame: "pd.DataFrame", *, is_quiet: bool) -> None:
+        printer, end = console(), self._end
+        self._print_ranking(frame, printer, is_quiet=is_quiet)
+        if end.trainer_s and not is_quiet:
+            share, waited = end.bookkeeping_s / end.trainer_s, end.waited_s / end.trainer_s
+            printer.print(
+                f"bookkeeping took {share:.1%} of the trainers' {end.trainer_s:.0f} s; "
+                f"training waited {waited:.1%} of it"
+            )
 
     def _print_ranking(self, frame: "pd.DataFrame", printer: Console, *, is_quiet: bool) -> None:
         # Not at the top: it takes a second of imports, in which trials can train already.

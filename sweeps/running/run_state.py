@@ -16,7 +16,7 @@ from sweeps.running.states import StateFiles
 from sweeps.running.stopping import Decision
 from sweeps.running.study_writer import Changes, StudyWriter
 from sweeps.running.trial import Trial, to_end, to_record
-from sweeps.trainers.executor import LocalExecutor
+from sweeps.trainers.executor import Executor
 from sweeps.trainers.messages import Command, Load, Loaded, Place, Saved
 
 #: Trials in a row that fail before a run gives up: the fault is then not the trial's.
@@ -59,7 +59,7 @@ class Run:
     """
 
     config: SweepConfig
-    executor: LocalExecutor
+    executor: Executor
     order: Load
     loaded: Loaded
     writer: StudyWriter

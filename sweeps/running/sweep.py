@@ -26,7 +26,8 @@ from sweeps.running.run_state import Run
 from sweeps.running.scheduler import Scheduler
 from sweeps.running.states import StateFiles
 from sweeps.running.study_writer import StudyWriter
-from sweeps.trainers.executor import ExecutorError, LocalExecutor
+from sweeps.trainers.choose import open_executor
+from sweeps.trainers.executor import Executor, ExecutorError
 from sweeps.trainers.messages import Load, Loaded
 
 
@@ -103,7 +104,7 @@ def run(
     started = time.monotonic()
     deadline = None if config.max_minutes is None else started + config.max_minutes * 60
     url, emit = resolve_url(config.storage), on_event or (lambda event: None)
-    with LocalExecutor() as executor:
+    with open_executor() as executor:
         study.check_needs(config, url)
         order = study.make_order(config)
         try:
@@ -146,7 +147,7 @@ def run(
 
 def _make_coordinator(
     begun: study.Begun,
-    executor: LocalExecutor,
+    executor: Executor,
     order: Load,
     loaded: Loaded,
     writer: StudyWriter,

@@ -20,7 +20,8 @@ from storage.records import StudyRow, Weights
 from sweeps.config.errors import ConfigError
 from sweeps.config.settings import SweepConfig
 from sweeps.running.study import make_holder, make_order
-from sweeps.trainers.executor import LocalExecutor, ParentEnded
+from sweeps.trainers.choose import open_executor
+from sweeps.trainers.executor import Executor, ParentEnded
 from sweeps.trainers.messages import Answer, Command, Place, Save
 
 _POLL_S = 0.2
@@ -53,7 +54,7 @@ def write_weights(
 
 
 def call_trainer(
-    executor: LocalExecutor, command: Command, free_since: dict[int, float]
+    executor: Executor, command: Command, free_since: dict[int, float]
 ) -> Answer | None:
     """Let the first free trainer do something, and wait for it; None: none is left that could.
 
@@ -120,7 +121,7 @@ def _train_again(db: Database, settings: StudyRow, row: dict[str, Any]) -> Path:
     segments = tuple((start, epochs) for start, epochs in row["segments"])
     place = Place(number, row["seed"], hparams.to_params(), segments, row["best_epoch"])
     name = f"{settings.name}-{settings.uuid[:8]}/trial-{number}.safetensors"
-    with LocalExecutor() as executor:
+    with open_executor() as executor:
         loaded = executor.load(make_order(config))
         if settings.data_fingerprint not in (None, loaded.fingerprint):
             raise ConfigError(["data: the contents have changed since the study was run"])

@@ -32,7 +32,7 @@ from objectives.lanes.batches import batch_order, on_device
 from objectives.lanes.trainer import ModelTrainer
 from objectives.registry import find_objective
 from search_spaces.hparams import Hparams
-from sweeps.trainers.executor import MALLOC
+from sweeps.trainers.local_executor import MALLOC
 
 STEPS = 100
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from plain_loops import CASES, measure
 
-from sweeps.trainers.executor import MALLOC
+from sweeps.trainers.local_executor import MALLOC
 
 COLUMNS = ("model", "batch", "loop", "slots", "us_a_trial_step", "times_plain")
 
