@@ -272,24 +272,3 @@ class Lane(Protocol):
 
         The slots must be taken.
         """
-
-
-class Trainer(Protocol):
-    """A data set on a device, and the lanes that are opened on it."""
-
-    class_names: tuple[str, ...]
-    num_train: int
-    """Training examples."""
-    num_validation: int
-    """Validation examples."""
-
-    def open_lane(
-        self, key: FusionKey, data_epoch: int, *, on_step: Callable[[], None] | None = None
-    ) -> Lane:
-        """Return an empty lane.
-
-        Args:
-            key: What its trials share.
-            data_epoch: Where its clock stands; 0: nothing trained.
-            on_step: Called once a training step and once a validation batch.
-        """

@@ -37,7 +37,7 @@ class Parameter:
     Attributes:
         row: The hyperparameter's.
         spec: The choices, or the range.
-        optimizer: Whose own range it is; None: that of all optimizers that have none of their own.
+        optimizer: The optimizer whose own range it is; None: the range of all others.
         others: Optimizers that have a range or a value of their own.
     """
 

@@ -38,17 +38,6 @@ class Budget:
         """
         return f"{_use(epochs, self.epochs, 'epoch')}, {_use(trials, self.trials, 'trial')}"
 
-    def expect_trials(self, *, trials: int, epochs: int) -> int:
-        """Return how many trials a study that goes on will start, as far as that is known.
-
-        Args:
-            trials: Trials that were started.
-            epochs: Epochs that they have trained together.
-        """
-        if self.trials is not None:
-            return max(trials, self.trials)
-        return max(trials, trials * (self.epochs or 0) // max(epochs, 1))
-
     def __str__(self) -> str:
         texts = [
             *([] if self.epochs is None else [_count(self.epochs, "epoch") + " in total"]),

@@ -150,7 +150,7 @@ class _Tracked:
 
     def begin(self, trial: OwnTrial) -> None:
         """Write that the trial has begun."""
-        new = NewTrial(trial.number, trial.seed, self.tracker.to_stored(trial.params))
+        new = NewTrial(trial.number, trial.seed, nest_space(trial.params))
         self.tracker.begin(self.study_uuid, new)
 
 
@@ -214,10 +214,6 @@ class _Tracker:
         """Write what ``recorder.record`` takes."""
         with self._lock:
             recorder.record(self._open(), study_uuid, now=datetime.now(UTC), **what)
-
-    def to_stored(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a trial's parameters as they are stored."""
-        return nest_space(params)
 
     def _end(self, follower: _Tracked, trial: OwnTrial, decision: Decision) -> float | None:
         if not trial.epochs_done:

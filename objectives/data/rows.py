@@ -135,7 +135,7 @@ def rows_of_table(source: str, table: Any) -> Rows:
     """Return the rows of a ``pyarrow.Table``, text trimmed and dictionaries unfolded.
 
     Raises:
-        DataError: If a column has no name, or that of another.
+        DataError: If a column has no name, or the name of another column.
     """
     _check_names(source, list(table.column_names))
     columns = []

@@ -112,7 +112,7 @@ def check_targets(targets: npt.NDArray[Any], num_classes: int, where: str) -> Ta
 def _find_wrong(shares: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return the rows that hold a negative number or NaN, or that do not sum to 1."""
     numbers = np.asarray(shares, dtype=np.float64)
-    # The slack is that of adding in binary.
+    # 1e-9 allows for the rounding of binary sums.
     is_right = (np.abs(numbers.sum(axis=1) - 1.0) <= TOLERANCE + 1e-9) & (numbers >= 0.0).all(
         axis=1
     )

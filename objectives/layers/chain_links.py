@@ -24,7 +24,7 @@ class Link(Protocol):
     """A layer of a chain."""
 
     def run(self, h: torch.Tensor, rows: Tensors, masks: Masks | None, *, is_own: bool) -> Result:
-        """Return the result, (S, B, F); without masks that of an evaluation."""
+        """Return the result, (S, B, F); without masks nothing is dropped, as in evaluation."""
 
     def back(
         self, grad: torch.Tensor, kept: Any, rows: Tensors, found: Tensors, *, needs_x: bool

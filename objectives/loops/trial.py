@@ -108,7 +108,7 @@ class OwnTrial:
 
         Raises:
             LoopError: If an epoch passed without ``record``.
-            TrialPaused: If the trial is paused; whoever called the loop catches it.
+            TrialPaused: If the trial is paused; the caller of the loop catches it.
         """
         while self.epochs_done < self.max_epochs:
             self._is_open, self._began = True, time.perf_counter()
